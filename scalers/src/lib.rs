@@ -1,1 +1,49 @@
-//! Trigger types.
+//! KEDA-compatible trigger types: one file a scaler, one line each in one table.
+//!
+//! A trigger goes through three forms: [`Input`] (as written, with its references resolved), typed metadata (parsed,
+//! all errors together), and [`Scaler`] (asks its source). [`build`] makes the last from the first, [`check`] only
+//! looks; neither does I/O. [`KINDS`] is the table.
+//!
+//! The crate knows neither Kubernetes clients nor the rest of the program: what scalers need of the world comes in
+//! through [`Context`].
+
+mod context;
+mod error;
+mod external;
+mod http;
+mod input;
+mod kind;
+mod metadata;
+mod names;
+mod nearest;
+mod quantity;
+mod resource;
+mod scaler;
+mod values;
+
+pub use context::{Cluster, Context};
+pub use error::Error;
+pub use external::Channels;
+pub use http::HttpClients;
+pub use input::{DEFAULT_HTTP_TIMEOUT, Input, PodIdentity, Secret};
+pub use kind::{Example, Findings, Kind, UnknownTrigger, build, check, kind};
+pub use metadata::{Errors, Finding, Offline, Param, ParamError, Source};
+pub use names::{IndexError, metric_name, normalize, without_index};
+pub use scaler::{
+    Metric, MetricType, Push, Reading, ResourceTarget, Scaler, UnknownMetricType, UnsupportedMetricType, milli,
+};
+
+/// Declares the modules of the scalers and the table of their kinds, in the order of the documentation.
+macro_rules! scalers {
+    ($($module:ident),* $(,)?) => {
+        $(mod $module;)*
+
+        /// Every trigger type.
+        pub const KINDS: &[&Kind] = &[$(&$module::KIND),*];
+    };
+}
+
+scalers! {
+    cpu,
+    memory,
+}

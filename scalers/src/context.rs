@@ -1,0 +1,47 @@
+//! What scalers may use of the world: HTTP clients, gRPC channels, the cluster, the clock.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use crate::error::Error;
+use crate::external::Channels;
+use crate::http::HttpClients;
+
+/// Handed to every call of a scaler. Cloning is cheap; all clones share the same connections.
+#[derive(Clone)]
+pub struct Context {
+    /// Shared connection pools.
+    pub http: HttpClients,
+    /// Shared gRPC channels of `external` and `external-push` triggers.
+    pub channels: Channels,
+    /// The Kubernetes API, as far as scalers need it.
+    pub cluster: Arc<dyn Cluster>,
+    /// The clock.
+    pub now: fn() -> Timestamp,
+}
+
+impl Context {
+    /// Fresh pools and the system's clock.
+    pub fn new(cluster: Arc<dyn Cluster>) -> Result<Self, Error> {
+        Ok(Self { http: HttpClients::new()?, channels: Channels::default(), cluster, now: Timestamp::now })
+    }
+}
+
+/// The Kubernetes API, as far as scalers need it. Errors are [`Error::Cluster`].
+#[async_trait]
+pub trait Cluster: Send + Sync {
+    /// Number of pods of `namespace` that match the label `selector` and are neither Succeeded nor Failed; with
+    /// `by_node`, the number of nodes that run at least one of them.
+    async fn count_pods(&self, namespace: &str, selector: &str, by_node: bool) -> Result<i64, Error>;
+
+    /// The value at `key`; `None` when the `ConfigMap` exists without that key.
+    async fn config_map_value(&self, namespace: &str, name: &str, key: &str) -> Result<Option<String>, Error>;
+
+    /// The decoded value at `key`; `None` when the `Secret` exists without that key.
+    async fn secret_value(&self, namespace: &str, name: &str, key: &str) -> Result<Option<String>, Error>;
+
+    /// `ip:port` of each ready endpoint of a Service, from its `EndpointSlice`s.
+    async fn service_endpoints(&self, namespace: &str, service: &str) -> Result<Vec<String>, Error>;
+}

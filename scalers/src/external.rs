@@ -1,0 +1,5 @@
+//! gRPC channels.
+
+/// Shared gRPC channels; cloning shares them.
+#[derive(Clone, Default)]
+pub struct Channels {}

@@ -1,0 +1,135 @@
+//! Trigger types: what each is called, which parameters it has, how it is built.
+
+use std::fmt;
+
+use crate::input::Input;
+use crate::metadata::{Errors, Finding, Metadata, Offline, Param, View};
+use crate::nearest::nearest;
+use crate::scaler::Scaler;
+
+/// One trigger type.
+pub struct Kind {
+    /// The name, then the other names that mean the same.
+    pub names: &'static [&'static str],
+    /// The parameters.
+    pub params: &'static [Param],
+    /// What it scales on, in Markdown; the first line is a summary.
+    pub docs: &'static str,
+    /// A trigger that works, for the documentation.
+    pub example: Example,
+    /// Unknown parameters are not findings: the trigger hands all of them on.
+    pub open: bool,
+    /// Reads the metadata and, when nothing is wrong, makes the scaler.
+    parse: fn(&mut View<'_>) -> Option<Box<dyn Scaler>>,
+}
+
+/// `metadata` and `authParams` of a trigger that works.
+#[derive(Clone, Copy, Debug)]
+pub struct Example {
+    /// `metadata`.
+    pub metadata: &'static [(&'static str, &'static str)],
+    /// `metricType`, when the type needs one.
+    pub metric_type: Option<&'static str>,
+}
+
+/// The parameters of a trigger type, as a struct.
+pub(crate) trait Trigger: Metadata {
+    /// Checks what single parameters cannot tell, warns, and makes the scaler unless something is wrong. Does no I/O.
+    fn build(self, view: &mut View<'_>) -> Option<Box<dyn Scaler>>;
+}
+
+impl Kind {
+    /// The kind whose parameters are `T`.
+    pub(crate) const fn of<T: Trigger>(
+        names: &'static [&'static str],
+        docs: &'static str,
+        example: Example,
+    ) -> Self {
+        Self { names, params: T::PARAMS, docs, example, open: false, parse: |view| T::read(view)?.build(view) }
+    }
+
+    /// A kind that takes any parameter beside its own.
+    pub(crate) const fn open(self) -> Self {
+        Self { open: true, ..self }
+    }
+
+    /// The name to show.
+    pub fn name(&self) -> &'static str {
+        self.names.first().copied().unwrap_or_default()
+    }
+
+    fn read(&self, view: &mut View<'_>) -> Option<Box<dyn Scaler>> {
+        let scaler = (self.parse)(view);
+        if !self.open {
+            view.warn_unknown(self.params);
+        }
+        scaler
+    }
+}
+
+impl fmt::Debug for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Kind").field(&self.name()).finish()
+    }
+}
+
+/// The trigger type of that name.
+pub fn kind(trigger_type: &str) -> Result<&'static Kind, UnknownTrigger> {
+    crate::KINDS.iter().copied().find(|kind| kind.names.contains(&trigger_type)).ok_or_else(|| UnknownTrigger {
+        trigger_type: trigger_type.to_owned(),
+        near: nearest(trigger_type, crate::KINDS.iter().flat_map(|kind| kind.names).copied()),
+    })
+}
+
+/// A trigger type that does not exist.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown trigger type {trigger_type:?}{}", self.hint().map(|hint| format!(", {hint}")).unwrap_or_default())]
+pub struct UnknownTrigger {
+    /// As written.
+    pub trigger_type: String,
+    /// Names that are nearly that, nearest first.
+    pub near: Vec<&'static str>,
+}
+
+impl UnknownTrigger {
+    fn hint(&self) -> Option<String> {
+        let near: Vec<_> = self.near.iter().map(|name| format!("{name:?}")).collect();
+        (!near.is_empty()).then(|| format!("did you mean {}?", near.join(" or ")))
+    }
+}
+
+/// What a check found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Findings {
+    /// The trigger cannot work.
+    pub errors: Vec<Finding>,
+    /// The trigger may not do what is wanted.
+    pub warnings: Vec<Finding>,
+}
+
+/// Makes a trigger into a scaler. Does no I/O.
+pub fn build(input: &Input) -> Result<Box<dyn Scaler>, Errors> {
+    let kind = kind(&input.trigger_type)
+        .map_err(|unknown| Errors::new(&input.trigger_type, vec![Finding::new(unknown.to_string())]))?;
+    let mut view = View::new(input, Offline::default());
+    match kind.read(&mut view) {
+        Some(scaler) if view.errors.is_empty() => Ok(scaler),
+        _ => Err(Errors::new(&input.trigger_type, view.errors)),
+    }
+}
+
+/// Looks at a trigger as [`build`] does, and warns beside. What may come from where `offline` cannot see is assumed to
+/// be there and right. Does no I/O.
+pub fn check(input: &Input, offline: Offline) -> Findings {
+    match kind(&input.trigger_type) {
+        Ok(kind) => {
+            let mut view = View::new(input, offline);
+            kind.read(&mut view);
+            Findings { errors: view.errors, warnings: view.warnings }
+        }
+        Err(unknown) => {
+            let error = Finding::new(unknown.to_string());
+            Findings { errors: vec![error], warnings: Vec::new() }
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! What a trigger is once it is built: metrics for the HPA, readings for everybody.
+
+use std::fmt;
+use std::str::FromStr;
+
+use async_trait::async_trait;
+use tokio::sync::mpsc;
+
+use crate::context::Context;
+use crate::error::Error;
+
+/// One built trigger.
+///
+/// Timeouts around a whole read, caching, fallback and error counting live in the caller, once; a scaler asks its
+/// source and says what it saw.
+#[async_trait]
+pub trait Scaler: Send + Sync {
+    /// The metrics this trigger offers to the HPA. Only scalers whose metrics live in a remote process
+    /// (`external`, `external-push`) do I/O here.
+    async fn metrics(&self, cx: &Context) -> Result<Vec<Metric>, Error>;
+
+    /// The value of `metric` now, and whether it means activity. `metric` is a name as [`Metric::External`] gave it,
+    /// without the `s<i>-` prefix.
+    async fn read(&self, cx: &Context, metric: &str) -> Result<Reading, Error>;
+
+    /// True for scalers that report by themselves, through [`Scaler::watch`].
+    fn pushes(&self) -> bool {
+        false
+    }
+
+    /// Runs until the receiver of `events` is dropped, sending each push; reconnects by itself. Scalers that do not
+    /// push return at once.
+    async fn watch(&self, cx: &Context, events: mpsc::Sender<Push>) -> Result<(), Error> {
+        let _ = (cx, events);
+        Ok(())
+    }
+}
+
+/// A metric of an HPA.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Metric {
+    /// Served by external.metrics.k8s.io.
+    External {
+        /// Normalised, without the `s<i>-` prefix; see [`crate::metric_name`].
+        name: String,
+        /// Target in thousandths.
+        target_milli: i64,
+    },
+    /// Read by the HPA controller itself, from metrics.k8s.io.
+    Resource {
+        /// `cpu` or `memory`.
+        resource: &'static str,
+        /// One container of the pod, or the sum over all.
+        container: Option<String>,
+        /// What the HPA compares the usage with.
+        target: ResourceTarget,
+    },
+}
+
+/// Target of a [`Metric::Resource`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ResourceTarget {
+    /// Percent of the pods' requests.
+    Utilization(i32),
+    /// Quantity a pod, as the user wrote it.
+    AverageValue(String),
+}
+
+/// What a source said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// Value in thousandths; never negative.
+    pub milli: i64,
+    /// Whether the trigger counts as active (0 → 1).
+    pub active: bool,
+}
+
+impl Reading {
+    /// A value, active when it is above the activation threshold (both in the unit of the source).
+    pub(crate) fn above(value: f64, activation: f64) -> Self {
+        Self { milli: milli(value), active: value > activation }
+    }
+}
+
+/// What a pushing scaler sends.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Push {
+    /// The source says that the trigger is (not) active.
+    Active(bool),
+    /// The source changed its metrics or targets.
+    Metrics(Vec<Metric>),
+}
+
+/// `metricType` of a trigger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum MetricType {
+    /// Target a pod (the default).
+    #[default]
+    AverageValue,
+    /// Target for the whole workload.
+    Value,
+    /// Percent of the pods' requests; `cpu` and `memory` only.
+    Utilization,
+}
+
+impl MetricType {
+    /// The target type of an external metric: `AverageValue` unless set (KEDA, `pkg/scalers/scaler.go`).
+    pub fn for_external(set: Option<Self>) -> Result<Self, UnsupportedMetricType> {
+        match set.unwrap_or_default() {
+            Self::Utilization => Err(UnsupportedMetricType),
+            supported => Ok(supported),
+        }
+    }
+
+    /// The name in manifests.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::AverageValue => "AverageValue",
+            Self::Value => "Value",
+            Self::Utilization => "Utilization",
+        }
+    }
+}
+
+/// `Utilization` was asked of an external metric. The text is KEDA's (`pkg/scalers/scaler.go`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "'Utilization' metric type is unsupported for external metrics, allowed values are 'Value' or 'AverageValue'"
+)]
+pub struct UnsupportedMetricType;
+
+/// A `metricType` that is none.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown metricType {0:?}, allowed values are 'AverageValue', 'Value' or 'Utilization'")]
+pub struct UnknownMetricType(String);
+
+impl FromStr for MetricType {
+    type Err = UnknownMetricType;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        [Self::AverageValue, Self::Value, Self::Utilization]
+            .into_iter()
+            .find(|known| known.as_str() == text)
+            .ok_or_else(|| UnknownMetricType(text.to_owned()))
+    }
+}
+
+impl fmt::Display for MetricType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A value in thousandths: rounded to three decimals; NaN, infinite and negative values are 0, since a quantity below
+/// zero would make the HPA refuse the metric (KEDA, `pkg/scalers/scaler.go`).
+#[expect(clippy::cast_possible_truncation, reason = "`as` saturates, which is what a huge value should do")]
+pub fn milli(value: f64) -> i64 {
+    if value.is_finite() && value > 0.0 { (value * 1000.0).round() as i64 } else { 0 }
+}
