@@ -1,1 +1,5 @@
-//! Types and pure decisions.
+//! Types and pure decisions of Tandem: no I/O, no clock, no randomness, no async.
+//!
+//! Time comes in as an argument, ties break by name, and no iteration over a hash map reaches a decision.
+
+pub mod api;

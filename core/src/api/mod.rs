@@ -1,0 +1,3 @@
+//! Kubernetes API types, a folder a group.
+
+pub mod keda;
