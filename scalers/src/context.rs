@@ -37,7 +37,8 @@ pub trait Cluster: Send + Sync {
     async fn count_pods(&self, namespace: &str, selector: &str, by_node: bool) -> Result<i64, Error>;
 
     /// The value at `key`; `None` when the `ConfigMap` exists without that key.
-    async fn config_map_value(&self, namespace: &str, name: &str, key: &str) -> Result<Option<String>, Error>;
+    async fn config_map_value(&self, namespace: &str, name: &str, key: &str)
+    -> Result<Option<String>, Error>;
 
     /// The decoded value at `key`; `None` when the `Secret` exists without that key.
     async fn secret_value(&self, namespace: &str, name: &str, key: &str) -> Result<Option<String>, Error>;

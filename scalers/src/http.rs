@@ -1,23 +1,311 @@
-//! HTTP clients, shared by all scalers.
+//! HTTP: clients shared by all scalers, bounded answers, errors that say what is wrong.
+
+use std::error::Error as StdError;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use bytes::Bytes;
+use reqwest::{Certificate, Client, ClientBuilder, Identity, RequestBuilder, StatusCode, Url};
+use rustls::CertificateError;
 
 use crate::error::Error;
+use crate::input::Secret;
+
+/// More than any source of one number needs; a larger answer is a wrong address.
+const MAX_BODY: usize = 10 * 1024 * 1024;
+
+/// Idle connections kept a host. Reads of one source are spread over time, so that more are rarely open at once.
+const IDLE_PER_HOST: usize = 32;
+
+/// KEDA's default of `--http-idle-conn-timeout`.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// Connection pools; cloning shares them.
 #[derive(Clone)]
 pub struct HttpClients {
-    verified: reqwest::Client,
+    verified: Client,
+    unverified: Client,
 }
 
 impl HttpClients {
-    /// Fresh pools.
+    /// Fresh pools. Makes ring the process's crypto provider for TLS, unless it has one.
     pub fn new() -> Result<Self, Error> {
-        let verified =
-            reqwest::Client::builder().build().map_err(|problem| Error::Configuration(problem.to_string()))?;
-        Ok(Self { verified })
+        // An error means that the process has a provider, which is all we want.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let verified = builder().build().or_else(|problem| {
+            // An image without CA certificates; plain HTTP and triggers with their own CA still work there.
+            tracing::warn!(problem = %chain(&problem), "no system CA certificates: https needs a trigger's own ca");
+            builder().tls_certs_only([]).build()
+        });
+        let unverified = builder().tls_danger_accept_invalid_certs(true).build();
+        let made = |client: reqwest::Result<Client>| {
+            client.map_err(|problem| {
+                Error::Configuration(format!("cannot make an HTTP client: {}", chain(&problem)))
+            })
+        };
+        Ok(Self { verified: made(verified)?, unverified: made(unverified)? })
+    }
+}
+
+fn builder() -> ClientBuilder {
+    Client::builder()
+        .user_agent(concat!("tandem/", env!("CARGO_PKG_VERSION")))
+        .pool_max_idle_per_host(IDLE_PER_HOST)
+        .pool_idle_timeout(IDLE_TIMEOUT)
+}
+
+/// Which client a trigger's requests go through.
+#[derive(Debug)]
+pub(crate) enum Transport {
+    /// The shared pool that verifies certificates by the system's authorities.
+    Verified,
+    /// The shared pool that verifies nothing (`unsafeSsl`).
+    Unverified,
+    /// A client of the trigger's own.
+    Own(Box<OwnTransport>),
+}
+
+/// TLS settings of one trigger, and the client that is made of them when it is first used.
+#[derive(Debug)]
+pub(crate) struct OwnTransport {
+    /// PEM bundle, trusted beside the system's authorities.
+    pub(crate) ca: Option<Secret>,
+    /// PEM certificate chain and private key to show.
+    pub(crate) identity: Option<(Secret, Secret)>,
+    /// `unsafeSsl`.
+    pub(crate) unverified: bool,
+    pub(crate) client: OnceLock<Result<Client, String>>,
+}
+
+impl Transport {
+    pub(crate) fn shared(unverified: bool) -> Self {
+        if unverified { Self::Unverified } else { Self::Verified }
     }
 
-    /// The pool that verifies certificates.
-    pub fn verified(&self) -> &reqwest::Client {
-        &self.verified
+    pub(crate) fn client<'a>(&'a self, clients: &'a HttpClients) -> Result<&'a Client, Error> {
+        match self {
+            Self::Verified => Ok(&clients.verified),
+            Self::Unverified => Ok(&clients.unverified),
+            Self::Own(own) => own
+                .client
+                .get_or_init(|| own.build())
+                .as_ref()
+                .map_err(|problem| Error::Configuration(problem.clone())),
+        }
+    }
+}
+
+impl OwnTransport {
+    fn build(&self) -> Result<Client, String> {
+        let mut builder = builder().tls_danger_accept_invalid_certs(self.unverified);
+        if let Some(ca) = &self.ca {
+            let certificates = Certificate::from_pem_bundle(ca.expose().as_bytes()).unwrap_or_default();
+            if certificates.is_empty() {
+                return Err("the parameter ca holds no PEM certificate".to_owned());
+            }
+            builder = builder.tls_certs_merge(certificates);
+        }
+        if let Some((cert, key)) = &self.identity {
+            let pem = Secret::from(format!("{}\n{}", cert.expose(), key.expose()));
+            let identity = Identity::from_pem(pem.expose().as_bytes())
+                .map_err(|_| "the parameters cert and key hold no PEM certificate and private key")?;
+            builder = builder.identity(identity);
+        }
+        builder
+            .build()
+            .map_err(|problem| format!("cannot make a TLS client of ca, cert and key: {}", chain(&problem)))
+    }
+}
+
+/// An answer, whatever its status.
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) body: Bytes,
+}
+
+/// Sends a request and reads the whole answer within `timeout`.
+pub(crate) async fn send(request: RequestBuilder, timeout: Duration) -> Result<Answer, Error> {
+    let (client, request) = request.timeout(timeout).build_split();
+    let request = request.map_err(|problem| Error::Configuration(chain(&problem.without_url())))?;
+    let address = address(request.url());
+    let failed = |problem| classify(problem, &address, timeout);
+    let mut response = client.execute(request).await.map_err(failed)?;
+    let status = response.status();
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(failed)? {
+        if body.len() + chunk.len() > MAX_BODY {
+            let message = format!("{address} answered more than {} MiB", MAX_BODY / 1024 / 1024);
+            return Err(Error::Answer(message));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(Answer { status, body: body.into() })
+}
+
+/// Scheme, host and port: what may be shown of a URL, whose user, path and query may hold secrets.
+pub(crate) fn address(url: &Url) -> String {
+    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+    format!("{}://{}{port}", url.scheme(), url.host_str().unwrap_or_default())
+}
+
+fn classify(problem: reqwest::Error, address: &str, timeout: Duration) -> Error {
+    let address = address.to_owned();
+    if problem.is_timeout() {
+        return Error::Timeout { address, timeout };
+    }
+    let problem = problem.without_url();
+    if let Some(tls) = causes(&problem).find_map(tls_error) {
+        return Error::Tls { problem: describe_tls(tls), address };
+    }
+    if causes(&problem).filter_map(|cause| cause.downcast_ref::<hyper::Error>()).any(not_http) {
+        return Error::Answer(format!("{address} does not speak HTTP ({})", root(&problem)));
+    }
+    if problem.is_redirect() {
+        return Error::Answer(format!("{address} redirects too often"));
+    }
+    if problem.is_decode() || problem.is_body() {
+        return Error::Answer(format!("the answer of {address} broke off: {}", root(&problem)));
+    }
+    Error::Unreachable { address, problem: root(&problem) }
+}
+
+/// The server sent something that is no answer, or spoke first, as mail and database servers do.
+fn not_http(error: &hyper::Error) -> bool {
+    let broke_off = error.is_closed() || error.is_canceled() || error.is_incomplete_message();
+    error.is_parse() || (error.source().is_none() && !broke_off)
+}
+
+/// An error and its causes, from the outside in.
+fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |&error| error.source())
+}
+
+/// The texts of an error and its causes.
+fn chain(error: &(dyn StdError + 'static)) -> String {
+    causes(error).map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+/// The text of the innermost cause, which is the one that says something.
+fn root(error: &(dyn StdError + 'static)) -> String {
+    causes(error).last().map(ToString::to_string).unwrap_or_default()
+}
+
+/// The TLS error in a link of a chain; I/O errors hide what they wrap from `source`.
+pub(crate) fn tls_error<'a>(link: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Error> {
+    let wrapped = || tls_error(link.downcast_ref::<std::io::Error>()?.get_ref()?);
+    link.downcast_ref::<rustls::Error>().or_else(wrapped)
+}
+
+/// What is wrong with the handshake, and what to do about it.
+pub(crate) fn describe_tls(error: &rustls::Error) -> String {
+    match error {
+        rustls::Error::InvalidCertificate(problem) => match problem {
+            CertificateError::UnknownIssuer => {
+                "the certificate is signed by an unknown authority; give its CA in a TriggerAuthentication, or set \
+                 unsafeSsl"
+                    .to_owned()
+            }
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+                "the certificate has expired".to_owned()
+            }
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                "the certificate is not valid yet".to_owned()
+            }
+            CertificateError::NotValidForNameContext { expected, presented } => {
+                format!("the certificate is for {}, not for {}", presented.join(", "), expected.to_str())
+            }
+            CertificateError::NotValidForName => "the certificate is for another name".to_owned(),
+            other => format!("the certificate is not valid: {other}"),
+        },
+        rustls::Error::InvalidMessage(_) => "the server does not speak TLS on this port".to_owned(),
+        rustls::Error::AlertReceived(alert) => {
+            format!("the server refused with {alert:?}; it may want another client certificate")
+        }
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Server;
+
+    async fn get(url: &str, timeout: Duration) -> Result<Answer, Error> {
+        let clients = HttpClients::new().unwrap();
+        send(clients.verified.get(url), timeout).await
+    }
+
+    const LONG: Duration = Duration::from_secs(30);
+
+    #[tokio::test]
+    async fn errors_say_what_is_wrong_and_no_secret() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let closed = listener.local_addr().unwrap().to_string();
+        drop(listener);
+        let url = format!("http://user:hunter2@{closed}/path?token=hunter2");
+        let error = get(&url, LONG).await.err().unwrap();
+        assert_eq!(error.reason(), "unreachable");
+        let text = error.to_string();
+        assert!(text.starts_with(&format!("cannot reach http://{closed}: ")), "{text}");
+        assert!(text.contains("refused") && !text.contains("hunter2"), "{text}");
+
+        let server = Server::answering(200, "").await;
+        let error = get(&format!("https://{}", server.address), LONG).await.err().unwrap();
+        assert_eq!(
+            error.to_string(),
+            format!("TLS with https://{} failed: the server does not speak TLS on this port", server.address)
+        );
+    }
+
+    #[tokio::test]
+    async fn a_server_that_speaks_something_else_is_named() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let _ =
+                    tokio::io::AsyncWriteExt::write_all(&mut stream, b"220 mail ESMTP ready\r\n\r\n").await;
+            }
+        });
+        let error = get(&format!("http://{address}"), LONG).await.err().unwrap().to_string();
+        assert!(error.starts_with(&format!("http://{address} does not speak HTTP")), "{error}");
+    }
+
+    #[tokio::test]
+    async fn silence_ends_at_the_deadline() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let error = get(&format!("http://{address}"), Duration::from_millis(20)).await.err().unwrap();
+        assert_eq!(error.to_string(), format!("http://{address} did not answer within 20ms"));
+    }
+
+    #[tokio::test]
+    async fn an_answer_without_end_is_cut() {
+        let server = Server::answering(200, &"x".repeat(MAX_BODY + 1)).await;
+        let error = get(&server.url(), LONG).await.err().unwrap();
+        assert_eq!(error.to_string(), format!("{} answered more than 10 MiB", server.url()));
+        let server = Server::answering(200, &"x".repeat(MAX_BODY)).await;
+        assert_eq!(get(&server.url(), LONG).await.unwrap().body.len(), MAX_BODY);
+    }
+
+    #[test]
+    fn certificates_that_are_none_are_named() {
+        let clients = HttpClients::new().unwrap();
+        for (ca, identity, wanted) in [
+            (Some("caaa"), None, "the parameter ca holds no PEM certificate"),
+            (
+                None,
+                Some(("ceert", "hunter2")),
+                "the parameters cert and key hold no PEM certificate and private key",
+            ),
+        ] {
+            let transport = Transport::Own(Box::new(OwnTransport {
+                ca: ca.map(Secret::from),
+                identity: identity.map(|(cert, key)| (Secret::from(cert), Secret::from(key))),
+                unverified: false,
+                client: OnceLock::new(),
+            }));
+            assert_eq!(transport.client(&clients).err().unwrap().to_string(), wanted);
+        }
     }
 }

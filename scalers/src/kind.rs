@@ -45,7 +45,14 @@ impl Kind {
         docs: &'static str,
         example: Example,
     ) -> Self {
-        Self { names, params: T::PARAMS, docs, example, open: false, parse: |view| T::read(view)?.build(view) }
+        Self {
+            names,
+            params: T::PARAMS,
+            docs,
+            example,
+            open: false,
+            parse: |view| T::read(view)?.build(view),
+        }
     }
 
     /// A kind that takes any parameter beside its own.
@@ -60,7 +67,7 @@ impl Kind {
 
     fn read(&self, view: &mut View<'_>) -> Option<Box<dyn Scaler>> {
         let scaler = (self.parse)(view);
-        if !self.open {
+        if view.checking && !self.open {
             view.warn_unknown(self.params);
         }
         scaler
@@ -75,9 +82,11 @@ impl fmt::Debug for Kind {
 
 /// The trigger type of that name.
 pub fn kind(trigger_type: &str) -> Result<&'static Kind, UnknownTrigger> {
-    crate::KINDS.iter().copied().find(|kind| kind.names.contains(&trigger_type)).ok_or_else(|| UnknownTrigger {
-        trigger_type: trigger_type.to_owned(),
-        near: nearest(trigger_type, crate::KINDS.iter().flat_map(|kind| kind.names).copied()),
+    crate::KINDS.iter().copied().find(|kind| kind.names.contains(&trigger_type)).ok_or_else(|| {
+        UnknownTrigger {
+            trigger_type: trigger_type.to_owned(),
+            near: nearest(trigger_type, crate::KINDS.iter().flat_map(|kind| kind.names).copied()),
+        }
     })
 }
 
@@ -111,7 +120,7 @@ pub struct Findings {
 pub fn build(input: &Input) -> Result<Box<dyn Scaler>, Errors> {
     let kind = kind(&input.trigger_type)
         .map_err(|unknown| Errors::new(&input.trigger_type, vec![Finding::new(unknown.to_string())]))?;
-    let mut view = View::new(input, Offline::default());
+    let mut view = View::building(input);
     match kind.read(&mut view) {
         Some(scaler) if view.errors.is_empty() => Ok(scaler),
         _ => Err(Errors::new(&input.trigger_type, view.errors)),
@@ -123,7 +132,7 @@ pub fn build(input: &Input) -> Result<Box<dyn Scaler>, Errors> {
 pub fn check(input: &Input, offline: Offline) -> Findings {
     match kind(&input.trigger_type) {
         Ok(kind) => {
-            let mut view = View::new(input, offline);
+            let mut view = View::checking(input, offline);
             kind.read(&mut view);
             Findings { errors: view.errors, warnings: view.warnings }
         }

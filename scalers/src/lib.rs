@@ -7,18 +7,25 @@
 //! The crate knows neither Kubernetes clients nor the rest of the program: what scalers need of the world comes in
 //! through [`Context`].
 
+mod auth;
 mod context;
 mod error;
 mod external;
 mod http;
+mod identity;
 mod input;
 mod kind;
 mod metadata;
 mod names;
 mod nearest;
+mod oauth;
+mod promql;
 mod quantity;
 mod resource;
 mod scaler;
+mod schedule;
+#[cfg(test)]
+mod testing;
 mod values;
 
 pub use context::{Cluster, Context};
@@ -30,7 +37,8 @@ pub use kind::{Example, Findings, Kind, UnknownTrigger, build, check, kind};
 pub use metadata::{Errors, Finding, Offline, Param, ParamError, Source};
 pub use names::{IndexError, metric_name, normalize, without_index};
 pub use scaler::{
-    Metric, MetricType, Push, Reading, ResourceTarget, Scaler, UnknownMetricType, UnsupportedMetricType, milli,
+    Metric, MetricType, Push, Reading, ResourceTarget, Scaler, UnknownMetricType, UnsupportedMetricType,
+    milli,
 };
 
 /// Declares the modules of the scalers and the table of their kinds, in the order of the documentation.
@@ -44,6 +52,8 @@ macro_rules! scalers {
 }
 
 scalers! {
+    prometheus,
+    cron,
     cpu,
     memory,
 }

@@ -182,6 +182,8 @@ pub(crate) struct View<'a> {
     pub input: &'a Input,
     /// What cannot be seen.
     pub offline: Offline,
+    /// A person reads the result: look for doubtful things too.
+    pub checking: bool,
     pub errors: Vec<Finding>,
     pub warnings: Vec<Finding>,
 }
@@ -195,8 +197,14 @@ enum Lookup<'a> {
 }
 
 impl<'a> View<'a> {
-    pub(crate) fn new(input: &'a Input, offline: Offline) -> Self {
-        Self { input, offline, errors: Vec::new(), warnings: Vec::new() }
+    /// To build the trigger.
+    pub(crate) fn building(input: &'a Input) -> Self {
+        Self { input, offline: Offline::default(), checking: false, errors: Vec::new(), warnings: Vec::new() }
+    }
+
+    /// To tell a person about the trigger.
+    pub(crate) fn checking(input: &'a Input, offline: Offline) -> Self {
+        Self { offline, checking: true, ..Self::building(input) }
     }
 
     pub(crate) fn error(&mut self, finding: Finding) {
@@ -211,10 +219,10 @@ impl<'a> View<'a> {
     pub(crate) fn required<T: FromParam>(&mut self, param: &Param) -> Option<T> {
         match self.find(param) {
             Lookup::Found(raw, source) => self.parse(param, raw, source),
-            Lookup::Unseen => None,
-            Lookup::Absent if param.default.is_some() => {
+            Lookup::Unseen | Lookup::Absent if param.default.is_some() => {
                 self.parse(param, param.default.unwrap_or_default(), Source::Metadata)
             }
+            Lookup::Unseen => None,
             Lookup::Absent => {
                 let places: Vec<_> = param.from.iter().map(Source::to_string).collect();
                 let names = param.names.join(",");
@@ -266,7 +274,8 @@ impl<'a> View<'a> {
             let message = format!("scaler {} info: {what}", self.input.trigger_type);
             self.warn(Finding::of(param.name(), message));
         }
-        match check_choices(param, raw).and_then(|()| T::from_param(raw, param).map_err(Problem::Unparsable)) {
+        match check_choices(param, raw).and_then(|()| T::from_param(raw, param).map_err(Problem::Unparsable))
+        {
             Ok(value) => Some(value),
             Err(problem) => {
                 self.error(problem.finding(param, raw, source));

@@ -51,7 +51,8 @@ impl Parameters {
                 let percent = value.parse().ok().filter(|percent| *percent > 0);
                 percent.map(ResourceTarget::Utilization).ok_or_else(|| {
                     let message = format!("value {value:?} is not a whole number of percent above 0");
-                    Finding::of("value", message).hint("e.g. \"80\", or metricType: AverageValue for a quantity")
+                    Finding::of("value", message)
+                        .hint("e.g. \"80\", or metricType: AverageValue for a quantity")
                 })
             }
             Some(MetricType::AverageValue) => {
@@ -63,8 +64,9 @@ impl Parameters {
             }
             other => {
                 let seen = other.map_or("", MetricType::as_str);
-                let message =
-                    format!("unknown metric type: {seen}, allowed values are 'Utilization' or 'AverageValue'");
+                let message = format!(
+                    "unknown metric type: {seen}, allowed values are 'Utilization' or 'AverageValue'"
+                );
                 Err(Finding::of("metricType", message))
             }
         }

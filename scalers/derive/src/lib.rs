@@ -17,7 +17,9 @@
 use proc_macro::TokenStream;
 use proc_macro2::TokenStream as Tokens;
 use quote::quote;
-use syn::{Attribute, Data, DeriveInput, Error, Expr, ExprLit, Field, Fields, Ident, Lit, LitStr, Meta, Result, Type};
+use syn::{
+    Attribute, Data, DeriveInput, Error, Expr, ExprLit, Field, Fields, Ident, Lit, LitStr, Meta, Result, Type,
+};
 
 /// See the crate's documentation.
 #[proc_macro_derive(Metadata, attributes(param))]
@@ -91,7 +93,10 @@ impl<'a> Param<'a> {
             return Err(Error::new_spanned(ident, "a parameter needs a doc comment: it is what users read"));
         }
         if param.optional().is_some() && param.options.default.is_some() {
-            return Err(Error::new_spanned(ident, "a parameter with a default is never absent: drop the Option"));
+            return Err(Error::new_spanned(
+                ident,
+                "a parameter with a default is never absent: drop the Option",
+            ));
         }
         param.sources()?;
         Ok(param)
@@ -109,7 +114,9 @@ impl<'a> Param<'a> {
     }
 
     fn sources(&self) -> Result<Vec<Tokens>> {
-        let Some(from) = &self.options.from else { return Ok(vec![quote!(crate::metadata::Source::Metadata)]) };
+        let Some(from) = &self.options.from else {
+            return Ok(vec![quote!(crate::metadata::Source::Metadata)]);
+        };
         let source = |name: &str| match name.trim() {
             "meta" => Ok(quote!(crate::metadata::Source::Metadata)),
             "env" => Ok(quote!(crate::metadata::Source::Env)),
@@ -244,9 +251,12 @@ mod tests {
 
     #[test]
     fn names_are_lower_camel() {
-        for (field, name) in
-            [("query", "query"), ("unsafe_ssl", "unsafeSsl"), ("_metric_name", "metricName"), ("a_b_c", "aBC")]
-        {
+        for (field, name) in [
+            ("query", "query"),
+            ("unsafe_ssl", "unsafeSsl"),
+            ("_metric_name", "metricName"),
+            ("a_b_c", "aBC"),
+        ] {
             assert_eq!(lower_camel(field), name);
         }
     }
