@@ -10,7 +10,7 @@ use std::{convert::Infallible, io, panic::AssertUnwindSafe, pin::pin, sync::Arc,
 
 use bytes::Bytes;
 use futures::FutureExt;
-use http::{HeaderValue, Request, Response, StatusCode, header::CONTENT_TYPE};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header::CONTENT_TYPE};
 use http_body_util::Full;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
@@ -121,11 +121,13 @@ async fn serve_connection<H, F>(
     let http2 = session.alpn_protocol() == Some(tls::ALPN_HTTP2);
     let peer = PeerCertificates::new(session.peer_certificates());
 
-    let service = service_fn(move |request| {
+    let service = service_fn(move |request: Request<Incoming>| {
         let (handler, peer) = (handler.clone(), peer.clone());
+        let without_body = request.method() == Method::HEAD;
         async move {
             let answer = AssertUnwindSafe(async { handler(request, peer).await }).catch_unwind().await;
-            Ok::<_, Infallible>(answer.unwrap_or_else(|_| panicked()))
+            let answer = answer.unwrap_or_else(|_| panicked());
+            Ok::<_, Infallible>(if without_body { answer.map(|_| Full::default()) } else { answer })
         }
     });
     let builder = connection_builder(http2);

@@ -43,7 +43,8 @@ pub(crate) struct Identity {
 /// What a client certificate says.
 pub(crate) struct Subject<'a> {
     pub(crate) common_name: &'a str,
-    pub(crate) organizations: &'a [&'a str],
+    /// One: rcgen writes no second.
+    pub(crate) organization: Option<&'a str>,
     pub(crate) usage: ExtendedKeyUsagePurpose,
     /// Seconds from now to its end; negative is in the past.
     pub(crate) expires_in: i64,
@@ -53,7 +54,7 @@ impl Default for Subject<'_> {
     fn default() -> Self {
         Self {
             common_name: "front-proxy-client",
-            organizations: &[],
+            organization: None,
             usage: ExtendedKeyUsagePurpose::ClientAuth,
             expires_in: 3600,
         }
@@ -79,14 +80,18 @@ impl Authority {
     }
 
     pub(crate) fn server(&self) -> Identity {
-        self.sign(&CertificateParams::new(vec![SERVER_NAME.to_owned()]).unwrap())
+        self.server_at(SERVER_NAME)
+    }
+
+    pub(crate) fn server_at(&self, name: &str) -> Identity {
+        self.sign(&CertificateParams::new(vec![name.to_owned()]).unwrap())
     }
 
     pub(crate) fn client(&self, subject: &Subject) -> Identity {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, subject.common_name);
-        for organization in subject.organizations {
-            params.distinguished_name.push(DnType::OrganizationName, *organization);
+        if let Some(organization) = subject.organization {
+            params.distinguished_name.push(DnType::OrganizationName, organization);
         }
         params.extended_key_usages = vec![subject.usage.clone()];
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs().cast_signed();
