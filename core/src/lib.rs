@@ -3,3 +3,5 @@
 //! Time comes in as an argument, ties break by name, and no iteration over a hash map reaches a decision.
 
 pub mod api;
+pub mod pods;
+pub mod quantity;
