@@ -5,8 +5,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
+use crate::channels::Channels;
 use crate::error::Error;
-use crate::external::Channels;
 use crate::http::HttpClients;
 
 /// Handed to every call of a scaler. Cloning is cheap; all clones share the same connections.

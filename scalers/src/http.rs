@@ -176,7 +176,9 @@ fn not_http(error: &hyper::Error) -> bool {
 }
 
 /// An error and its causes, from the outside in.
-fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+pub(crate) fn causes<'a>(
+    error: &'a (dyn StdError + 'static),
+) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
     std::iter::successors(Some(error), |&error| error.source())
 }
 
@@ -186,7 +188,7 @@ fn chain(error: &(dyn StdError + 'static)) -> String {
 }
 
 /// The text of the innermost cause, which is the one that says something.
-fn root(error: &(dyn StdError + 'static)) -> String {
+pub(crate) fn root(error: &(dyn StdError + 'static)) -> String {
     causes(error).last().map(ToString::to_string).unwrap_or_default()
 }
 

@@ -8,9 +8,12 @@
 //! through [`Context`].
 
 mod auth;
+mod channels;
 mod context;
+mod document;
 mod error;
-mod external;
+mod exposition;
+mod externalscaler;
 mod http;
 mod identity;
 mod input;
@@ -24,13 +27,16 @@ mod quantity;
 mod resource;
 mod scaler;
 mod schedule;
+mod selector;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod testing_grpc;
 mod values;
 
+pub use channels::Channels;
 pub use context::{Cluster, Context};
 pub use error::Error;
-pub use external::Channels;
 pub use http::HttpClients;
 pub use input::{DEFAULT_HTTP_TIMEOUT, Input, PodIdentity, Secret};
 pub use kind::{Example, Findings, Kind, UnknownTrigger, build, check, kind};
@@ -56,4 +62,9 @@ scalers! {
     cron,
     cpu,
     memory,
+    kubernetes_workload,
+    kubernetes_resource,
+    metrics_api,
+    external,
+    external_push,
 }
