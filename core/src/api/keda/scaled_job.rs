@@ -33,7 +33,7 @@ use super::{condition::Condition, scaled_object::TriggerActivity, trigger::Scale
 pub struct ScaledJobSpec {
     /// The Job to start.
     #[serde(default)]
-    #[schemars(required)]
+    #[schemars(!default)]
     pub job_target_ref: JobSpec,
     /// Seconds between polls (30).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -70,7 +70,7 @@ pub struct ScaledJobSpec {
     pub scaling_strategy: Option<ScalingStrategy>,
     /// What is scaled on.
     #[serde(default)]
-    #[schemars(required, length(min = 1))]
+    #[schemars(!default, length(min = 1))]
     pub triggers: Vec<ScaleTrigger>,
 }
 

@@ -46,7 +46,7 @@ pub const DEFAULT_MAX_REPLICAS: i32 = 100;
 pub struct ScaledObjectSpec {
     /// The workload that is scaled: any kind with a scale subresource.
     #[serde(default)]
-    #[schemars(required)]
+    #[schemars(!default)]
     pub scale_target_ref: ScaleTargetRef,
     /// Seconds between polls of the triggers (30).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -77,7 +77,7 @@ pub struct ScaledObjectSpec {
     pub advanced: Option<Advanced>,
     /// What is scaled on.
     #[serde(default)]
-    #[schemars(required, length(min = 1))]
+    #[schemars(!default, length(min = 1))]
     pub triggers: Vec<ScaleTrigger>,
     /// What is served while a source fails.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -132,7 +132,7 @@ impl ScaledObjectSpec {
 pub struct ScaleTargetRef {
     /// Its name.
     #[serde(default)]
-    #[schemars(required, length(min = 1))]
+    #[schemars(!default, length(min = 1))]
     pub name: String,
     /// apps/v1 by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -197,11 +197,11 @@ pub struct ScalingModifiers {
 pub struct Fallback {
     /// Fallback begins when more failures than this follow each other.
     #[serde(default)]
-    #[schemars(required, range(min = 0))]
+    #[schemars(!default, range(min = 0))]
     pub failure_threshold: i32,
     /// The replicas to ask for.
     #[serde(default)]
-    #[schemars(required, range(min = 0))]
+    #[schemars(!default, range(min = 0))]
     pub replicas: i32,
     /// How the current count enters.
     #[serde(default)]
@@ -279,15 +279,19 @@ pub struct ScaledObjectStatus {
 pub struct GroupVersionKindResource {
     /// API group.
     #[serde(default)]
+    #[schemars(!default)]
     pub group: String,
     /// API version.
     #[serde(default)]
+    #[schemars(!default)]
     pub version: String,
     /// Kind.
     #[serde(default)]
+    #[schemars(!default)]
     pub kind: String,
     /// Plural.
     #[serde(default)]
+    #[schemars(!default)]
     pub resource: String,
 }
 
@@ -310,5 +314,6 @@ pub struct HealthStatus {
 pub struct TriggerActivity {
     /// Whether it is active.
     #[serde(default)]
+    #[schemars(!default)]
     pub is_active: bool,
 }

@@ -12,7 +12,7 @@ pub struct ScaleTrigger {
     /// Which scaler reads the source.
     #[serde(rename = "type", default)]
     #[schemars(length(min = 1))]
-    #[schemars(required)]
+    #[schemars(!default)]
     pub type_: String,
     /// A name that is unique in the object; the scaling formula uses it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -22,7 +22,7 @@ pub struct ScaleTrigger {
     pub use_cached_metrics: Option<bool>,
     /// Parameters of the scaler.
     #[serde(default)]
-    #[schemars(required)]
+    #[schemars(!default)]
     pub metadata: BTreeMap<String, String>,
     /// Where further, secret parameters come from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -44,7 +44,7 @@ impl ScaleTrigger {
 pub struct AuthenticationRef {
     /// Its name.
     #[serde(default)]
-    #[schemars(required)]
+    #[schemars(!default)]
     pub name: String,
     /// TriggerAuthentication (the default) or ClusterTriggerAuthentication.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -105,7 +105,7 @@ pub struct TriggerAuthenticationStatus {
 pub struct AuthPodIdentity {
     /// Which cloud gives it.
     #[serde(default)]
-    #[schemars(required, extend("enum" = ["azure-workload", "gcp", "aws", "aws-eks", "none"]))]
+    #[schemars(!default, extend("enum" = ["azure-workload", "gcp", "aws", "aws-eks", "none"]))]
     pub provider: String,
     /// Client id of a federated identity (Azure).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -134,15 +134,15 @@ pub struct AuthPodIdentity {
 pub struct AuthTargetRef {
     /// The parameter it becomes.
     #[serde(default)]
-    #[schemars(required)]
+    #[schemars(!default)]
     pub parameter: String,
     /// The Secret or ConfigMap.
     #[serde(default)]
-    #[schemars(required)]
+    #[schemars(!default)]
     pub name: String,
     /// Its key.
     #[serde(default)]
-    #[schemars(required)]
+    #[schemars(!default)]
     pub key: String,
 }
 
@@ -152,11 +152,11 @@ pub struct AuthTargetRef {
 pub struct AuthEnvironment {
     /// The parameter it becomes.
     #[serde(default)]
-    #[schemars(required)]
+    #[schemars(!default)]
     pub parameter: String,
     /// The variable.
     #[serde(default)]
-    #[schemars(required)]
+    #[schemars(!default)]
     pub name: String,
     /// The container; the first, or envSourceContainerName, by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -169,15 +169,15 @@ pub struct AuthEnvironment {
 pub struct HashiCorpVault {
     /// Its address.
     #[serde(default)]
-    #[schemars(required)]
+    #[schemars(!default)]
     pub address: String,
     /// How to log in.
     #[serde(default)]
-    #[schemars(required, extend("enum" = ["token", "kubernetes"]))]
+    #[schemars(!default, extend("enum" = ["token", "kubernetes"]))]
     pub authentication: String,
     /// What to read.
     #[serde(default)]
-    #[schemars(required, length(min = 1))]
+    #[schemars(!default, length(min = 1))]
     pub secrets: Vec<VaultSecret>,
     /// Vault namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -214,15 +214,15 @@ pub struct VaultCredential {
 pub struct VaultSecret {
     /// The parameter it becomes.
     #[serde(default)]
-    #[schemars(required)]
+    #[schemars(!default)]
     pub parameter: String,
     /// Path.
     #[serde(default)]
-    #[schemars(required)]
+    #[schemars(!default)]
     pub path: String,
     /// Key.
     #[serde(default)]
-    #[schemars(required)]
+    #[schemars(!default)]
     pub key: String,
     /// Kind of secret.
     #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
@@ -266,7 +266,7 @@ pub struct VaultPkiData {
 pub struct ValueFromSecret {
     /// Where it is.
     #[serde(default)]
-    #[schemars(required)]
+    #[schemars(!default)]
     pub value_from: SecretValueSource,
 }
 
@@ -276,7 +276,7 @@ pub struct ValueFromSecret {
 pub struct SecretValueSource {
     /// The Secret and its key.
     #[serde(default)]
-    #[schemars(required)]
+    #[schemars(!default)]
     pub secret_key_ref: SecretKeyRef,
 }
 
@@ -286,11 +286,11 @@ pub struct SecretValueSource {
 pub struct SecretKeyRef {
     /// The Secret.
     #[serde(default)]
-    #[schemars(required)]
+    #[schemars(!default)]
     pub name: String,
     /// Its key.
     #[serde(default)]
-    #[schemars(required)]
+    #[schemars(!default)]
     pub key: String,
 }
 
@@ -300,11 +300,11 @@ pub struct SecretKeyRef {
 pub struct AzureKeyVault {
     /// Address of the vault.
     #[serde(default)]
-    #[schemars(required)]
+    #[schemars(!default)]
     pub vault_uri: String,
     /// What to read.
     #[serde(default)]
-    #[schemars(required)]
+    #[schemars(!default)]
     pub secrets: Vec<AzureKeyVaultSecret>,
     /// Credentials.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -323,11 +323,11 @@ pub struct AzureKeyVault {
 pub struct AzureKeyVaultSecret {
     /// The parameter it becomes.
     #[serde(default)]
-    #[schemars(required)]
+    #[schemars(!default)]
     pub parameter: String,
     /// Name.
     #[serde(default)]
-    #[schemars(required)]
+    #[schemars(!default)]
     pub name: String,
     /// Version; the latest by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -340,15 +340,15 @@ pub struct AzureKeyVaultSecret {
 pub struct AzureKeyVaultCredentials {
     /// Client id.
     #[serde(default)]
-    #[schemars(required)]
+    #[schemars(!default)]
     pub client_id: String,
     /// Tenant id.
     #[serde(default)]
-    #[schemars(required)]
+    #[schemars(!default)]
     pub tenant_id: String,
     /// Client secret.
     #[serde(default)]
-    #[schemars(required)]
+    #[schemars(!default)]
     pub client_secret: ValueFromSecret,
 }
 
@@ -358,7 +358,7 @@ pub struct AzureKeyVaultCredentials {
 pub struct AzureKeyVaultCloud {
     /// Its name.
     #[serde(default, rename = "type")]
-    #[schemars(required)]
+    #[schemars(!default)]
     pub type_: String,
     /// Resource URL of a private cloud.
     #[serde(default, rename = "keyVaultResourceURL", skip_serializing_if = "Option::is_none")]
@@ -374,7 +374,7 @@ pub struct AzureKeyVaultCloud {
 pub struct GcpSecretManager {
     /// What to read.
     #[serde(default)]
-    #[schemars(required)]
+    #[schemars(!default)]
     pub secrets: Vec<GcpSecret>,
     /// Credentials.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -390,11 +390,11 @@ pub struct GcpSecretManager {
 pub struct GcpSecret {
     /// The parameter it becomes.
     #[serde(default)]
-    #[schemars(required)]
+    #[schemars(!default)]
     pub parameter: String,
     /// Id.
     #[serde(default)]
-    #[schemars(required)]
+    #[schemars(!default)]
     pub id: String,
     /// Version; the latest by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -407,7 +407,7 @@ pub struct GcpSecret {
 pub struct GcpCredentials {
     /// Client secret.
     #[serde(default)]
-    #[schemars(required)]
+    #[schemars(!default)]
     pub client_secret: ValueFromSecret,
 }
 
@@ -417,7 +417,7 @@ pub struct GcpCredentials {
 pub struct AwsSecretManager {
     /// What to read.
     #[serde(default)]
-    #[schemars(required)]
+    #[schemars(!default)]
     pub secrets: Vec<AwsSecret>,
     /// Credentials.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -436,11 +436,11 @@ pub struct AwsSecretManager {
 pub struct AwsSecret {
     /// The parameter it becomes.
     #[serde(default)]
-    #[schemars(required)]
+    #[schemars(!default)]
     pub parameter: String,
     /// Name.
     #[serde(default)]
-    #[schemars(required)]
+    #[schemars(!default)]
     pub name: String,
     /// Version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -459,11 +459,11 @@ pub struct AwsSecret {
 pub struct AwsCredentials {
     /// Access key.
     #[serde(default)]
-    #[schemars(required)]
+    #[schemars(!default)]
     pub access_key: ValueFromSecret,
     /// Secret key.
     #[serde(default)]
-    #[schemars(required)]
+    #[schemars(!default)]
     pub access_secret_key: ValueFromSecret,
     /// Session token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -476,11 +476,11 @@ pub struct AwsCredentials {
 pub struct BoundServiceAccountToken {
     /// The parameter it becomes.
     #[serde(default)]
-    #[schemars(required)]
+    #[schemars(!default)]
     pub parameter: String,
     /// The service account.
     #[serde(default)]
-    #[schemars(required)]
+    #[schemars(!default)]
     pub service_account_name: String,
 }
 
@@ -494,15 +494,15 @@ pub struct OAuth2 {
     pub type_: Option<String>,
     /// Client id.
     #[serde(default)]
-    #[schemars(required)]
+    #[schemars(!default)]
     pub client_id: String,
     /// Client secret.
     #[serde(default)]
-    #[schemars(required)]
+    #[schemars(!default)]
     pub client_secret: ValueFromSecret,
     /// Where tokens are asked for.
     #[serde(default)]
-    #[schemars(required)]
+    #[schemars(!default)]
     pub token_url: String,
     /// Scopes.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,0 +1,142 @@
+//! The CRDs of keda.sh, from their Rust types.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::CustomResourceExt;
+use serde_json::Value;
+use tandem_core::api::keda::{ClusterTriggerAuthentication, ScaledJob, ScaledObject, TriggerAuthentication};
+
+use super::File;
+
+/// The largest CRD that a plain `kubectl apply` takes, bytes of JSON: it stores the whole object in an annotation, and
+/// the annotations of an object may have 256 KiB (k8s.io/apimachinery, `TotalAnnotationSizeLimitB`).
+const APPLY_LIMIT: usize = 256 << 10;
+
+/// Every CRD, in its file, named as KEDA's are.
+pub(super) fn files() -> Result<Vec<File>> {
+    let crds =
+        [ScaledObject::crd(), ScaledJob::crd(), TriggerAuthentication::crd(), ClusterTriggerAuthentication::crd()];
+    crds.into_iter().map(file).collect()
+}
+
+fn file(crd: CustomResourceDefinition) -> Result<File> {
+    let path = format!("crds/{}_{}.yaml", crd.spec.group, crd.spec.names.plural);
+    let mut value = serde_json::to_value(crd)?;
+    // kubectl explain shows our own descriptions; those of a Job's pods are elsewhere, and would fill the annotation.
+    if let Some(job) = value.pointer_mut(JOB_TEMPLATE) {
+        strip_descriptions(job);
+    }
+    strip_nullable(&mut value);
+    let size = value.to_string().len();
+    anyhow::ensure!(size < APPLY_LIMIT, "{path} has {size} bytes, too many for a plain kubectl apply");
+    let text = serde_saphyr::to_string(&value).with_context(|| format!("cannot write {path} as YAML"))?;
+    Ok((PathBuf::from(path), text))
+}
+
+/// The template of ScaledJob: all of a Job's, and so all of a pod's.
+const JOB_TEMPLATE: &str = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/jobTargetRef/properties";
+
+/// Drops the description of every schema. A field that is itself called so is a schema, not a text.
+fn strip_descriptions(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|name, value| name != "description" || !value.is_string());
+            fields.values_mut().for_each(strip_descriptions);
+        }
+        Value::Array(elements) => elements.iter_mut().for_each(strip_descriptions),
+        _ => {}
+    }
+}
+
+/// As in KEDA's CRDs no field takes null, so the API server drops one before it stores the object: a Helm value that was
+/// left empty reads as absent, in the CEL rule too.
+fn strip_nullable(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|name, value| name != "nullable" || !value.is_boolean());
+            fields.values_mut().for_each(strip_nullable);
+        }
+        Value::Array(elements) => elements.iter_mut().for_each(strip_nullable),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn crds() -> Vec<Value> {
+        let files = files().unwrap();
+        files.iter().map(|(_, text)| serde_saphyr::from_str(text).unwrap()).collect()
+    }
+
+    fn texts<'a>(value: &'a Value, field: &str) -> Vec<&'a str> {
+        value.as_array().unwrap().iter().map(|element| element[field].as_str().unwrap()).collect()
+    }
+
+    /// What `kubectl get` shows and which short names it takes is what KEDA's users know (`config/crd/bases`).
+    #[test]
+    fn names_and_columns_are_kedas() {
+        let authentication = ["PodIdentity", "Secret", "Env", "VaultAddress", "ScaledObjects", "ScaledJobs"];
+        let cluster_authentication =
+            ["PodIdentity", "Secret", "Env", "FilePath", "VaultAddress", "ScaledObjects", "ScaledJobs"];
+        let scaled_object = [
+            "ScaleTargetKind", "ScaleTargetName", "Min", "Max", "Ready", "Active", "Fallback", "Paused", "Triggers",
+            "Authentications", "Age",
+        ];
+        let scaled_job = ["Min", "Max", "Ready", "Active", "Paused", "Triggers", "Authentications", "Age"];
+        let wanted: [(&str, &str, &[&str], &[&str]); 4] = [
+            ("scaledobjects.keda.sh", "Namespaced", &["so"], &scaled_object),
+            ("scaledjobs.keda.sh", "Namespaced", &["sj"], &scaled_job),
+            ("triggerauthentications.keda.sh", "Namespaced", &["ta", "triggerauth"], &authentication),
+            ("clustertriggerauthentications.keda.sh", "Cluster", &["cta", "clustertriggerauth"], &cluster_authentication),
+        ];
+        let crds = crds();
+        assert_eq!(crds.len(), wanted.len());
+        for (crd, (name, scope, short_names, columns)) in crds.iter().zip(wanted) {
+            assert_eq!(crd["metadata"]["name"], name);
+            assert_eq!(crd["spec"]["scope"], scope, "{name}");
+            assert_eq!(crd["spec"]["names"]["shortNames"], serde_json::json!(short_names), "{name}");
+            let version = &crd["spec"]["versions"][0];
+            assert_eq!(version["name"], "v1alpha1", "{name}");
+            assert_eq!(version["subresources"], serde_json::json!({"status": {}}), "{name}");
+            assert_eq!(texts(&version["additionalPrinterColumns"], "name"), columns, "{name}");
+        }
+    }
+
+    /// Defaults live in code, so that an object reads back as its author wrote it; one is KEDA's own.
+    #[test]
+    fn the_only_default_is_kedas() {
+        fn defaults(value: &Value, path: &str, found: &mut Vec<String>) {
+            match value {
+                Value::Object(fields) => {
+                    if let Some(default) = fields.get("default").filter(|_| !path.ends_with("/properties")) {
+                        found.push(format!("{path}={default}"));
+                    }
+                    fields.iter().for_each(|(name, value)| defaults(value, &format!("{path}/{name}"), found));
+                }
+                Value::Array(elements) => elements.iter().for_each(|value| defaults(value, path, found)),
+                _ => {}
+            }
+        }
+        for crd in crds() {
+            let mut found = Vec::new();
+            let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+            defaults(schema, "", &mut found);
+            let wanted: &[&str] = match crd["spec"]["names"]["kind"].as_str().unwrap() {
+                "ScaledObject" => &["/properties/spec/properties/fallback/properties/behavior=\"static\""],
+                _ => &[],
+            };
+            assert_eq!(found, wanted, "{}", crd["metadata"]["name"]);
+        }
+    }
+
+    #[test]
+    fn a_field_called_description_stays() {
+        let mut schema = serde_json::json!({"description": "text", "properties": {"description": {"type": "string"}}});
+        strip_descriptions(&mut schema);
+        assert_eq!(schema, serde_json::json!({"properties": {"description": {"type": "string"}}}));
+    }
+}
