@@ -114,7 +114,7 @@ fn times_power_of_ten(value: u128, power: i32) -> (u128, bool) {
             (factor.and_then(|factor| value.checked_mul(factor)).unwrap_or(u128::MAX), false)
         }
         Ordering::Less => match 10_u128.checked_pow(power.unsigned_abs()) {
-            Some(divisor) => (value / divisor, value % divisor != 0),
+            Some(divisor) => (value / divisor, !value.is_multiple_of(divisor)),
             None => (0, true),
         },
     }

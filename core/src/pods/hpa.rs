@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use k8s_openapi::{
     api::autoscaling::v2::{
         ContainerResourceMetricSource, CrossVersionObjectReference, ExternalMetricSource, HPAScalingRules,
-        HorizontalPodAutoscaler, HorizontalPodAutoscalerBehavior, HorizontalPodAutoscalerSpec, MetricIdentifier,
-        MetricSpec, MetricTarget, ResourceMetricSource,
+        HorizontalPodAutoscaler, HorizontalPodAutoscalerBehavior, HorizontalPodAutoscalerSpec,
+        MetricIdentifier, MetricSpec, MetricTarget, ResourceMetricSource,
     },
     apimachinery::pkg::{
         api::resource::Quantity,
@@ -19,7 +19,10 @@ use k8s_openapi::{
 use kube::{Resource, ResourceExt};
 use thiserror::Error;
 
-use super::annotations::{HPA_EXCLUDED_LABELS, Pause, SCALED_OBJECT_LABEL};
+use super::{
+    annotations::{HPA_EXCLUDED_LABELS, Pause, SCALED_OBJECT_LABEL},
+    formula::target_kind,
+};
 use crate::{
     api::keda::{ScaledObject, ScalingModifiers},
     quantity::format_milli,
@@ -264,27 +267,18 @@ fn check_names(object: &ScaledObject, metrics: &[TriggerMetric]) -> Result<(), H
     }
     let (names, _) = metric_names(metrics);
     match names.iter().enumerate().find(|(index, name)| names[..*index].contains(name)) {
-        Some((_, name)) => {
-            Err(HpaError::DuplicateMetric { metric: name.clone(), object: object.name_any() })
-        }
+        Some((_, name)) => Err(HpaError::DuplicateMetric { metric: name.clone(), object: object.name_any() }),
         None => Ok(()),
     }
 }
 
 /// Target of the formula's value; what is finer than a thousandth is cut off.
-#[allow(clippy::cast_possible_truncation, reason = "the cast saturates")]
-pub fn composite_target(modifiers: &ScalingModifiers) -> Result<Target, HpaError> {
+#[allow(clippy::cast_possible_truncation, reason = "cutting off is KEDA's rounding, and the cast saturates")]
+fn composite_target(modifiers: &ScalingModifiers) -> Result<Target, HpaError> {
     let text = modifiers.target.as_deref().unwrap_or_default();
-    match text.parse::<f64>() {
-        Ok(target) if target > 0.0 && target.is_finite() => Ok(Target {
-            kind: match modifiers.metric_type.as_deref() {
-                Some("Value") => TargetKind::Value,
-                _ => TargetKind::AverageValue,
-            },
-            milli: (target * 1000.0) as i64,
-        }),
-        _ => Err(HpaError::Target(text.to_owned())),
-    }
+    let target = text.parse::<f64>().ok().filter(|target| *target > 0.0 && target.is_finite());
+    let target = target.ok_or_else(|| HpaError::Target(text.to_owned()))?;
+    Ok(Target { kind: target_kind(modifiers), milli: (target * 1000.0) as i64 })
 }
 
 fn external(object: &ScaledObject, name: &str, target: Target) -> MetricSpec {
@@ -293,7 +287,9 @@ fn external(object: &ScaledObject, name: &str, target: Target) -> MetricSpec {
         TargetKind::AverageValue => {
             MetricTarget { type_: "AverageValue".into(), average_value: quantity, ..MetricTarget::default() }
         }
-        TargetKind::Value => MetricTarget { type_: "Value".into(), value: quantity, ..MetricTarget::default() },
+        TargetKind::Value => {
+            MetricTarget { type_: "Value".into(), value: quantity, ..MetricTarget::default() }
+        }
     };
     let selector = LabelSelector {
         match_labels: Some([(SCALED_OBJECT_LABEL.to_owned(), label_value(&object.name_any()))].into()),
@@ -324,7 +320,11 @@ fn resource_spec(resource: &str, container: Option<&str>, target: &ResourceTarge
     match container {
         Some(container) => MetricSpec {
             type_: "ContainerResource".into(),
-            container_resource: Some(ContainerResourceMetricSource { container: container.to_owned(), name, target }),
+            container_resource: Some(ContainerResourceMetricSource {
+                container: container.to_owned(),
+                name,
+                target,
+            }),
             ..MetricSpec::default()
         },
         None => MetricSpec {

@@ -112,7 +112,9 @@ pub fn hpa_active(hpa: &HorizontalPodAutoscaler) -> Option<Condition> {
     let reason = scaling.reason.as_deref().filter(|reason| !reason.is_empty());
     let message = scaling.message.as_deref().unwrap_or_default();
     Some(match reason {
-        _ if scaling.status == "True" => condition(HPA_ACTIVE, "True", "HPAActive", "HPA is actively scaling"),
+        _ if scaling.status == "True" => {
+            condition(HPA_ACTIVE, "True", "HPAActive", "HPA is actively scaling")
+        }
         Some(SCALING_DISABLED) => condition(HPA_ACTIVE, "True", SCALING_DISABLED, message),
         _ => {
             let message = format!("HPA is not actively scaling: {message}");

@@ -3,6 +3,8 @@
 //! Defaults live in methods and not in the schema, so that an object reads back as its author wrote it; the one
 //! exception, `fallback.behavior`, is KEDA's own. Reading is lenient: the schema refuses what is missing, the types
 //! take what an older CRD let through.
+#![allow(clippy::duplicated_attributes, reason = "columns of one type look like an attribute given twice")]
+#![allow(unreachable_pub, reason = "the derive with rules makes a private twin of the struct, `pub` and all")]
 
 mod condition;
 mod scaled_job;

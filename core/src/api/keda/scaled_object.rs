@@ -33,10 +33,26 @@ pub const DEFAULT_MAX_REPLICAS: i32 = 100;
     printcolumn(name = "ScaleTargetName", type_ = "string", json_path = ".spec.scaleTargetRef.name"),
     printcolumn(name = "Min", type_ = "integer", json_path = ".spec.minReplicaCount"),
     printcolumn(name = "Max", type_ = "integer", json_path = ".spec.maxReplicaCount"),
-    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
-    printcolumn(name = "Active", type_ = "string", json_path = ".status.conditions[?(@.type==\"Active\")].status"),
-    printcolumn(name = "Fallback", type_ = "string", json_path = ".status.conditions[?(@.type==\"Fallback\")].status"),
-    printcolumn(name = "Paused", type_ = "string", json_path = ".status.conditions[?(@.type==\"Paused\")].status"),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
+    ),
+    printcolumn(
+        name = "Active",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Active\")].status"
+    ),
+    printcolumn(
+        name = "Fallback",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Fallback\")].status"
+    ),
+    printcolumn(
+        name = "Paused",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Paused\")].status"
+    ),
     printcolumn(name = "Triggers", type_ = "string", json_path = ".status.triggersTypes"),
     printcolumn(name = "Authentications", type_ = "string", json_path = ".status.authenticationsTypes"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
@@ -117,12 +133,19 @@ impl ScaledObjectSpec {
 
     /// `advanced.scalingModifiers`, where any of its fields is set.
     pub fn scaling_modifiers(&self) -> Option<&ScalingModifiers> {
-        self.advanced.as_ref()?.scaling_modifiers.as_ref().filter(|modifiers| **modifiers != ScalingModifiers::default())
+        self.advanced
+            .as_ref()?
+            .scaling_modifiers
+            .as_ref()
+            .filter(|modifiers| **modifiers != ScalingModifiers::default())
     }
 
     /// Whether the target gets its original count back when the object goes.
     pub fn restores_replicas(&self) -> bool {
-        self.advanced.as_ref().and_then(|advanced| advanced.restore_to_original_replica_count).unwrap_or(false)
+        self.advanced
+            .as_ref()
+            .and_then(|advanced| advanced.restore_to_original_replica_count)
+            .unwrap_or(false)
     }
 }
 

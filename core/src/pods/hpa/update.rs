@@ -73,8 +73,7 @@ fn canonicalise(quantity: &mut Quantity) {
 
 fn default_behavior(behavior: HorizontalPodAutoscalerBehavior) -> HorizontalPodAutoscalerBehavior {
     let percent = || policy("Percent", DEFAULT_PERCENT);
-    let mut up =
-        default_rules(behavior.scale_up, || vec![policy("Pods", DEFAULT_UP_PODS), percent()]);
+    let mut up = default_rules(behavior.scale_up, || vec![policy("Pods", DEFAULT_UP_PODS), percent()]);
     up.stabilization_window_seconds.get_or_insert(0);
     let down = default_rules(behavior.scale_down, || vec![percent()]);
     HorizontalPodAutoscalerBehavior { scale_up: Some(up), scale_down: Some(down) }

@@ -138,7 +138,12 @@ impl fmt::Display for ScaleTarget<'_> {
 
 /// The target was scaled up; `triggered_by` are the active triggers, joined by semicolons, `None` for an activation that
 /// an annotation forces.
-pub fn scale_target_activated(target: ScaleTarget<'_>, from: i32, to: i32, triggered_by: Option<&str>) -> Event {
+pub fn scale_target_activated(
+    target: ScaleTarget<'_>,
+    from: i32,
+    to: i32,
+    triggered_by: Option<&str>,
+) -> Event {
     let cause = triggered_by.map_or_else(
         || "caused by forced activation annotation".to_owned(),
         |triggers| format!("triggered by {triggers}"),
