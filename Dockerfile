@@ -1,6 +1,6 @@
 # A static binary on an image with nothing but CA certificates, time zones and a non-root user.
 #
-#     docker build -t tandem:0.1.0 .
+#     docker build -t ghcr.io/tandem/tandem:0.1.0 .
 
 FROM rust:1.95.0-alpine AS build
 WORKDIR /source

@@ -24,41 +24,37 @@ pub(super) fn files() -> Result<Vec<File>> {
 fn file(crd: CustomResourceDefinition) -> Result<File> {
     let path = format!("crds/{}_{}.yaml", crd.spec.group, crd.spec.names.plural);
     let mut value = serde_json::to_value(crd)?;
+    let schema = value.pointer_mut(SCHEMA).with_context(|| format!("{path} has no schema"))?;
+    // The derive says where it comes from, and the kind once more.
+    schema["description"] = schema["properties"]["spec"]["description"].clone();
+    strip(schema, |name, value| name == "title" && value.is_string());
+    // A null (a template's empty value, say) is then dropped before rules see it, as with KEDA's schemas.
+    strip(schema, |name, value| name == "nullable" && value.is_boolean());
     // kubectl explain shows our own descriptions; those of a Job's pods are elsewhere, and would fill the annotation.
-    if let Some(job) = value.pointer_mut(JOB_TEMPLATE) {
-        strip_descriptions(job);
+    if let Some(job) = schema.pointer_mut(JOB_TEMPLATE) {
+        strip(job, |name, value| name == "description" && value.is_string());
     }
-    strip_nullable(&mut value);
     let size = value.to_string().len();
     anyhow::ensure!(size < APPLY_LIMIT, "{path} has {size} bytes, too many for a plain kubectl apply");
     let text = serde_saphyr::to_string(&value).with_context(|| format!("cannot write {path} as YAML"))?;
     Ok((PathBuf::from(path), text))
 }
 
-/// The template of ScaledJob: all of a Job's, and so all of a pod's.
-const JOB_TEMPLATE: &str = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/jobTargetRef/properties";
+/// The schema of the one version.
+const SCHEMA: &str = "/spec/versions/0/schema/openAPIV3Schema";
 
-/// Drops the description of every schema. A field that is itself called so is a schema, not a text.
-fn strip_descriptions(value: &mut Value) {
+/// In it, the template of ScaledJob: all of a Job's, and so all of a pod's.
+const JOB_TEMPLATE: &str = "/properties/spec/properties/jobTargetRef/properties";
+
+/// Drops keywords from a schema and all below it. `is_dropped` sees the value too, since a field that is itself called
+/// like a keyword is a schema.
+fn strip(value: &mut Value, is_dropped: fn(&str, &Value) -> bool) {
     match value {
         Value::Object(fields) => {
-            fields.retain(|name, value| name != "description" || !value.is_string());
-            fields.values_mut().for_each(strip_descriptions);
+            fields.retain(|name, value| !is_dropped(name, value));
+            fields.values_mut().for_each(|value| strip(value, is_dropped));
         }
-        Value::Array(elements) => elements.iter_mut().for_each(strip_descriptions),
-        _ => {}
-    }
-}
-
-/// As in KEDA's CRDs no field takes null, so the API server drops one before it stores the object: a Helm value that was
-/// left empty reads as absent, in the CEL rule too.
-fn strip_nullable(value: &mut Value) {
-    match value {
-        Value::Object(fields) => {
-            fields.retain(|name, value| name != "nullable" || !value.is_boolean());
-            fields.values_mut().for_each(strip_nullable);
-        }
-        Value::Array(elements) => elements.iter_mut().for_each(strip_nullable),
+        Value::Array(elements) => elements.iter_mut().for_each(|value| strip(value, is_dropped)),
         _ => {}
     }
 }
@@ -136,7 +132,7 @@ mod tests {
     #[test]
     fn a_field_called_description_stays() {
         let mut schema = serde_json::json!({"description": "text", "properties": {"description": {"type": "string"}}});
-        strip_descriptions(&mut schema);
+        strip(&mut schema, |name, value| name == "description" && value.is_string());
         assert_eq!(schema, serde_json::json!({"properties": {"description": {"type": "string"}}}));
     }
 }
