@@ -1,1 +1,15 @@
-//! Tandem.
+//! Tandem: event-driven pod autoscaling for Kubernetes.
+//!
+//! Folders are rings: [`cluster`] and [`samples`] observe, `tandem_core` decides, [`controllers`] acts;
+//! [`metrics_api`] and [`webhooks`] serve. Arrows go observe → decide → act and never back.
+
+pub mod certs;
+pub mod cli;
+pub mod cluster;
+pub mod controllers;
+pub mod leader;
+pub mod metrics_api;
+pub mod operator;
+pub mod samples;
+pub mod serve;
+pub mod telemetry;

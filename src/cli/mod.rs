@@ -1,0 +1,43 @@
+//! The command line: one file a subcommand.
+
+pub mod address;
+
+pub mod run;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Event-driven autoscaling for Kubernetes: a drop-in for KEDA that serves external.metrics.k8s.io, drives HPAs and
+/// scales to and from zero.
+#[derive(Debug, Parser)]
+#[command(name = "tandem", version, propagate_version = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the operator, the metrics API and the admission webhooks.
+    Run(Box<run::RunArgs>),
+}
+
+impl Cli {
+    /// Runs the subcommand to its end.
+    pub fn execute(self) -> ExitCode {
+        match self.command {
+            Command::Run(args) => run::run(*args),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

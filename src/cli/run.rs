@@ -1,0 +1,122 @@
+//! `tandem run`.
+
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+
+use clap::Args;
+
+use super::address::BindAddress;
+use crate::telemetry::logs::{self, Encoder};
+
+/// Flags and environment of `tandem run`: KEDA's names and defaults where the meaning is the same.
+#[derive(Debug, Clone, Args)]
+pub struct RunArgs {
+    /// Kubeconfig file; without it KUBECONFIG, ~/.kube/config, or the pod's service account.
+    #[arg(long)]
+    pub kubeconfig: Option<PathBuf>,
+    /// Namespaces to watch, separated by commas; empty means all.
+    #[arg(long, env = "WATCH_NAMESPACE", default_value = "", value_delimiter = ',')]
+    pub watch_namespace: Vec<String>,
+    /// Only ScaledObjects and ScaledJobs with these labels.
+    #[arg(long, env = "WATCH_LABEL_SELECTOR")]
+    pub watch_label_selector: Option<String>,
+    /// Namespace of this process: its Lease, its certificates, its Services.
+    #[arg(long, env = "POD_NAMESPACE", default_value = "tandem")]
+    pub namespace: String,
+    /// Name of this replica, unique among the replicas.
+    #[arg(long, env = "POD_NAME")]
+    pub pod_name: Option<String>,
+    /// Namespace of the Secrets that ClusterTriggerAuthentications name; without it this process's namespace.
+    #[arg(long, env = "KEDA_CLUSTER_OBJECT_NAMESPACE")]
+    pub cluster_object_namespace: Option<String>,
+
+    /// Address of the metrics API (external.metrics.k8s.io).
+    #[arg(long, default_value = "0.0.0.0")]
+    pub bind_address: std::net::IpAddr,
+    /// Port of the metrics API.
+    #[arg(long, default_value_t = 6443)]
+    pub secure_port: u16,
+    /// Address of the admission webhooks; 0 turns them off.
+    #[arg(long, default_value = ":9443")]
+    pub webhook_bind_address: BindAddress,
+    /// Address of /metrics; 0 turns it off.
+    #[arg(long, default_value = ":8080")]
+    pub metrics_bind_address: BindAddress,
+    /// Address of /healthz and /readyz; 0 turns them off.
+    #[arg(long, default_value = ":8081")]
+    pub health_probe_bind_address: BindAddress,
+    /// Service through which kube-apiserver reaches the metrics API.
+    #[arg(long, default_value = "tandem")]
+    pub metrics_server_service_name: String,
+    /// Service through which kube-apiserver reaches the webhooks.
+    #[arg(long, default_value = "tandem-webhooks")]
+    pub webhooks_service_name: String,
+    /// DNS domain of the cluster.
+    #[arg(long, default_value = "cluster.local")]
+    pub k8s_cluster_domain: String,
+    /// Secret that holds the certificates that Tandem makes and rotates.
+    #[arg(long, default_value = "kedaorg-certs")]
+    pub cert_secret_name: String,
+    /// Folder with tls.crt, tls.key and ca.crt to serve with, instead of certificates of our own making.
+    #[arg(long)]
+    pub cert_dir: Option<PathBuf>,
+    /// ValidatingWebhookConfiguration whose caBundle is kept right.
+    #[arg(long, default_value = "keda-admission")]
+    pub validating_webhook_name: String,
+    /// Another external metrics adapter (an https URL) that answers metrics which are not ours, so that its HPAs keep
+    /// working beside ours.
+    #[arg(long)]
+    pub external_metrics_upstream: Option<String>,
+    /// CA certificate file of that adapter; without it the system's roots.
+    #[arg(long, requires = "external_metrics_upstream")]
+    pub external_metrics_upstream_ca: Option<PathBuf>,
+
+    /// Write only while holding the Lease; needed as soon as there is more than one replica.
+    #[arg(long, default_value_t = false)]
+    pub leader_elect: bool,
+    /// Name of the Lease.
+    #[arg(long, default_value = "operator.keda.sh")]
+    pub leader_election_id: String,
+    /// How long a Lease holds without renewal.
+    #[arg(long, env = "KEDA_OPERATOR_LEADER_ELECTION_LEASE_DURATION", default_value = "15s", value_parser = humantime::parse_duration)]
+    pub leader_election_lease_duration: Duration,
+    /// How long the leader tries to renew before it stops writing.
+    #[arg(long, env = "KEDA_OPERATOR_LEADER_ELECTION_RENEW_DEADLINE", default_value = "10s", value_parser = humantime::parse_duration)]
+    pub leader_election_renew_deadline: Duration,
+
+    /// Deadline of one request to a source, in milliseconds.
+    #[arg(long, env = "KEDA_HTTP_DEFAULT_TIMEOUT", default_value_t = 3000)]
+    pub http_default_timeout: u64,
+
+    /// debug, info, error, a number, or a tracing filter.
+    #[arg(long, default_value = "info")]
+    pub zap_log_level: String,
+    /// Log format.
+    #[arg(long, value_enum, default_value_t = Encoder::Console)]
+    pub zap_encoder: Encoder,
+
+    /// Accepted for KEDA's sake and without effect: the API server's own priority and fairness is obeyed.
+    #[arg(long, hide = true)]
+    pub kube_api_qps: Option<f64>,
+    /// As --kube-api-qps.
+    #[arg(long, hide = true)]
+    pub kube_api_burst: Option<u32>,
+}
+
+/// Runs until SIGTERM or SIGINT.
+pub fn run(args: RunArgs) -> ExitCode {
+    logs::install(&args.zap_log_level, args.zap_encoder);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, "no runtime");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(crate::operator::run(args)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error = format!("{error:#}"), "tandem stops");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,326 @@
+//! A cache of one kind, filled by one watch a namespace (or one for all).
+//!
+//! kube's own reflector store holds one watch only; `WATCH_NAMESPACE` may name several namespaces, each of which
+//! restarts on its own, so a restart here replaces its namespace's share and nothing else.
+
+use std::{
+    collections::{HashMap, HashSet},
+    fmt::Debug,
+    hash::Hash,
+    sync::Arc,
+};
+
+use futures::{Stream, StreamExt};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    core::{ClusterResourceScope, DeserializeGuard, NamespaceResourceScope},
+    runtime::{
+        WatchStreamExt,
+        watcher::{self, Event},
+    },
+};
+use parking_lot::RwLock;
+use serde::de::DeserializeOwned;
+use tokio::sync::watch;
+
+/// Which objects are watched.
+#[derive(Debug, Clone, Default)]
+pub struct Scope {
+    /// Namespaces; empty means all.
+    pub namespaces: Vec<String>,
+    /// A label selector (`WATCH_LABEL_SELECTOR`).
+    pub labels: Option<String>,
+}
+
+/// The objects of one kind, by namespace and name.
+pub struct Cache<K> {
+    objects: RwLock<HashMap<String, HashMap<String, Arc<K>>>>,
+    /// How many of the watches have not delivered their first listing.
+    pending: watch::Sender<usize>,
+}
+
+impl<K> Cache<K> {
+    /// An empty cache that waits for `watches` first listings.
+    pub fn new(watches: usize) -> Self {
+        Self { objects: RwLock::default(), pending: watch::Sender::new(watches) }
+    }
+
+    /// The object of that name; an empty namespace for cluster-scoped kinds.
+    pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
+        self.objects.read().get(namespace)?.get(name).cloned()
+    }
+
+    /// All objects of a namespace, ordered by name.
+    pub fn list(&self, namespace: &str) -> Vec<Arc<K>> {
+        let objects = self.objects.read();
+        let mut found: Vec<_> = objects.get(namespace).into_iter().flatten().collect();
+        found.sort_by(|a, b| a.0.cmp(b.0));
+        found.into_iter().map(|(_, object)| object.clone()).collect()
+    }
+
+    /// All objects, in no order.
+    pub fn all(&self) -> Vec<Arc<K>> {
+        self.objects.read().values().flat_map(HashMap::values).cloned().collect()
+    }
+
+    /// How many objects there are.
+    pub fn len(&self) -> usize {
+        self.objects.read().values().map(HashMap::len).sum()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether every watch has delivered its first listing.
+    pub fn is_synced(&self) -> bool {
+        *self.pending.borrow() == 0
+    }
+
+    /// Waits for [`Self::is_synced`].
+    pub async fn synced(&self) {
+        // The sender lives in self, so waiting cannot fail.
+        let _ = self.pending.subscribe().wait_for(|pending| *pending == 0).await;
+    }
+
+    /// Puts an object in; `true` if it is new.
+    pub fn insert(&self, namespace: String, name: String, object: Arc<K>) {
+        self.objects.write().entry(namespace).or_default().insert(name, object);
+    }
+
+    fn remove(&self, namespace: &str, name: &str) {
+        let mut objects = self.objects.write();
+        if let Some(share) = objects.get_mut(namespace) {
+            share.remove(name);
+            if share.is_empty() {
+                objects.remove(namespace);
+            }
+        }
+    }
+
+    /// Takes out what a fresh listing of `share` (a namespace, or all) no longer holds, and returns it.
+    fn retain(&self, share: Option<&str>, seen: &HashSet<(String, String)>) -> Vec<Arc<K>> {
+        let mut gone = Vec::new();
+        let mut objects = self.objects.write();
+        for (namespace, names) in objects.iter_mut() {
+            if share.is_some_and(|share| share != namespace) {
+                continue;
+            }
+            names.retain(|name, object| {
+                let keep = seen.contains(&(namespace.clone(), name.clone()));
+                if !keep {
+                    gone.push(object.clone());
+                }
+                keep
+            });
+        }
+        objects.retain(|_, names| !names.is_empty());
+        gone
+    }
+}
+
+/// Watches a namespaced kind of Kubernetes' own. `strip` drops what nobody reads; `changed` hears of every object
+/// that appeared, changed or went.
+pub fn watch_builtin<K>(
+    client: &Client,
+    scope: &Scope,
+    strip: fn(&mut K),
+    changed: impl Fn(&K) + Clone + Send + 'static,
+) -> Arc<Cache<K>>
+where
+    K: Resource<Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    K::DynamicType: Default + Eq + Hash + Clone + Send,
+{
+    let cache = Arc::new(Cache::new(scope.watches()));
+    for share in scope.shares() {
+        let api: Api<K> = share.as_deref().map_or_else(
+            || Api::all(client.clone()),
+            |namespace| Api::namespaced(client.clone(), namespace),
+        );
+        let events = watcher::watcher(api, scope.config()).default_backoff();
+        let events = events.map(move |event| event.map(|event| event.modify(|object| prepare(object, strip))));
+        tokio::spawn(fill(events, share, cache.clone(), changed.clone()));
+    }
+    cache
+}
+
+/// Watches a namespaced custom kind: an object that cannot be read is said and skipped, so that it never stalls
+/// the watch for the others.
+pub fn watch_custom<K>(
+    client: &Client,
+    scope: &Scope,
+    changed: impl Fn(&K) + Clone + Send + 'static,
+) -> Arc<Cache<K>>
+where
+    K: Resource<Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    K::DynamicType: Default + Eq + Hash + Clone + Send,
+{
+    let cache = Arc::new(Cache::new(scope.watches()));
+    for share in scope.shares() {
+        let api: Api<DeserializeGuard<K>> = share.as_deref().map_or_else(
+            || Api::all(client.clone()),
+            |namespace| Api::namespaced(client.clone(), namespace),
+        );
+        let events = watcher::watcher(api, scope.config()).default_backoff();
+        tokio::spawn(fill(readable(events), share, cache.clone(), changed.clone()));
+    }
+    cache
+}
+
+/// [`watch_custom`] for a cluster-scoped kind.
+pub fn watch_cluster<K>(client: &Client, changed: impl Fn(&K) + Send + 'static) -> Arc<Cache<K>>
+where
+    K: Resource<Scope = ClusterResourceScope> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    K::DynamicType: Default + Eq + Hash + Clone + Send,
+{
+    let cache = Arc::new(Cache::new(1));
+    let api: Api<DeserializeGuard<K>> = Api::all(client.clone());
+    let events = watcher::watcher(api, watcher::Config::default()).default_backoff();
+    tokio::spawn(fill(readable(events), None, cache.clone(), changed));
+    cache
+}
+
+impl Scope {
+    fn watches(&self) -> usize {
+        self.namespaces.len().max(1)
+    }
+
+    fn shares(&self) -> Vec<Option<String>> {
+        if self.namespaces.is_empty() { vec![None] } else { self.namespaces.iter().cloned().map(Some).collect() }
+    }
+
+    fn config(&self) -> watcher::Config {
+        let config = watcher::Config::default();
+        match &self.labels {
+            Some(labels) => config.labels(labels),
+            None => config,
+        }
+    }
+}
+
+fn prepare<K: Resource>(object: &mut K, strip: fn(&mut K)) {
+    object.meta_mut().managed_fields = None;
+    strip(object);
+}
+
+fn readable<K>(
+    events: impl Stream<Item = watcher::Result<Event<DeserializeGuard<K>>>> + Send,
+) -> impl Stream<Item = watcher::Result<Event<K>>> + Send
+where
+    K: Resource + Send,
+    K::DynamicType: Default,
+{
+    events.filter_map(|event| {
+        std::future::ready(match event {
+            Err(error) => Some(Err(error)),
+            Ok(Event::Init) => Some(Ok(Event::Init)),
+            Ok(Event::InitDone) => Some(Ok(Event::InitDone)),
+            Ok(Event::InitApply(guard)) => accept(guard).map(|object| Ok(Event::InitApply(object))),
+            Ok(Event::Apply(guard)) => accept(guard).map(|object| Ok(Event::Apply(object))),
+            Ok(Event::Delete(guard)) => accept(guard).map(|object| Ok(Event::Delete(object))),
+        })
+    })
+}
+
+fn accept<K>(guard: DeserializeGuard<K>) -> Option<K>
+where
+    K: Resource,
+    K::DynamicType: Default,
+{
+    let (namespace, name) = (guard.namespace().unwrap_or_default(), guard.name_any());
+    match guard.0 {
+        Ok(mut object) => {
+            object.meta_mut().managed_fields = None;
+            Some(object)
+        }
+        Err(error) => {
+            let kind = K::kind(&K::DynamicType::default()).into_owned();
+            tracing::error!(kind, %namespace, %name, %error, "object cannot be read and is ignored");
+            None
+        }
+    }
+}
+
+async fn fill<K>(
+    events: impl Stream<Item = watcher::Result<Event<K>>>,
+    share: Option<String>,
+    cache: Arc<Cache<K>>,
+    changed: impl Fn(&K),
+) where
+    K: Resource,
+    K::DynamicType: Default,
+{
+    let mut events = std::pin::pin!(events);
+    let mut seen = HashSet::new();
+    let mut synced = false;
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(Event::Init) => seen.clear(),
+            Ok(Event::InitApply(object)) => {
+                seen.insert((object.namespace().unwrap_or_default(), object.name_any()));
+                put(&cache, object, &changed);
+            }
+            Ok(Event::InitDone) => {
+                let gone = cache.retain(share.as_deref(), &std::mem::take(&mut seen));
+                gone.iter().for_each(|object| changed(object));
+                if !std::mem::replace(&mut synced, true) {
+                    cache.pending.send_modify(|pending| *pending = pending.saturating_sub(1));
+                }
+            }
+            Ok(Event::Apply(object)) => put(&cache, object, &changed),
+            Ok(Event::Delete(object)) => {
+                cache.remove(&object.namespace().unwrap_or_default(), &object.name_any());
+                changed(&object);
+            }
+            Err(error) => {
+                let kind = K::kind(&K::DynamicType::default()).into_owned();
+                tracing::warn!(kind, %error, "watch failed, retrying");
+            }
+        }
+    }
+}
+
+fn put<K: Resource>(cache: &Cache<K>, object: K, changed: &impl Fn(&K)) {
+    let object = Arc::new(object);
+    cache.insert(object.namespace().unwrap_or_default(), object.name_any(), object.clone());
+    changed(&object);
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::stream;
+    use k8s_openapi::api::core::v1::ConfigMap;
+
+    use super::*;
+
+    fn config_map(namespace: &str, name: &str) -> ConfigMap {
+        let mut object = ConfigMap::default();
+        object.metadata.namespace = Some(namespace.to_owned());
+        object.metadata.name = Some(name.to_owned());
+        object
+    }
+
+    #[tokio::test]
+    async fn a_restarted_watch_replaces_its_own_namespace_only() {
+        let cache = Arc::new(Cache::<ConfigMap>::new(2));
+        let deleted = Arc::new(parking_lot::Mutex::new(Vec::new()));
+        let changed = |object: &ConfigMap| deleted.lock().push(object.name_any());
+        let first = |namespace: &str, names: &[&str]| {
+            let mut events = vec![Ok(Event::Init)];
+            events.extend(names.iter().map(|name| Ok(Event::InitApply(config_map(namespace, name)))));
+            events.push(Ok(Event::InitDone));
+            stream::iter(events)
+        };
+        fill(first("a", &["x", "y"]), Some("a".into()), cache.clone(), |_| {}).await;
+        assert!(!cache.is_synced(), "namespace b has not been listed");
+        fill(first("b", &["z"]), Some("b".into()), cache.clone(), |_| {}).await;
+        assert!(cache.is_synced());
+
+        fill(first("a", &["y"]), Some("a".into()), cache.clone(), changed).await;
+        let names: Vec<_> = cache.list("a").iter().map(|object| object.name_any()).collect();
+        assert_eq!(names, ["y"]);
+        assert!(cache.get("b", "z").is_some());
+        assert!(deleted.lock().contains(&"x".to_owned()), "what went while the watch was down is told");
+    }
+}

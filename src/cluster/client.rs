@@ -1,0 +1,53 @@
+//! The API client: kubeconfig or in-cluster, with retries that obey the server.
+
+use std::path::Path;
+
+use kube::{
+    Client, Config,
+    client::{ClientBuilder, retry::RetryPolicy},
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use tower::{buffer::BufferLayer, retry::RetryLayer};
+
+/// Requests that may wait for the retrying service; beyond it, callers wait for a place.
+const QUEUE: usize = 1024;
+
+/// Why there is no client.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The kubeconfig cannot be read.
+    #[error("kubeconfig {path} cannot be used: {source}")]
+    Kubeconfig {
+        /// The file.
+        path: String,
+        /// Why.
+        source: kube::config::KubeconfigError,
+    },
+    /// No kubeconfig and no service account.
+    #[error("no cluster found: {0}; give --kubeconfig, set KUBECONFIG, or run in a pod with a service account")]
+    NoCluster(#[from] kube::config::InferConfigError),
+    /// The client cannot be built.
+    #[error("API client cannot be built: {0}")]
+    Build(#[from] kube::Error),
+}
+
+/// Connects to the cluster of `kubeconfig`, else of `KUBECONFIG` or `~/.kube/config`, else of the pod.
+///
+/// There is no client-side rate limit: the server's priority and fairness decides, and its 429 with Retry-After is
+/// obeyed.
+///
+/// # Errors
+/// See [`ClientError`].
+pub async fn connect(kubeconfig: Option<&Path>) -> Result<Client, ClientError> {
+    let config = match kubeconfig {
+        Some(path) => {
+            let failed = |source| ClientError::Kubeconfig { path: path.display().to_string(), source };
+            let file = Kubeconfig::read_from(path).map_err(failed)?;
+            Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.map_err(failed)?
+        }
+        None => Config::infer().await?,
+    };
+    let builder = ClientBuilder::try_from(config)?;
+    let retry = RetryLayer::new(RetryPolicy::server_retry());
+    Ok(builder.with_layer(&BufferLayer::new(QUEUE)).with_layer(&retry).build())
+}

@@ -1,0 +1,265 @@
+//! The environment of the target's container, which `…FromEnv` parameters and `TriggerAuthentication.spec.env` name.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use k8s_openapi::api::core::v1::{ConfigMap, Container, EnvVar, PodTemplateSpec, Secret};
+use kube::{
+    Api,
+    api::{ApiResource, DynamicObject},
+    core::GroupVersionKind,
+};
+
+use super::{
+    Cluster, Key,
+    named::{NamedError, Watched},
+    scale::Target,
+};
+
+/// Why the environment cannot be told.
+#[derive(Debug, thiserror::Error)]
+pub enum EnvError {
+    /// The target's kind has no pod template, or the object cannot be read.
+    #[error("the environment of {kind} {name} cannot be read: {message}")]
+    NoTemplate {
+        /// The target's kind.
+        kind: String,
+        /// The target's name.
+        name: String,
+        /// Why.
+        message: String,
+    },
+    /// The named container does not exist.
+    #[error("container {wanted:?} does not exist in {kind} {name}; it has {present}")]
+    NoContainer {
+        /// The container asked for.
+        wanted: String,
+        /// The target's kind.
+        kind: String,
+        /// The target's name.
+        name: String,
+        /// The containers there are.
+        present: String,
+    },
+    /// A Secret or ConfigMap it refers to cannot be read.
+    #[error(transparent)]
+    Named(#[from] NamedError),
+}
+
+/// Secrets and ConfigMaps that a value came from: while they are held they are watched.
+#[derive(Default)]
+pub struct Sources {
+    /// Secrets.
+    pub secrets: Vec<Arc<Watched<Secret>>>,
+    /// ConfigMaps.
+    pub config_maps: Vec<Arc<Watched<ConfigMap>>>,
+}
+
+impl Sources {
+    /// Whether `key` is one of the Secrets.
+    pub fn has_secret(&self, key: &Key) -> bool {
+        self.secrets.iter().any(|watched| watched.key() == key)
+    }
+
+    /// Whether `key` is one of the ConfigMaps.
+    pub fn has_config_map(&self, key: &Key) -> bool {
+        self.config_maps.iter().any(|watched| watched.key() == key)
+    }
+}
+
+impl Cluster {
+    /// A value of a Secret; `None` where the Secret or the key is missing.
+    ///
+    /// # Errors
+    /// The API server refuses or does not answer.
+    pub async fn secret_value(
+        &self,
+        namespace: &str,
+        name: &str,
+        key: &str,
+        sources: &mut Sources,
+    ) -> Result<Option<String>, NamedError> {
+        let watched = self.secrets.watch(&Key::new(namespace, name));
+        let secret = self.secrets.get(&watched).await;
+        sources.secrets.push(watched);
+        let data = secret?.and_then(|secret| secret.data.as_ref()?.get(key).cloned());
+        Ok(data.map(|value| String::from_utf8_lossy(&value.0).into_owned()))
+    }
+
+    /// A value of a ConfigMap; `None` where the ConfigMap or the key is missing.
+    ///
+    /// # Errors
+    /// The API server refuses or does not answer.
+    pub async fn config_map_value(
+        &self,
+        namespace: &str,
+        name: &str,
+        key: &str,
+        sources: &mut Sources,
+    ) -> Result<Option<String>, NamedError> {
+        let watched = self.config_maps.watch(&Key::new(namespace, name));
+        let map = self.config_maps.get(&watched).await;
+        sources.config_maps.push(watched);
+        Ok(map?.and_then(|map| map.data.as_ref()?.get(key).cloned()))
+    }
+
+    /// The environment of `container` (the first one if `None`) of `target`'s pod template: `envFrom`, then `env`,
+    /// with `$(VAR)` expanded, as kubelet does. Field and resource references have no value outside a pod and are
+    /// left out.
+    ///
+    /// # Errors
+    /// See [`EnvError`].
+    pub async fn environment(
+        &self,
+        target: &Target,
+        container: Option<&str>,
+        sources: &mut Sources,
+    ) -> Result<BTreeMap<String, String>, EnvError> {
+        let template = self.pod_template(target).await?;
+        let container = pick(&template, container, target)?;
+        let mut env = BTreeMap::new();
+        for source in container.env_from.iter().flatten() {
+            let prefix = source.prefix.as_deref().unwrap_or_default();
+            for (name, value) in self.env_from(&target.namespace, source, sources).await? {
+                env.insert(format!("{prefix}{name}"), value);
+            }
+        }
+        for var in container.env.iter().flatten() {
+            if let Some(value) = self.env_value(&target.namespace, var, &env, sources).await? {
+                env.insert(var.name.clone(), value);
+            }
+        }
+        Ok(env)
+    }
+
+    async fn env_from(
+        &self,
+        namespace: &str,
+        source: &k8s_openapi::api::core::v1::EnvFromSource,
+        sources: &mut Sources,
+    ) -> Result<BTreeMap<String, String>, NamedError> {
+        if let Some(reference) = &source.config_map_ref {
+            let watched = self.config_maps.watch(&Key::new(namespace, &reference.name));
+            let map = self.config_maps.get(&watched).await;
+            sources.config_maps.push(watched);
+            return Ok(map?.and_then(|map| map.data.clone()).unwrap_or_default());
+        }
+        let Some(reference) = &source.secret_ref else { return Ok(BTreeMap::new()) };
+        let watched = self.secrets.watch(&Key::new(namespace, &reference.name));
+        let secret = self.secrets.get(&watched).await;
+        sources.secrets.push(watched);
+        let data = secret?.and_then(|secret| secret.data.clone()).unwrap_or_default();
+        Ok(data.into_iter().map(|(name, value)| (name, String::from_utf8_lossy(&value.0).into_owned())).collect())
+    }
+
+    async fn env_value(
+        &self,
+        namespace: &str,
+        var: &EnvVar,
+        known: &BTreeMap<String, String>,
+        sources: &mut Sources,
+    ) -> Result<Option<String>, NamedError> {
+        let Some(from) = &var.value_from else {
+            return Ok(Some(expand(var.value.as_deref().unwrap_or_default(), known)));
+        };
+        if let Some(reference) = &from.secret_key_ref {
+            return self.secret_value(namespace, &reference.name, &reference.key, sources).await;
+        }
+        if let Some(reference) = &from.config_map_key_ref {
+            return self.config_map_value(namespace, &reference.name, &reference.key, sources).await;
+        }
+        Ok(None)
+    }
+
+    async fn pod_template(&self, target: &Target) -> Result<PodTemplateSpec, EnvError> {
+        let none = |message: String| EnvError::NoTemplate {
+            kind: target.gvk.kind.clone(),
+            name: target.name.clone(),
+            message,
+        };
+        match (target.gvk.group.as_str(), target.gvk.kind.as_str()) {
+            ("apps", "Deployment") => {
+                let found = self.deployments.get(&target.namespace, &target.name);
+                found.map(|object| object.spec.template.clone()).ok_or_else(|| none("it does not exist".to_owned()))
+            }
+            ("apps", "StatefulSet") => {
+                let found = self.stateful_sets.get(&target.namespace, &target.name);
+                found.map(|object| object.spec.template.clone()).ok_or_else(|| none("it does not exist".to_owned()))
+            }
+            _ => {
+                let gvk = GroupVersionKind::gvk(&target.gvk.group, &target.gvk.version, &target.gvk.kind);
+                let resource = ApiResource::from_gvk_with_plural(&gvk, &target.gvk.resource);
+                let api: Api<DynamicObject> =
+                    Api::namespaced_with(self.client.clone(), &target.namespace, &resource);
+                let object = api.get(&target.name).await.map_err(|error| none(error.to_string()))?;
+                let template = object.data.pointer("/spec/template").cloned();
+                let template = template.ok_or_else(|| none("it has no spec.template".to_owned()))?;
+                serde_json::from_value(template).map_err(|error| none(error.to_string()))
+            }
+        }
+    }
+}
+
+fn pick<'a>(
+    template: &'a PodTemplateSpec,
+    wanted: Option<&str>,
+    target: &Target,
+) -> Result<&'a Container, EnvError> {
+    let containers = template.spec.as_ref().map_or(&[][..], |spec| &spec.containers);
+    let wanted = wanted.filter(|name| !name.is_empty());
+    let found = match wanted {
+        Some(name) => containers.iter().find(|container| container.name == name),
+        None => containers.first(),
+    };
+    found.ok_or_else(|| EnvError::NoContainer {
+        wanted: wanted.unwrap_or_default().to_owned(),
+        kind: target.gvk.kind.clone(),
+        name: target.name.clone(),
+        present: containers.iter().map(|container| container.name.as_str()).collect::<Vec<_>>().join(", "),
+    })
+}
+
+/// Replaces `$(NAME)` by what is known, leaves an unknown one as it is, and turns `$$(` into `$(`
+/// (Kubernetes API reference, EnvVar.value).
+fn expand(value: &str, known: &BTreeMap<String, String>) -> String {
+    let mut out = String::with_capacity(value.len());
+    let mut rest = value;
+    while let Some(at) = rest.find('$') {
+        out.push_str(&rest[..at]);
+        rest = &rest[at..];
+        if let Some(after) = rest.strip_prefix("$$") {
+            out.push('$');
+            rest = after;
+        } else if let Some((name, after)) = rest.strip_prefix("$(").and_then(|rest| rest.split_once(')')) {
+            match known.get(name) {
+                Some(value) => out.push_str(value),
+                None => out.push_str(&rest[..name.len() + 3]),
+            }
+            rest = after;
+        } else {
+            out.push('$');
+            rest = &rest[1..];
+        }
+    }
+    out.push_str(rest);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn expansion_follows_the_kubelet() {
+        let known = BTreeMap::from([("HOST".to_owned(), "db".to_owned()), ("PORT".to_owned(), "5432".to_owned())]);
+        for (value, want) in [
+            ("plain", "plain"),
+            ("$(HOST):$(PORT)", "db:5432"),
+            ("$(MISSING)/x", "$(MISSING)/x"),
+            ("$$(HOST)", "$(HOST)"),
+            ("cost $5 $(HOST", "cost $5 $(HOST"),
+            ("$$$(HOST)", "$db"),
+        ] {
+            assert_eq!(expand(value, &known), want, "{value}");
+        }
+    }
+}

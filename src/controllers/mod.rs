@@ -1,0 +1,53 @@
+//! Act: the only ring that writes, and it writes on change only.
+
+pub mod authentication;
+pub mod manager;
+pub mod merge;
+pub mod scaled_job;
+pub mod scaled_object;
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::{Semaphore, watch};
+
+use crate::{cluster::Cluster, samples::SampleStore, telemetry::events::Events};
+
+/// Objects that reconcile at the same moment. A start with 10,000 objects must not open 10,000 connections; the
+/// server's own priority and fairness orders the rest.
+const CONCURRENT_RECONCILES: usize = 32;
+
+/// What every controller works with.
+pub struct Shared {
+    /// What is observed.
+    pub cluster: Arc<Cluster>,
+    /// Samples of all objects.
+    pub samples: Arc<SampleStore>,
+    /// Writer of events.
+    pub events: Events,
+    /// Whether this replica writes.
+    pub leading: watch::Receiver<bool>,
+    /// Places for reconciles.
+    pub reconciles: Semaphore,
+    /// Deadline of one request to a source, unless the trigger sets its own.
+    pub http_timeout: Duration,
+}
+
+impl Shared {
+    /// Puts the parts together.
+    pub fn new(
+        cluster: Arc<Cluster>,
+        samples: Arc<SampleStore>,
+        events: Events,
+        leading: watch::Receiver<bool>,
+        http_timeout: Duration,
+    ) -> Arc<Self> {
+        let reconciles = Semaphore::new(CONCURRENT_RECONCILES);
+        Arc::new(Self { cluster, samples, events, leading, reconciles, http_timeout })
+    }
+
+    /// Whether this replica writes for the object named `key`: today the Lease holder, whatever the object.
+    /// Sharding objects over replicas changes this function and nothing else.
+    pub fn owns(&self, _key: &crate::cluster::Key) -> bool {
+        *self.leading.borrow()
+    }
+}

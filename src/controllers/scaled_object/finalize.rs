@@ -1,0 +1,90 @@
+//! The end of a ScaledObject.
+
+use kube::{
+    Api, ResourceExt,
+    api::{Patch, PatchParams},
+};
+use serde_json::json;
+use tandem_core::{api::keda::ScaledObject, pods::reasons::event};
+use tokio::time::Instant;
+
+use super::{RETRY_AFTER, Task, reconcile::Failure};
+
+/// KEDA's finalizer, `controllers/keda/scaledobject_finalizer.go`.
+const FINALIZER: &str = "finalizer.keda.sh";
+const NAME_LABEL: &str = "scaledobject.keda.sh/name";
+
+impl Task {
+    fn objects(&self) -> Api<ScaledObject> {
+        Api::namespaced(self.shared.cluster.client.clone(), &self.key.namespace)
+    }
+
+    /// The label by which external metrics name the object.
+    pub(super) async fn ensure_label(&self, object: &ScaledObject) -> Result<(), Failure> {
+        if object.labels().get(NAME_LABEL) == Some(&self.key.name) {
+            return Ok(());
+        }
+        let patch = json!({"metadata": {"labels": {NAME_LABEL: self.key.name}}});
+        self.patch(&patch).await.map_err(|error| Failure(format!("cannot label the ScaledObject: {error}")))
+    }
+
+    /// A finalizer only where there is something to do at the end: one that does nothing blocks the deletion of
+    /// namespaces while Tandem is away.
+    pub(super) async fn ensure_finalizer(&self, object: &ScaledObject) -> Result<(), Failure> {
+        let wanted = object.spec.restores_replicas();
+        let present = object.finalizers().iter().any(|name| name == FINALIZER);
+        if wanted == present {
+            return Ok(());
+        }
+        let result = self.patch_finalizers(object, wanted).await;
+        result.map_err(|error| Failure(format!("cannot change the finalizers: {error}")))
+    }
+
+    async fn patch_finalizers(&self, object: &ScaledObject, wanted: bool) -> Result<(), kube::Error> {
+        let mut finalizers: Vec<_> =
+            object.finalizers().iter().filter(|name| *name != FINALIZER).cloned().collect();
+        if wanted {
+            finalizers.push(FINALIZER.to_owned());
+        }
+        // The version makes the patch fail instead of undoing what another controller wrote meanwhile.
+        let version = object.resource_version();
+        self.patch(&json!({"metadata": {"finalizers": finalizers, "resourceVersion": version}})).await
+    }
+
+    async fn patch(&self, patch: &serde_json::Value) -> Result<(), kube::Error> {
+        self.objects().patch(&self.key.name, &PatchParams::default(), &Patch::Merge(patch)).await.map(drop)
+    }
+
+    /// Restores the target where asked, and lets the object go. The HPA goes with its owner.
+    pub(super) async fn finalize(&mut self, object: &ScaledObject, owns: bool) {
+        self.retry = None;
+        if !owns || !object.finalizers().iter().any(|name| name == FINALIZER) {
+            return;
+        }
+        if object.spec.restores_replicas()
+            && let Some(replicas) = object.status.as_ref().and_then(|status| status.original_replica_count)
+        {
+            self.restore(object, replicas).await;
+        }
+        match self.patch_finalizers(object, false).await {
+            Ok(()) => self.tell(object, &event::scaled_object_deleted()).await,
+            Err(kube::Error::Api(status)) if status.code == 404 => {}
+            // A conflict or an outage: the next change of the object, or the retry, tries again.
+            Err(error) => {
+                tracing::warn!(key = %self.key, %error, "finalizer could not be removed, retrying");
+                self.retry = Some((Instant::now() + RETRY_AFTER, RETRY_AFTER));
+            }
+        }
+    }
+
+    async fn restore(&self, object: &ScaledObject, replicas: i32) {
+        let scale = &self.shared.cluster.scale;
+        let written = match scale.target(&self.key.namespace, &object.spec.scale_target_ref).await {
+            Ok(target) => scale.write(&target, replicas).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = written {
+            tracing::warn!(key = %self.key, replicas, %error, "original replica count could not be restored");
+        }
+    }
+}

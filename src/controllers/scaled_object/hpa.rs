@@ -1,0 +1,124 @@
+//! The HPA of a ScaledObject: made, kept, repaired, removed.
+
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+use kube::{
+    Api, ResourceExt,
+    api::{DeleteParams, PostParams},
+};
+use tandem_core::{
+    api::keda::ScaledObject,
+    pods::{hpa, reasons},
+};
+
+use super::{Task, reconcile::Failure};
+use crate::cluster::{scale::Target, scaled_object_owner};
+
+const TRANSFER_OWNERSHIP: &str = "scaledobject.keda.sh/transfer-hpa-ownership";
+
+impl Task {
+    fn hpas(&self) -> Api<HorizontalPodAutoscaler> {
+        Api::namespaced(self.shared.cluster.client.clone(), &self.key.namespace)
+    }
+
+    /// Whether somebody changed or removed the HPA since it was made.
+    pub(super) fn hpa_drifted(&self) -> bool {
+        let Some(desired) = &self.hpa else { return false };
+        let found = self.shared.cluster.hpas.get(&self.key.namespace, &desired.name_any());
+        found.is_none_or(|found| hpa::needs_update(&found, desired))
+    }
+
+    /// Creates the HPA, or updates it where it differs; removes one of an earlier name.
+    pub(super) async fn ensure_hpa(&mut self, object: &ScaledObject, target: &Target) -> Result<(), Failure> {
+        let Some(samples) = self.samples.clone() else { return Ok(()) };
+        let metrics = samples.trigger_metrics().map_err(Failure)?;
+        let desired = hpa::generate(object, &target.gvk, &metrics, env!("CARGO_PKG_VERSION"))
+            .map_err(|error| Failure(error.to_string()))?;
+        let name = desired.name_any();
+        if let Some(old) = self.status.hpa_name().filter(|old| *old != name).map(str::to_owned) {
+            self.remove(&old).await?;
+        }
+        let cached = self.shared.cluster.hpas.get(&self.key.namespace, &name);
+        let existing = match cached {
+            Some(found) => Some((*found).clone()),
+            // The watch may lag behind our own create.
+            None => self.hpas().get_opt(&name).await.map_err(|e| failed("get", &name, &e))?,
+        };
+        match existing {
+            None => {
+                let created = self.hpas().create(&PostParams::default(), &desired).await;
+                created.map_err(|error| failed("create", &name, &error))?;
+                tracing::info!(key = %self.key, hpa = name, "HPA created");
+            }
+            Some(found) => {
+                self.check_owner(object, &found)?;
+                let unowned = scaled_object_owner(&found).is_none();
+                if unowned || hpa::needs_update(&found, &desired) {
+                    let mut update = desired.clone();
+                    update.metadata.resource_version = found.metadata.resource_version.clone();
+                    let updated = self.hpas().replace(&name, &PostParams::default(), &update).await;
+                    updated.map_err(|error| failed("update", &name, &error))?;
+                    tracing::info!(key = %self.key, hpa = name, "HPA updated");
+                }
+            }
+        }
+        self.status.hpa(&name, &metrics, object);
+        self.hpa = Some(desired);
+        Ok(())
+    }
+
+    /// An HPA that another owner made is taken over only where the user said so.
+    fn check_owner(&self, object: &ScaledObject, found: &HorizontalPodAutoscaler) -> Result<(), Failure> {
+        let name = found.name_any();
+        match scaled_object_owner(found) {
+            Some(owner) if owner == self.key => Ok(()),
+            Some(owner) => Err(Failure(format!("the HPA '{name}' is already managed by the ScaledObject '{owner}'"))),
+            None if found.owner_references().iter().any(|owner| owner.controller == Some(true)) => {
+                Err(Failure(format!("the HPA '{name}' is controlled by another object; choose another HPA name")))
+            }
+            None if object.annotations().get(TRANSFER_OWNERSHIP).is_some_and(|value| value == "true") => Ok(()),
+            None => Err(Failure(format!(
+                "the HPA '{name}' exists and is not owned by this ScaledObject; \
+                 to hand it over, annotate the ScaledObject with {TRANSFER_OWNERSHIP}: \"true\""
+            ))),
+        }
+    }
+
+    /// Deletes the HPA while the object is paused.
+    pub(super) async fn delete_hpa(&mut self, object: &ScaledObject) -> Result<(), Failure> {
+        let name = self.status.hpa_name().map_or_else(|| hpa::hpa_name(object), str::to_owned);
+        self.remove(&name).await
+    }
+
+    async fn remove(&self, name: &str) -> Result<(), Failure> {
+        let Some(found) = self.hpas().get_opt(name).await.map_err(|e| failed("get", name, &e))? else {
+            return Ok(());
+        };
+        if scaled_object_owner(&found).as_ref() != Some(&self.key) {
+            return Ok(());
+        }
+        match self.hpas().delete(name, &DeleteParams::default()).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+            Err(error) => Err(failed("delete", name, &error)),
+        }
+    }
+
+    /// `HPAActive` follows the HPA's own ScalingActive.
+    pub(super) async fn mirror_hpa(&mut self) {
+        if let Some(condition) = self.hpa_condition() {
+            self.status.set(condition);
+            self.write_status().await;
+        }
+    }
+
+    /// The HPAActive condition, `None` where the HPA cannot be observed.
+    pub(super) fn hpa_condition(&self) -> Option<tandem_core::api::keda::Condition> {
+        let desired = self.hpa.as_ref()?;
+        let found = self.shared.cluster.hpas.get(&self.key.namespace, &desired.name_any())?;
+        reasons::hpa_active(&found)
+    }
+}
+
+fn failed(action: &str, name: &str, error: &kube::Error) -> Failure {
+    Failure(format!("cannot {action} HPA {name}: {error}"))
+}

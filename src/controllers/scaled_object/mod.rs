@@ -1,0 +1,266 @@
+//! One ScaledObject: its triggers, its HPA, its target's 0 ↔ 1.
+//!
+//! Everything about an object happens in its one task, so nothing here needs a lock, and no other object waits.
+
+mod finalize;
+mod hpa;
+mod reconcile;
+mod scaling;
+mod status;
+mod target;
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use k8s_openapi::api::{autoscaling::v2::HorizontalPodAutoscaler, core::v1::ObjectReference};
+use kube::{Resource, ResourceExt};
+use scalers::Push;
+use tandem_core::{api::keda::ScaledObject, pods::annotations::Pause};
+use tokio::{sync::mpsc, task::JoinSet, time::Instant};
+
+use super::{Shared, manager::Wake};
+use crate::{
+    cluster::Key,
+    samples::{build, object::ObjectSamples, schedule},
+};
+use status::StatusKeeper;
+
+/// First polls after a start are spread over this at least: short enough that all loops run within seconds.
+const START_WINDOW: Duration = Duration::from_secs(2);
+/// First polls a second after a start; two cores build and ask this many triggers beside everything else.
+const STARTS_PER_SECOND: u32 = 500;
+/// An interval shorter than this has no second half worth spreading over.
+const SPREAD_FROM: Duration = Duration::from_secs(10);
+/// The first pause after a failed reconcile, doubled up to [`RETRY_AT_MOST`].
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// A failing reconcile is tried at least this often, so that a target or Secret that appears is found.
+const RETRY_AT_MOST: Duration = Duration::from_secs(60);
+/// Pushes that wait for their turn; a source that pushes faster repeats itself.
+const PUSHES: usize = 16;
+
+/// The task of one ScaledObject.
+struct Task {
+    shared: Arc<Shared>,
+    key: Key,
+    wake: Arc<Wake>,
+    samples: Option<Arc<ObjectSamples>>,
+    /// What the last reconcile saw; `None` asks for a new one.
+    reconciled: Option<Seen>,
+    /// When a failed reconcile is tried again, and the pause after that.
+    retry: Option<(Instant, Duration)>,
+    /// When triggers that could not be built are tried again, and the pause after that.
+    rebuild: Option<(Instant, Duration)>,
+    /// The HPA as it should be, after a successful reconcile of an object that is not paused.
+    hpa: Option<HorizontalPodAutoscaler>,
+    /// Whether the object passed validation; nothing is scaled for one that did not.
+    valid: bool,
+    /// Metrics whose source failed at the last look, so that an event tells the beginning only.
+    failing: BTreeSet<String>,
+    /// How often this task has polled.
+    polls: u64,
+    status: StatusKeeper,
+    /// No poll before this.
+    first_poll: Instant,
+    /// Watches of push scalers; dropped with the samples they belong to.
+    pushes: JoinSet<()>,
+    pushed: (mpsc::Sender<(usize, Push)>, mpsc::Receiver<(usize, Push)>),
+}
+
+/// What a reconcile depends on, beside the HPA.
+#[derive(Clone, PartialEq)]
+struct Seen {
+    uid: Option<String>,
+    generation: Option<i64>,
+    annotations: std::collections::BTreeMap<String, String>,
+    labels: std::collections::BTreeMap<String, String>,
+}
+
+impl Seen {
+    fn of(object: &ScaledObject) -> Self {
+        Self {
+            uid: object.uid(),
+            generation: object.metadata.generation,
+            annotations: object.annotations().clone(),
+            labels: object.labels().clone(),
+        }
+    }
+}
+
+/// Runs until the object is gone. `starting` is whether the whole process starts.
+pub async fn run(shared: Arc<Shared>, key: Key, wake: Arc<Wake>, starting: bool) {
+    let objects = u32::try_from(shared.cluster.scaled_objects.len()).unwrap_or(u32::MAX);
+    let window = if starting { START_WINDOW.max(Duration::from_secs(1) * (objects / STARTS_PER_SECOND)) } else { Duration::ZERO };
+    let mut task = Task {
+        status: StatusKeeper::default(),
+        samples: None,
+        reconciled: None,
+        retry: None,
+        rebuild: None,
+        hpa: None,
+        valid: false,
+        failing: BTreeSet::new(),
+        polls: 0,
+        first_poll: Instant::now() + schedule::phase(&key.to_string(), window),
+        pushes: JoinSet::new(),
+        pushed: mpsc::channel(PUSHES),
+        shared,
+        key,
+        wake,
+    };
+    let mut leading = task.shared.leading.clone();
+    while let Some(object) = task.shared.cluster.scaled_objects.get(&task.key.namespace, &task.key.name) {
+        let owns = task.shared.owns(&task.key);
+        if !owns {
+            // Whoever leads next starts from what the API server holds.
+            (task.reconciled, task.retry, task.hpa) = (None, None, None);
+            task.status.forget();
+        }
+        let due = if object.metadata.deletion_timestamp.is_some() {
+            task.finalize(&object, owns).await;
+            task.retry.map(|(at, _)| at)
+        } else {
+            task.bring_up_to_date(&object, owns).await;
+            task.next_due(&object, owns)
+        };
+        tokio::select! {
+            () = task.wake.notify.notified() => {}
+            changed = leading.changed() => if changed.is_err() { return },
+            Some((trigger, push)) = task.pushed.1.recv() => task.on_push(&object, trigger, push).await,
+            () = sleep_until(due) => task.on_due(&object, due).await,
+        }
+    }
+}
+
+async fn sleep_until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}
+
+impl Task {
+    /// Builds the triggers where the object or what they use changed, and reconciles where this replica writes.
+    async fn bring_up_to_date(&mut self, object: &Arc<ScaledObject>, owns: bool) {
+        let stale = self.samples.as_ref().is_none_or(|samples| {
+            samples.object.metadata.generation != object.metadata.generation
+                || samples.object.metadata.uid != object.metadata.uid
+        });
+        let now = Instant::now();
+        let is_due = |at: Option<(Instant, Duration)>| at.is_some_and(|(at, _)| at <= now);
+        if self.wake.take_rebuild() || stale || is_due(self.rebuild) {
+            self.build(object, stale).await;
+            // A changed Secret or target may heal or break the object: it is looked at again.
+            self.reconciled = None;
+        }
+        if !owns {
+            return;
+        }
+        self.status.seed(object);
+        if is_due(self.retry) || self.reconciled.as_ref() != Some(&Seen::of(object)) || self.hpa_drifted() {
+            self.reconcile(object).await;
+        } else {
+            self.mirror_hpa().await;
+        }
+    }
+
+    async fn build(&mut self, object: &Arc<ScaledObject>, fresh: bool) {
+        let before = self.samples.take();
+        let builder = build::Builder {
+            cluster: &self.shared.cluster,
+            cx: self.shared.samples.context(),
+            http_timeout: self.shared.http_timeout,
+        };
+        let samples = build::build(&builder, object, before.as_deref(), self.wake.notify.clone()).await;
+        let samples = Arc::new(samples);
+        self.shared.samples.insert(samples.clone());
+        self.pushes = JoinSet::new();
+        for trigger in &samples.triggers {
+            let Ok(scaler) = &trigger.scaler else { continue };
+            if scaler.pushes() {
+                let (scaler, cx, index) = (scaler.clone(), self.shared.samples.context().clone(), trigger.index);
+                self.pushes.spawn(follow_pushes(scaler, cx, index, self.pushed.0.clone()));
+            }
+        }
+        let pause = self.rebuild.filter(|_| !fresh).map_or(RETRY_AFTER, |(_, pause)| pause);
+        self.rebuild = samples.broken().map(|_| (Instant::now() + pause, (pause * 2).min(RETRY_AT_MOST)));
+        self.samples = Some(samples);
+    }
+
+    fn next_due(&self, object: &ScaledObject, owns: bool) -> Option<Instant> {
+        let retries = [self.retry, self.rebuild].map(|retry| retry.map(|(at, _)| at));
+        let paused = Pause::of(object.annotations()).full;
+        let samples = self.samples.as_ref().filter(|_| !paused);
+        let poll = samples.and_then(|samples| {
+            let interval = samples.polling_interval();
+            let polling = owns.then(|| if self.polls == 1 { self.second_interval(interval) } else { interval });
+            samples.next_due(Instant::now(), self.first_poll, polling)
+        });
+        retries.into_iter().chain([poll]).flatten().min()
+    }
+
+    /// First polls come close together, so that all loops run soon; the second spreads them over the interval.
+    fn second_interval(&self, interval: Duration) -> Duration {
+        if interval < SPREAD_FROM {
+            return interval;
+        }
+        interval / 2 + schedule::phase(&self.key.to_string(), interval / 2)
+    }
+
+    async fn on_due(&mut self, object: &ScaledObject, due: Option<Instant>) {
+        if [self.retry, self.rebuild].into_iter().flatten().any(|(at, _)| Some(at) == due) {
+            // The next turn of the loop does it.
+            return;
+        }
+        let Some(samples) = self.samples.clone() else { return };
+        if let Some(due) = due {
+            let delay = Instant::now().saturating_duration_since(due);
+            samples.record_delay(delay);
+            self.shared.samples.observer().delay(delay);
+        }
+        self.polls += 1;
+        samples.refresh(self.shared.samples.context()).await;
+        if samples.slots.is_empty() {
+            // Nothing but cpu and memory: no sample says when the next pass is due.
+            self.first_poll = Instant::now() + samples.polling_interval();
+        }
+        if self.shared.owns(&self.key) {
+            self.scale(object, None).await;
+        }
+    }
+
+    async fn on_push(&mut self, object: &ScaledObject, trigger: usize, push: Push) {
+        if !self.shared.owns(&self.key) {
+            return;
+        }
+        match push {
+            Push::Active(true) => self.scale(object, Some(trigger)).await,
+            // Deactivation is decided by polling, which sees every trigger.
+            Push::Active(false) => {}
+            // The trigger is built anew, and its metrics asked for.
+            Push::Metrics(_) => self.samples = None,
+        }
+    }
+
+    fn reference(object: &ScaledObject) -> ObjectReference {
+        object.object_ref(&())
+    }
+}
+
+async fn follow_pushes(
+    scaler: Arc<dyn scalers::Scaler>,
+    cx: scalers::Context,
+    trigger: usize,
+    pushed: mpsc::Sender<(usize, Push)>,
+) {
+    let (events, mut receiver) = mpsc::channel(PUSHES);
+    let forward = async {
+        while let Some(push) = receiver.recv().await {
+            if pushed.send((trigger, push)).await.is_err() {
+                return;
+            }
+        }
+    };
+    let (watched, ()) = tokio::join!(scaler.watch(&cx, events), forward);
+    if let Err(error) = watched {
+        tracing::warn!(trigger, %error, "push scaler ended; polling goes on");
+    }
+}

@@ -1,0 +1,122 @@
+//! What a ScaledObject asks for, made so: the target checked, the HPA in place, the conditions said.
+
+use std::sync::Arc;
+
+use kube::ResourceExt;
+use tandem_core::{
+    api::keda::ScaledObject,
+    pods::{
+        annotations::Pause,
+        reasons::{self, event},
+        validate,
+    },
+};
+use tokio::time::Instant;
+
+use super::{RETRY_AFTER, RETRY_AT_MOST, Seen, Task};
+
+/// Why an object is not ready, in the words of its condition.
+pub(super) struct Failure(pub(super) String);
+
+impl Task {
+    /// One reconcile, its outcome in the conditions, its retry planned.
+    pub(super) async fn reconcile(&mut self, object: &Arc<ScaledObject>) {
+        let shared = self.shared.clone();
+        let Ok(_place) = shared.reconciles.acquire().await else { return };
+        // Leadership may have gone while this object waited for its place.
+        if !shared.owns(&self.key) {
+            return;
+        }
+        let outcome = self.apply(object).await;
+        match &outcome {
+            Ok(message) => {
+                if !self.status.is_true(reasons::READY) {
+                    self.tell(object, &event::scaled_object_ready(message)).await;
+                }
+                self.status.set(reasons::ready(message));
+                self.retry = None;
+            }
+            Err(Failure(message)) => {
+                if self.status.message_of(reasons::READY) != Some(message) {
+                    tracing::warn!(key = %self.key, %message, "ScaledObject is not ready");
+                    self.tell(object, &event::scaled_object_check_failed(message)).await;
+                }
+                self.status.set(reasons::check_failed(message));
+                if self.samples.as_ref().is_none_or(|samples| samples.target.is_err()) || !self.valid {
+                    self.status.set(reasons::active_unknown());
+                }
+                let pause = self.retry.map_or(RETRY_AFTER, |(_, pause)| pause);
+                self.retry = Some((Instant::now() + pause, (pause * 2).min(RETRY_AT_MOST)));
+            }
+        }
+        if object.spec.fallback.is_none() {
+            self.status.set(reasons::no_fallback());
+        }
+        self.reconciled = Some(Seen::of(object));
+        self.write_status().await;
+    }
+
+    /// The steps, in KEDA's order (`controllers/keda/scaledobject_controller.go`).
+    async fn apply(&mut self, object: &Arc<ScaledObject>) -> Result<String, Failure> {
+        let pause = Pause::of(object.annotations());
+        if pause.full {
+            return self.pause(object, pause.replicas).await;
+        }
+        if pause.scale_in || pause.scale_out {
+            self.set_paused(object).await;
+        } else {
+            self.set_unpaused(object).await;
+        }
+        let violations: Vec<_> = validate::validate(object).into_iter().map(|violation| violation.message).collect();
+        self.valid = violations.is_empty();
+        if !self.valid {
+            return Err(Failure(violations.join("; ")));
+        }
+        let target = self.check_target(object).await?;
+        self.status.describe(object);
+        self.ensure_label(object).await?;
+        self.ensure_finalizer(object).await?;
+        self.ensure_hpa(object, &target).await?;
+        if let Some(broken) = self.samples.as_ref().and_then(|samples| samples.broken()) {
+            return Err(Failure(broken));
+        }
+        Ok(reasons::READY_MESSAGE.to_owned())
+    }
+
+    /// Full pause: no HPA, no polling, the target at the asked count if one is given.
+    async fn pause(&mut self, object: &Arc<ScaledObject>, replicas: Option<i32>) -> Result<String, Failure> {
+        self.set_paused(object).await;
+        self.delete_hpa(object).await?;
+        self.hpa = None;
+        if let Some(replicas) = replicas {
+            let target = self.check_target(object).await?;
+            let scale = &self.shared.cluster.scale;
+            let current = scale.read(&target).await.map_err(|error| Failure(error.to_string()))?;
+            if current != replicas {
+                scale.write(&target, replicas).await.map_err(|error| Failure(error.to_string()))?;
+            }
+        }
+        self.status.paused_replicas(replicas);
+        Ok(reasons::PAUSED_MESSAGE.to_owned())
+    }
+
+    async fn set_paused(&mut self, object: &ScaledObject) {
+        if !self.status.is_true(reasons::PAUSED) {
+            self.tell(object, &event::scaled_object_paused()).await;
+        }
+        self.status.set(reasons::paused());
+    }
+
+    async fn set_unpaused(&mut self, object: &ScaledObject) {
+        if self.status.is_true(reasons::PAUSED) {
+            self.tell(object, &event::scaled_object_unpaused()).await;
+            self.status.set(reasons::unpaused());
+            self.status.paused_replicas(None);
+        }
+    }
+
+    /// Publishes an event about the object.
+    pub(super) async fn tell(&self, object: &ScaledObject, event: &tandem_core::pods::reasons::Event) {
+        self.shared.events.publish(&Self::reference(object), event).await;
+    }
+}

@@ -1,0 +1,113 @@
+//! From samples to 0 ↔ 1: one pass after each refresh. Between 1 and N the HPA decides.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use tandem_core::{
+    api::keda::ScaledObject,
+    pods::{
+        activation::{self, Input},
+        reasons::{self, event},
+    },
+};
+
+use super::Task;
+use crate::samples::{object::ObjectSamples, slot::Sample};
+
+impl Task {
+    /// Decides on the latest samples, and acts. `pushed` is a trigger that just said it is active.
+    pub(super) async fn scale(&mut self, object: &ScaledObject, pushed: Option<usize>) {
+        let Some(samples) = self.samples.clone() else { return };
+        let (Ok(target), true) = (samples.target.clone(), self.valid) else { return };
+        let current = match self.shared.cluster.scale.replicas(&target).await {
+            Ok(current) => current,
+            Err(error) => {
+                tracing::warn!(key = %self.key, %error, "replicas of the target are not known");
+                self.status.set(reasons::error_getting_replicas());
+                return self.write_status().await;
+            }
+        };
+        let evaluation = samples.evaluate(&self.shared.cluster, Some(current)).await;
+        let mut active_triggers = evaluation.active_triggers;
+        if let Some(slot) = pushed.and_then(|trigger| samples.slots.iter().find(|slot| slot.trigger == trigger))
+            && !active_triggers.contains(&slot.metric)
+        {
+            active_triggers.push(slot.metric.clone());
+        }
+        let hpa = self.hpa.as_ref().and_then(|hpa| {
+            let name = hpa.metadata.name.as_deref().unwrap_or_default();
+            self.shared.cluster.hpas.get(&self.key.namespace, name)
+        });
+        if !evaluation.complete && pushed.is_none() {
+            // Not every source has been asked: what is not known is neither active nor inactive.
+            return;
+        }
+        let now = Timestamp::now();
+        let outcome = activation::pass(&Input {
+            object,
+            target_kind: &format!("{}.{}", target.gvk.api_version(), target.gvk.kind),
+            current,
+            active: evaluation.active || pushed.is_some(),
+            error: evaluation.error || samples.broken().is_some(),
+            active_triggers: &active_triggers,
+            last_active: self.status.last_active(),
+            hpa: hpa.as_deref(),
+            now,
+        });
+        self.tell_fallback(object, evaluation.fallback_active).await;
+        for condition in outcome.conditions {
+            // A reconcile that failed has said why the object is not ready; a poll does not gainsay it.
+            if condition.type_ != reasons::READY || self.retry.is_none() {
+                self.status.set(condition);
+            }
+        }
+        self.tell_failures(object, &samples).await;
+        self.status.activity(evaluation.triggers_activity);
+        self.status.health(samples.health());
+        let mut scaled = true;
+        if let Some(replicas) = outcome.scale_to {
+            match self.shared.cluster.scale.write(&target, replicas).await {
+                Ok(()) => {
+                    tracing::info!(key = %self.key, from = current, to = replicas, "scaled");
+                    if let Some(event) = &outcome.event {
+                        self.tell(object, event).await;
+                    }
+                }
+                Err(error) => {
+                    scaled = false;
+                    tracing::error!(key = %self.key, from = current, to = replicas, %error, "target could not be scaled");
+                    if let Some(failed) = outcome.failed_event {
+                        self.tell(object, &failed.event(&error.to_string())).await;
+                    }
+                }
+            }
+        }
+        if outcome.set_last_active && scaled {
+            self.status.touch(now);
+        }
+        self.write_status().await;
+    }
+
+    /// An event when a source begins to fail, with what it said.
+    async fn tell_failures(&mut self, object: &ScaledObject, samples: &ObjectSamples) {
+        let mut failing = BTreeSet::new();
+        for slot in &samples.slots {
+            let Some(Sample { result: Err(error), .. }) = slot.latest() else { continue };
+            if !self.failing.contains(&slot.metric) {
+                tracing::warn!(key = %self.key, metric = slot.metric, %error, "source gives no value");
+                self.tell(object, &event::scaler_failed(&slot.metric, &error)).await;
+            }
+            failing.insert(slot.metric.clone());
+        }
+        self.failing = failing;
+    }
+
+    async fn tell_fallback(&mut self, object: &ScaledObject, active: bool) {
+        let was = self.status.is_true(reasons::FALLBACK);
+        if active != was {
+            let event = if active { event::fallback_activated() } else { event::fallback_deactivated() };
+            self.tell(object, &event).await;
+        }
+        self.status.set(if active { reasons::fallback_exists() } else { reasons::no_fallback() });
+    }
+}

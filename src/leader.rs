@@ -1,0 +1,75 @@
+//! Who writes: the holder of the Lease. Every replica serves reads.
+
+use std::time::Duration;
+
+use kube::Client;
+use kube_lease_manager::{LeaseCreateMode, LeaseManager, LeaseManagerBuilder, LeaseManagerError};
+use tokio::{sync::watch, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+/// Between two tries to take part.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// What the election depends on.
+#[derive(Debug, Clone)]
+pub struct Election {
+    /// Namespace of the Lease.
+    pub namespace: String,
+    /// Name of the Lease.
+    pub lease: String,
+    /// Name of this replica.
+    pub identity: String,
+    /// How long the Lease holds without renewal.
+    pub duration: Duration,
+    /// How long before its end the leader renews it.
+    pub renew_before: Duration,
+}
+
+/// Takes part in the election until `shutdown`, when the Lease is given back so that the next replica need not wait
+/// for its end. The channel says whether this replica leads.
+///
+/// # Errors
+/// The Lease cannot be created or read.
+pub async fn elect(
+    client: Client,
+    election: Election,
+    tasks: &mut JoinSet<()>,
+    shutdown: CancellationToken,
+) -> Result<watch::Receiver<bool>, LeaseManagerError> {
+    let (leads, leading) = watch::channel(false);
+    let manager = LeaseManagerBuilder::new(client, election.lease)
+        .with_namespace(election.namespace)
+        .with_identity(election.identity)
+        .with_duration(election.duration.as_secs())
+        .with_grace(election.renew_before.as_secs())
+        .with_create_mode(LeaseCreateMode::AutoCreate)
+        .build()
+        .await?;
+    tasks.spawn(follow(manager, leads, shutdown));
+    Ok(leading)
+}
+
+async fn follow(mut manager: LeaseManager, leads: watch::Sender<bool>, shutdown: CancellationToken) {
+    while !shutdown.is_cancelled() {
+        let (mut channel, task) = manager.watch().await;
+        loop {
+            let leading = *channel.borrow_and_update();
+            if leads.send_if_modified(|old| std::mem::replace(old, leading) != leading) {
+                tracing::info!(leading, "leadership changed");
+            }
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                changed = channel.changed() => if changed.is_err() { break },
+            }
+        }
+        // Who does not know that it leads does not lead. Closing the channel gives the Lease back.
+        leads.send_replace(false);
+        drop(channel);
+        match task.await {
+            Ok(Ok(again)) => manager = again,
+            Ok(Err(error)) => return tracing::error!(%error, "leader election ended; this replica serves reads only"),
+            Err(error) => return tracing::error!(%error, "leader election failed; this replica serves reads only"),
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}

@@ -1,0 +1,251 @@
+//! `tandem run`: everything started, in order, and stopped together.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::{Context as _, bail};
+use hyper::StatusCode;
+use kube::Client;
+use prometheus_client::registry::Registry;
+use tokio::{net::TcpListener, sync::watch, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    certs::{self, CertsConfig},
+    cli::run::RunArgs,
+    cluster::{self, Cluster},
+    controllers::{self, Shared},
+    leader::{self, Election},
+    metrics_api::{
+        MetricsApi, MetricsApiConfig, Observer, SERVICE_ACCOUNT_TOKEN, TrustStore, Upstream, UpstreamConfig,
+        watch_trust,
+    },
+    samples::SampleStore,
+    serve::{self, CertificateResolver},
+    telemetry::{self, events::Events},
+};
+
+/// The reporter in `kubectl describe`, as KEDA's users know it.
+const EVENT_SOURCE: &str = "keda-operator";
+/// After the signal, open requests may end and the Lease is given back; the kubelet kills after 30 s.
+const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(12);
+
+/// Runs until SIGTERM or SIGINT.
+///
+/// # Errors
+/// The cluster cannot be reached, an address is taken, or a flag is wrong.
+pub async fn run(args: RunArgs) -> anyhow::Result<()> {
+    if args.kube_api_qps.is_some() || args.kube_api_burst.is_some() {
+        tracing::warn!("--kube-api-qps and --kube-api-burst have no effect: there is no client-side rate limit");
+    }
+    let shutdown = CancellationToken::new();
+    let client = cluster::client::connect(args.kubeconfig.as_deref()).await?;
+    let version = client.apiserver_version().await.context("kube-apiserver does not answer")?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), kubernetes = version.git_version, "tandem starts");
+    check_crds(&client).await?;
+
+    let namespaces: Vec<_> = args.watch_namespace.iter().filter(|name| !name.is_empty()).cloned().collect();
+    let cluster_namespace = args.cluster_object_namespace.clone().unwrap_or_else(|| args.namespace.clone());
+    let (cluster, changes) =
+        Cluster::start(&client, &namespaces, args.watch_label_selector.as_deref(), cluster_namespace);
+    let context = scalers::Context::new(cluster::reader::Reader::new(client.clone()))?;
+    let samples = SampleStore::new(cluster.clone(), context);
+
+    let mut tasks = JoinSet::new();
+    let identity = args.pod_name.clone().unwrap_or_else(|| format!("tandem-{}", std::process::id()));
+    let leading = leadership(&args, &client, &identity, &mut tasks, &shutdown).await?;
+    let events = Events::new(client.clone(), EVENT_SOURCE, Some(identity));
+    let http_timeout = Duration::from_millis(args.http_default_timeout);
+    let shared = Shared::new(cluster.clone(), samples.clone(), events, leading.clone(), http_timeout);
+
+    let certificates = Arc::new(CertificateResolver::default());
+    tasks.spawn(keep_certificates(certs_config(&args), client, certificates.clone(), leading, shutdown.clone()));
+    let mut registry = telemetry::metrics::registry(cluster.clone(), samples);
+    serve_metrics_api(&args, &shared, &certificates, &mut registry, &mut tasks, &shutdown).await?;
+    serve_plain(&args, &cluster, &certificates, registry, &mut tasks, &shutdown).await?;
+
+    // These two have no end of their own; the runtime ends them.
+    tokio::spawn(controllers::manager::run(shared, changes));
+    let synced = cluster.clone();
+    tokio::spawn(async move {
+        let started = std::time::Instant::now();
+        synced.synced().await;
+        tracing::info!(
+            scaled_objects = synced.scaled_objects.len(),
+            seconds = started.elapsed().as_secs_f64(),
+            "caches are filled"
+        );
+    });
+
+    tokio::select! {
+        result = wait_for_signal() => result?,
+        () = shutdown.cancelled() => bail!("a part of Tandem cannot go on; see the log"),
+    }
+    tracing::info!("tandem stops");
+    shutdown.cancel();
+    let ended = async { while tasks.join_next().await.is_some() {} };
+    let _ = tokio::time::timeout(SHUTDOWN_DEADLINE, ended).await;
+    Ok(())
+}
+
+/// A missing CRD is said at once, with what to do, instead of a watch that fails for ever.
+async fn check_crds(client: &Client) -> anyhow::Result<()> {
+    let served = client.list_api_group_resources("keda.sh/v1alpha1").await;
+    let names: Vec<_> = served.map(|list| list.resources.into_iter().map(|r| r.name).collect()).unwrap_or_default();
+    for wanted in ["scaledobjects", "scaledjobs", "triggerauthentications", "clustertriggerauthentications"] {
+        if !names.iter().any(|name| name == wanted) {
+            bail!("CRD {wanted}.keda.sh is not installed; apply the crds folder: kubectl apply -f crds/");
+        }
+    }
+    Ok(())
+}
+
+async fn leadership(
+    args: &RunArgs,
+    client: &Client,
+    identity: &str,
+    tasks: &mut JoinSet<()>,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<watch::Receiver<bool>> {
+    if !args.leader_elect {
+        let (sender, leading) = watch::channel(true);
+        let shutdown = shutdown.clone();
+        tasks.spawn(async move {
+            shutdown.cancelled().await;
+            drop(sender);
+        });
+        return Ok(leading);
+    }
+    let renew_before = args.leader_election_lease_duration.saturating_sub(args.leader_election_renew_deadline);
+    let election = Election {
+        namespace: args.namespace.clone(),
+        lease: args.leader_election_id.clone(),
+        identity: identity.to_owned(),
+        duration: args.leader_election_lease_duration,
+        renew_before: renew_before.max(Duration::from_secs(1)),
+    };
+    leader::elect(client.clone(), election, tasks, shutdown.clone())
+        .await
+        .context("leader election cannot start; may this service account write Leases in its namespace?")
+}
+
+async fn bind(address: SocketAddr, what: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("{what} cannot listen on {address}"))
+}
+
+fn upstream(args: &RunArgs) -> anyhow::Result<Option<Upstream>> {
+    let Some(url) = args.external_metrics_upstream.clone() else { return Ok(None) };
+    let token = std::path::PathBuf::from(SERVICE_ACCOUNT_TOKEN);
+    let config = UpstreamConfig {
+        url,
+        ca_file: args.external_metrics_upstream_ca.clone(),
+        insecure_skip_tls_verify: false,
+        token_file: token.exists().then_some(token),
+    };
+    Ok(Some(Upstream::new(config)?))
+}
+
+/// The certificates, and the metrics API that serves with them.
+async fn serve_metrics_api(
+    args: &RunArgs,
+    shared: &Shared,
+    certificates: &Arc<CertificateResolver>,
+    registry: &mut Registry,
+    tasks: &mut JoinSet<()>,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<()> {
+    let client = shared.cluster.client.clone();
+    let trust = Arc::new(TrustStore::default());
+    tasks.spawn(watch_trust(client.clone(), trust.clone(), shutdown.clone()));
+    let observer = Observer::default();
+    observer.register(registry);
+    shared.samples.observer().register(registry);
+    let (cluster, trusted, resolver) = (shared.cluster.clone(), trust.clone(), certificates.clone());
+    let api = MetricsApi::new(MetricsApiConfig {
+        source: shared.samples.clone(),
+        client,
+        trust,
+        upstream: upstream(args)?,
+        ready: Box::new(move || cluster.is_synced() && trusted.is_loaded() && resolver.is_ready()),
+        observer,
+    });
+    let listener = bind(SocketAddr::new(args.bind_address, args.secure_port), "the metrics API").await?;
+    let tls = serve::server_config(certificates.clone())?;
+    tasks.spawn(Arc::new(api).run(listener, tls, shutdown.clone()));
+    Ok(())
+}
+
+async fn keep_certificates(
+    config: CertsConfig,
+    client: Client,
+    certificates: Arc<CertificateResolver>,
+    leading: watch::Receiver<bool>,
+    shutdown: CancellationToken,
+) {
+    if let Err(error) = certs::run(config, client, certificates, leading, shutdown.clone()).await {
+        tracing::error!(%error, "no certificates can be made");
+        shutdown.cancel();
+    }
+}
+
+fn certs_config(args: &RunArgs) -> CertsConfig {
+    CertsConfig {
+        secret: args.cert_secret_name.clone(),
+        metrics_service: args.metrics_server_service_name.clone(),
+        webhook_service: args.webhooks_service_name.clone(),
+        cluster_domain: args.k8s_cluster_domain.clone(),
+        webhook_configuration: args.validating_webhook_name.clone(),
+        directory: args.cert_dir.clone(),
+        ..CertsConfig::new(&args.namespace)
+    }
+}
+
+/// `/metrics`, `/healthz` and `/readyz`.
+async fn serve_plain(
+    args: &RunArgs,
+    cluster: &Arc<Cluster>,
+    certificates: &Arc<CertificateResolver>,
+    registry: Registry,
+    tasks: &mut JoinSet<()>,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<()> {
+    if let Some(address) = args.metrics_bind_address.0 {
+        let listener = bind(address, "/metrics").await?;
+        let answer = Arc::new(move |path: &str| match path {
+            "/metrics" => Some(match telemetry::metrics::text(&registry) {
+                Ok(text) => (StatusCode::OK, telemetry::metrics::CONTENT_TYPE, text),
+                Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, "text/plain", error.to_string()),
+            }),
+            _ => None,
+        });
+        tasks.spawn(telemetry::http::serve(listener, answer, shutdown.clone()));
+    }
+    if let Some(address) = args.health_probe_bind_address.0 {
+        let listener = bind(address, "probes").await?;
+        let (cluster, certificates) = (cluster.clone(), certificates.clone());
+        let answer = Arc::new(move |path: &str| match path {
+            "/healthz" | "/livez" => Some((StatusCode::OK, "text/plain", "ok".to_owned())),
+            "/readyz" => {
+                let missing = [
+                    (!cluster.is_synced(), "caches are not filled yet"),
+                    (!certificates.is_ready(), "there is no serving certificate yet"),
+                ];
+                Some(match missing.into_iter().find(|(missing, _)| *missing) {
+                    Some((_, why)) => (StatusCode::SERVICE_UNAVAILABLE, "text/plain", why.to_owned()),
+                    None => (StatusCode::OK, "text/plain", "ok".to_owned()),
+                })
+            }
+            _ => None,
+        });
+        tasks.spawn(telemetry::http::serve(listener, answer, shutdown.clone()));
+    }
+    Ok(())
+}
+
+async fn wait_for_signal() -> anyhow::Result<()> {
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        result = tokio::signal::ctrl_c() => result?,
+    }
+    Ok(())
+}

@@ -1,0 +1,216 @@
+//! From a ScaledObject as written to triggers that can be asked.
+
+use std::{collections::BTreeMap, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use futures::FutureExt;
+use kube::ResourceExt;
+use scalers::{Context, Input, Metric};
+use tandem_core::{
+    api::keda::{ScaleTrigger, ScaledObject},
+    pods::{
+        formula,
+        hpa::{MetricKind, ResourceTarget, Target as MetricTarget, TargetKind, TriggerMetric},
+    },
+};
+use tokio::sync::Notify;
+
+use super::{
+    object::{ObjectSamples, Trigger},
+    slot::Slot,
+};
+use crate::cluster::{
+    Cluster, Key,
+    auth::{Authentication, EnvSource},
+    env::Sources,
+};
+
+/// How long a trigger may take to say its metrics; only external scalers need any time for it.
+const METRICS_DEADLINE: Duration = Duration::from_secs(5);
+
+/// What building needs to know of the process.
+pub struct Builder<'a> {
+    /// Where references resolve.
+    pub cluster: &'a Cluster,
+    /// What scalers may use.
+    pub cx: &'a Context,
+    /// Deadline of one request to a source.
+    pub http_timeout: Duration,
+}
+
+/// Builds every trigger of `object` as far as it goes: one that cannot be built is its own error and leaves the others
+/// alone. What `before` learned (failures, the reader's rhythm) is kept.
+pub async fn build(
+    builder: &Builder<'_>,
+    object: &Arc<ScaledObject>,
+    before: Option<&ObjectSamples>,
+    wake: Arc<Notify>,
+) -> ObjectSamples {
+    let key = Key::of(&**object);
+    let mut sources = Sources::default();
+    let reference = &object.spec.scale_target_ref;
+    let target = builder.cluster.scale.target(&key.namespace, reference).await.map_err(|error| error.to_string());
+    let env = EnvSource { target: &target, container: reference.env_source_container_name.as_deref() };
+
+    let mut triggers = Vec::with_capacity(object.spec.triggers.len());
+    for (index, trigger) in object.spec.triggers.iter().enumerate() {
+        let input = input(builder, object, index, trigger, &env, &mut sources).await;
+        triggers.push(build_trigger(builder.cx, index, trigger, input).await);
+    }
+    let slots = triggers.iter().flat_map(|trigger| slots(object, trigger)).collect();
+    let authentications = authentications(object, &key.namespace);
+    let health = match before {
+        Some(before) => before.health(),
+        None => object.status.as_ref().map(|status| status.health.clone()).unwrap_or_default(),
+    };
+    let rhythm = before.map(ObjectSamples::rhythm).unwrap_or_default();
+    ObjectSamples::new(
+        super::object::Parts {
+            key,
+            object: object.clone(),
+            formula: formula::compile(object).map_err(|error| error.to_string()),
+            target,
+            triggers,
+            slots,
+            sources,
+            authentications,
+            timeout: builder.http_timeout,
+        },
+        health,
+        rhythm,
+        wake,
+    )
+}
+
+fn authentications(object: &ScaledObject, namespace: &str) -> Vec<Key> {
+    let references = object.spec.triggers.iter().filter_map(|trigger| trigger.authentication_ref.as_ref());
+    references
+        .map(|reference| Key::new(if reference.is_cluster() { "" } else { namespace }, &reference.name))
+        .collect()
+}
+
+async fn input(
+    builder: &Builder<'_>,
+    object: &ScaledObject,
+    index: usize,
+    trigger: &ScaleTrigger,
+    env: &EnvSource<'_>,
+    sources: &mut Sources,
+) -> Result<Input, String> {
+    let namespace = object.namespace().unwrap_or_default();
+    let authentication = match &trigger.authentication_ref {
+        Some(reference) => builder
+            .cluster
+            .authentication(&namespace, reference, env, sources)
+            .await
+            .map_err(|error| error.to_string())?,
+        None => Authentication::default(),
+    };
+    let resolved_env = if trigger.metadata.keys().any(|name| name.ends_with("FromEnv")) {
+        let target = env.target.as_ref().map_err(Clone::clone)?;
+        builder.cluster.environment(target, env.container, sources).await.map_err(|error| error.to_string())?
+    } else {
+        BTreeMap::new()
+    };
+    let metric_type = trigger.metric_type.as_deref().filter(|text| !text.is_empty());
+    Ok(Input {
+        trigger_type: trigger.type_.clone(),
+        trigger_index: index,
+        trigger_name: trigger.name.clone(),
+        metadata: trigger.metadata.clone(),
+        auth_params: authentication.params,
+        resolved_env,
+        pod_identity: authentication.identity,
+        metric_type: metric_type.map(str::parse).transpose().map_err(|error: scalers::UnknownMetricType| error.to_string())?,
+        as_metric_source: object.spec.scaling_modifiers().is_some(),
+        object_kind: "ScaledObject".to_owned(),
+        object_name: object.name_any(),
+        namespace,
+        http_timeout: builder.http_timeout,
+    })
+}
+
+async fn build_trigger(
+    cx: &Context,
+    index: usize,
+    trigger: &ScaleTrigger,
+    input: Result<Input, String>,
+) -> Trigger {
+    let built = input.and_then(|input| {
+        let built = std::panic::catch_unwind(AssertUnwindSafe(|| scalers::build(&input)));
+        built.map_err(|_| "the scaler panicked while it was built".to_owned())?.map_err(|error| error.to_string())
+    });
+    let scaler: Result<Arc<dyn scalers::Scaler>, String> = built.map(Arc::from);
+    let metrics = match &scaler {
+        Ok(scaler) => metrics(scaler.as_ref(), cx).await,
+        Err(error) => Err(error.clone()),
+    };
+    Trigger {
+        index,
+        trigger_type: trigger.type_.clone(),
+        name: trigger.name.clone().filter(|name| !name.is_empty()),
+        use_cached: trigger.use_cached_metrics.unwrap_or(false),
+        value_target: trigger.metric_type.as_deref() == Some("Value"),
+        scaler,
+        metrics,
+    }
+}
+
+async fn metrics(scaler: &dyn scalers::Scaler, cx: &Context) -> Result<Vec<Metric>, String> {
+    let asked = AssertUnwindSafe(scaler.metrics(cx)).catch_unwind();
+    match tokio::time::timeout(METRICS_DEADLINE, asked).await {
+        Ok(Ok(metrics)) => metrics.map_err(|error| error.to_string()),
+        Ok(Err(_)) => Err("the scaler panicked".to_owned()),
+        Err(_) => Err(format!("the scaler did not say its metrics within {} s", METRICS_DEADLINE.as_secs())),
+    }
+}
+
+fn slots(object: &ScaledObject, trigger: &Trigger) -> Vec<Slot> {
+    let Ok(metrics) = &trigger.metrics else { return Vec::new() };
+    let external = metrics.iter().filter_map(|metric| match metric {
+        Metric::External { name, target_milli } => Some((name, *target_milli)),
+        Metric::Resource { .. } => None,
+    });
+    let _ = object;
+    external
+        .map(|(name, milli)| {
+            let kind = if trigger.value_target { TargetKind::Value } else { TargetKind::AverageValue };
+            let metric = scalers::metric_name(trigger.index, name);
+            Slot::new(metric, name.clone(), trigger.index, trigger.name.clone(), MetricTarget { kind, milli })
+        })
+        .collect()
+}
+
+/// The metrics of all triggers, for the HPA.
+pub(super) fn trigger_metrics(triggers: &[Trigger]) -> Result<Vec<TriggerMetric>, String> {
+    let mut all = Vec::new();
+    for trigger in triggers {
+        let metrics = trigger.metrics.as_ref().map_err(|error| trigger.broken(error))?;
+        all.extend(metrics.iter().map(|metric| TriggerMetric {
+            trigger_index: trigger.index,
+            trigger_type: trigger.trigger_type.clone(),
+            trigger_name: trigger.name.clone(),
+            metric: kind(trigger, metric),
+        }));
+    }
+    Ok(all)
+}
+
+fn kind(trigger: &Trigger, metric: &Metric) -> MetricKind {
+    match metric {
+        Metric::External { name, target_milli } => MetricKind::External {
+            name: scalers::metric_name(trigger.index, name),
+            target: MetricTarget {
+                kind: if trigger.value_target { TargetKind::Value } else { TargetKind::AverageValue },
+                milli: *target_milli,
+            },
+        },
+        Metric::Resource { resource, container, target } => MetricKind::Resource {
+            resource: (*resource).into(),
+            container: container.clone(),
+            target: match target {
+                scalers::ResourceTarget::Utilization(percent) => ResourceTarget::Utilization(*percent),
+                scalers::ResourceTarget::AverageValue(quantity) => ResourceTarget::AverageValue(quantity.clone()),
+            },
+        },
+    }
+}
