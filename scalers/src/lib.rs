@@ -42,6 +42,7 @@ pub use input::{DEFAULT_HTTP_TIMEOUT, Input, PodIdentity, Secret};
 pub use kind::{Example, Findings, Kind, UnknownTrigger, build, check, kind};
 pub use metadata::{Errors, Finding, Offline, Param, ParamError, Source};
 pub use names::{IndexError, metric_name, normalize, without_index};
+pub use nearest::nearest;
 pub use scaler::{
     Metric, MetricType, Push, Reading, ResourceTarget, Scaler, UnknownMetricType, UnsupportedMetricType,
     milli,

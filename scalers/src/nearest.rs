@@ -1,7 +1,7 @@
 //! "Did you mean": the names nearest to a misspelt one.
 
 /// The names within a third of the length of `name` in edits (at least one), nearest first, ties in the order given.
-pub(crate) fn nearest<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+pub fn nearest<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     let limit = (name.chars().count() / 3).max(1);
     let mut near: Vec<_> =
         names.map(|known| (distance(name, known), known)).filter(|(edits, _)| *edits <= limit).collect();
