@@ -5,7 +5,7 @@ use std::fmt;
 use crate::input::Input;
 use crate::metadata::{Errors, Finding, Metadata, Offline, Param, View};
 use crate::nearest::nearest;
-use crate::scaler::Scaler;
+use crate::scaler::{MetricType, Scaler};
 
 /// One trigger type.
 pub struct Kind {
@@ -19,6 +19,8 @@ pub struct Kind {
     pub example: Example,
     /// Unknown parameters are not findings: the trigger hands all of them on.
     pub open: bool,
+    /// The HPA controller reads the metric by itself, so that a target may be a percentage.
+    pub resource: bool,
     /// Reads the metadata and, when nothing is wrong, makes the scaler.
     parse: fn(&mut View<'_>) -> Option<Box<dyn Scaler>>,
 }
@@ -51,6 +53,7 @@ impl Kind {
             docs,
             example,
             open: false,
+            resource: false,
             parse: |view| T::read(view)?.build(view),
         }
     }
@@ -60,12 +63,22 @@ impl Kind {
         Self { open: true, ..self }
     }
 
+    /// A kind whose metric the HPA controller reads by itself.
+    pub(crate) const fn resource(self) -> Self {
+        Self { resource: true, ..self }
+    }
+
     /// The name to show.
     pub fn name(&self) -> &'static str {
         self.names.first().copied().unwrap_or_default()
     }
 
     fn read(&self, view: &mut View<'_>) -> Option<Box<dyn Scaler>> {
+        if !self.resource
+            && let Err(problem) = MetricType::for_external(view.input.metric_type)
+        {
+            view.error(Finding::of("metricType", format!("error getting scaler metric type: {problem}")));
+        }
         let scaler = (self.parse)(view);
         if view.checking && !self.open {
             view.warn_unknown(self.params);

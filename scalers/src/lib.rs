@@ -10,6 +10,7 @@
 mod auth;
 mod channels;
 mod context;
+mod docs;
 mod document;
 mod error;
 mod exposition;
@@ -36,6 +37,7 @@ mod values;
 
 pub use channels::Channels;
 pub use context::{Cluster, Context};
+pub use docs::docs_markdown;
 pub use error::Error;
 pub use http::HttpClients;
 pub use input::{DEFAULT_HTTP_TIMEOUT, Input, PodIdentity, Secret};
@@ -68,4 +70,85 @@ scalers! {
     metrics_api,
     external,
     external_push,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn names_are_unique() {
+        let names: Vec<_> = KINDS.iter().flat_map(|kind| kind.names).collect();
+        assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len(), "{names:?}");
+        for kind in KINDS {
+            let params: Vec<_> = kind.params.iter().flat_map(|param| param.names).collect();
+            assert_eq!(
+                params.iter().collect::<BTreeSet<_>>().len(),
+                params.len(),
+                "{} {params:?}",
+                kind.name()
+            );
+        }
+    }
+
+    #[test]
+    fn everything_is_documented() {
+        for kind in KINDS {
+            let (summary, _) = kind.docs.split_once("\n\n").unwrap_or_else(|| panic!("{}", kind.name()));
+            assert!(summary.ends_with('.') && summary.len() < 140, "{}: {summary}", kind.name());
+            for param in kind.params {
+                assert!(param.docs.ends_with('.'), "{} {}: {:?}", kind.name(), param.name(), param.docs);
+                assert!(!param.from.is_empty() && !param.kind.is_empty(), "{} {}", kind.name(), param.name());
+            }
+        }
+    }
+
+    #[test]
+    fn every_example_is_right() {
+        for kind in KINDS {
+            let mut input = testing::input(kind.name(), kind.example.metadata);
+            input.metric_type = kind.example.metric_type.map(|name| name.parse().unwrap());
+            assert_eq!(check(&input, Offline::default()), Findings::default(), "{}", kind.name());
+            assert!(build(&input).is_ok(), "{}", kind.name());
+        }
+    }
+
+    #[test]
+    fn an_unknown_type_is_named_with_the_nearest() {
+        for (written, wanted) in [
+            ("promethues", "unknown trigger type \"promethues\", did you mean \"prometheus\"?"),
+            ("Cron", "unknown trigger type \"Cron\", did you mean \"cron\"?"),
+            ("external_push", "unknown trigger type \"external_push\", did you mean \"external-push\"?"),
+            ("tea-leaves", "unknown trigger type \"tea-leaves\""),
+        ] {
+            assert_eq!(kind(written).unwrap_err().to_string(), wanted);
+            let input = testing::input(written, &[]);
+            assert_eq!(check(&input, Offline::default()).errors[0].message, wanted);
+            assert!(build(&input).err().unwrap().to_string().ends_with(wanted));
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_seen_is_taken_for_right() {
+        let input = testing::input(
+            "metrics-api",
+            &[("url", "http://api"), ("valueLocation", "a"), ("targetValue", "1"), ("authMode", "basic,tls")],
+        );
+        assert_eq!(check(&input, Offline::default()).errors.len(), 2);
+        assert_eq!(check(&input, Offline { auth: true, env: false }), Findings::default());
+    }
+
+    #[test]
+    fn a_target_in_percent_is_for_resources_only() {
+        for kind in KINDS {
+            let mut input = testing::input(kind.name(), kind.example.metadata);
+            input.metric_type = Some(MetricType::Utilization);
+            if kind.resource {
+                input.metadata.insert("value".to_owned(), "50".to_owned());
+            }
+            assert_eq!(build(&input).is_ok(), kind.resource, "{}", kind.name());
+        }
+    }
 }

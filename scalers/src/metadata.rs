@@ -386,3 +386,159 @@ pub(crate) const fn count(parts: &[&[Param]]) -> usize {
     }
     total
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
+    use scalers_derive::Metadata;
+
+    use super::*;
+    use crate::input::Secret;
+    use crate::testing::input;
+    use crate::values::choices;
+
+    choices! {
+        /// A colour.
+        Colour { Red = "red", Green = "green", Blue = "blue" }
+    }
+
+    #[derive(Debug, Metadata)]
+    struct Everything {
+        /// A text from everywhere.
+        #[param(from = "auth,env,meta")]
+        text: String,
+        /// Aliases.
+        #[param(name = "first;second")]
+        _alias: Option<String>,
+        /// A flag.
+        #[param(default = "true")]
+        flag: bool,
+        /// Numbers and ranges.
+        #[param(range = "-", separator = ";")]
+        numbers: Option<Vec<i64>>,
+        /// A time.
+        wait: Option<Duration>,
+        /// A map.
+        map: Option<BTreeMap<String, String>>,
+        /// Colours.
+        #[param(exclusive = "red;green")]
+        colours: Option<Vec<Colour>>,
+        /// Gone.
+        #[param(deprecated = "use text instead")]
+        _old: Option<String>,
+        #[param(group)]
+        more: More,
+    }
+
+    #[derive(Debug, Metadata)]
+    struct More {
+        /// A secret.
+        #[param(from = "auth")]
+        password: Secret,
+    }
+
+    fn read(input: &Input, offline: Offline) -> (Option<Everything>, Vec<String>) {
+        let mut view = View::checking(input, offline);
+        let read = Everything::read(&mut view);
+        (read, view.errors.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn the_first_place_that_has_a_value_wins() {
+        let base = [("text", "from-meta"), ("textFromEnv", "TEXT")];
+        for (env, auth, wanted) in
+            [("from-env", "from-auth", "from-auth"), ("from-env", "  ", "from-env"), (" ", "", "from-meta")]
+        {
+            let mut input = input("x", &base).with_auth(&[("text", auth), ("password", "p")]);
+            input.resolved_env = [("TEXT".to_owned(), env.to_owned())].into();
+            let (read, errors) = read(&input, Offline::default());
+            assert_eq!(errors, Vec::<String>::new());
+            assert_eq!(read.unwrap().text, wanted);
+        }
+    }
+
+    #[test]
+    fn values_are_read_by_their_types() {
+        let input = input(
+            "x",
+            &[
+                ("text", " trimmed "),
+                ("second", "alias"),
+                ("flag", "f"),
+                ("numbers", "1-3; 7 ;9-9"),
+                ("wait", "1m30.5s"),
+                ("map", "a=1, b = 2 "),
+                ("colours", "red, blue"),
+            ],
+        )
+        .with_auth(&[("password", "p\n")]);
+        let (read, errors) = read(&input, Offline::default());
+        assert_eq!(errors, Vec::<String>::new());
+        let all = read.unwrap();
+        assert_eq!(all.text, "trimmed");
+        assert_eq!(all._alias.as_deref(), Some("alias"));
+        assert!(!all.flag);
+        assert_eq!(all.numbers, Some(vec![1, 2, 3, 7, 9]));
+        assert_eq!(all.wait, Some(Duration::from_millis(90_500)));
+        assert_eq!(
+            all.map,
+            Some([("a".to_owned(), "1".to_owned()), ("b".to_owned(), "2".to_owned())].into())
+        );
+        assert_eq!(all.colours, Some(vec![Colour::Red, Colour::Blue]));
+        assert_eq!(all.more.password.expose(), "p");
+    }
+
+    #[test]
+    fn all_errors_come_together() {
+        let input = input(
+            "x",
+            &[
+                ("flag", "yes"),
+                ("numbers", "1;x"),
+                ("wait", "-5s"),
+                ("map", "a=b=c"),
+                ("colours", "red,green"),
+                ("old", "x"),
+            ],
+        );
+        let (read, errors) = read(&input, Offline::default());
+        assert!(read.is_none());
+        assert_eq!(
+            errors,
+            [
+                "missing required parameter \"text\" in [authParams resolvedEnv triggerMetadata]",
+                "unable to set param \"flag\" value \"yes\": expected true or false",
+                "unable to set param \"numbers\" value \"1;x\": slice element 1: expected a whole number",
+                "unable to set param \"wait\" value \"-5s\": duration cannot be negative",
+                "unable to set param \"map\" value \"a=b=c\": expected format key=value",
+                "parameter \"colours\" value \"red,green\" must contain only one of [red green]",
+                "scaler x info: use text instead",
+                "missing required parameter \"password\" in [authParams]",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_wrong_choice_names_the_nearest() {
+        let input = input("x", &[("text", "t"), ("colours", "gren")]).with_auth(&[("password", "p")]);
+        let (_, errors) = read(&input, Offline::default());
+        assert_eq!(
+            errors,
+            [
+                "parameter \"colours\" value \"gren\" must be one of [red green blue] (did you mean \"green\"?)"
+            ]
+        );
+    }
+
+    #[test]
+    fn the_unseen_is_neither_missing_nor_there() {
+        let input = input("x", &[("textFromEnv", "TEXT")]);
+        for (auth, env, missing) in [(true, true, 0), (false, true, 1), (true, false, 0), (false, false, 2)] {
+            let (read, errors) = read(&input, Offline { auth, env });
+            assert!(read.is_none());
+            assert_eq!(errors.len(), missing, "{auth} {env}: {errors:?}");
+        }
+    }
+}

@@ -151,9 +151,38 @@ impl fmt::Display for MetricType {
     }
 }
 
-/// A value in thousandths: rounded to three decimals; NaN, infinite and negative values are 0, since a quantity below
-/// zero would make the HPA refuse the metric (KEDA, `pkg/scalers/scaler.go`).
-#[expect(clippy::cast_possible_truncation, reason = "`as` saturates, which is what a huge value should do")]
+/// A value in thousandths: rounded to three decimals as `%.3f` does; NaN, infinite and negative values are 0, since a
+/// quantity below zero would make the HPA refuse the metric (KEDA, `pkg/scalers/scaler.go`). What exceeds an `i64` is
+/// its greatest, which is also the most that the HPA's arithmetic holds.
 pub fn milli(value: f64) -> i64 {
-    if value.is_finite() && value > 0.0 { (value * 1000.0).round() as i64 } else { 0 }
+    if !value.is_finite() || value <= 0.0 {
+        return 0;
+    }
+    // Multiplying first would round twice: 1.0005 is a little less than that.
+    format!("{value:.3}").replace('.', "").parse().unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::milli;
+
+    #[test]
+    fn thousandths_are_those_of_the_decimal_text() {
+        for (value, wanted) in [
+            (0.0, 0),
+            (1.0005, 1_000),
+            (0.0015, 2),
+            (26.0, 26_000),
+            (8.666_666, 8_667),
+            (0.0004, 0),
+            (1e15, 1_000_000_000_000_000_000),
+            (9.3e15, i64::MAX),
+            (1e18, i64::MAX),
+            (-1.0, 0),
+            (f64::NAN, 0),
+            (f64::INFINITY, 0),
+        ] {
+            assert_eq!(milli(value), wanted, "{value}");
+        }
+    }
 }

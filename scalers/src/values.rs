@@ -233,3 +233,59 @@ macro_rules! choices {
     };
 }
 pub(crate) use choices;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn durations_are_gos() {
+        for (text, wanted) in [
+            ("0", Some(0)),
+            ("300ms", Some(300_000_000)),
+            ("1h30m", Some(5_400_000_000_000)),
+            ("-1.5s", Some(-1_500_000_000)),
+            ("+5s", Some(5_000_000_000)),
+            (".5s", Some(500_000_000)),
+            ("1.s", Some(1_000_000_000)),
+            ("3µs", Some(3_000)),
+            ("1ns", Some(1)),
+            ("10", None),
+            ("", None),
+            ("-", None),
+            (".s", None),
+            ("1 s", None),
+            ("1d", None),
+            ("s", None),
+            ("1s2", None),
+        ] {
+            assert_eq!(go_duration(text), wanted, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn durations_are_shown_as_people_write_them() {
+        for (millis, wanted) in [(0, "0ms"), (250, "250ms"), (3_000, "3s"), (1_500, "1.5s")] {
+            assert_eq!(format_duration(Duration::from_millis(millis)), wanted);
+        }
+    }
+
+    proptest! {
+        /// Nothing that users write makes the parsers panic.
+        #[test]
+        fn any_text_is_read_or_refused(text in "\\PC{0,40}") {
+            let _ = go_duration(&text);
+            let _ = crate::quantity::parse(&text);
+            let _ = text.parse::<crate::schedule::Schedule>();
+            let _ = crate::selector::check(&text);
+            let _ = crate::document::json(text.as_bytes(), &text);
+            let _ = crate::document::yaml(text.as_bytes(), &text);
+            let _ = crate::document::xml(text.as_bytes(), &text);
+            if let Ok(selector) = crate::exposition::Selector::parse(&text) {
+                let _ = selector.find(&text);
+            }
+        }
+    }
+}
