@@ -3,7 +3,6 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -14,10 +13,10 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use serde_json::json;
 use tempfile::TempDir;
-use tokio::io::AsyncWriteExt;
 use tokio::sync::Mutex;
 
 use crate::certificates::{self, Authority, Identity};
+use crate::kubectl::Kubectl;
 use crate::network::{Network, free_address};
 use crate::process::Process;
 use crate::{Components, wait};
@@ -33,9 +32,6 @@ const POD_RANGE: &str = "10.32.0.1/12";
 
 /// What kwok gives as the address of every node. Nothing listens there.
 const NODE_ADDRESS: &str = "10.31.0.1";
-
-/// kubectl answers within a second; `kubectl wait` has its own, shorter limit.
-const KUBECTL_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// How long the tokens that [`ControlPlane::kubeconfig_of`] asks for are valid, in seconds.
 const TOKEN_SECONDS: i64 = 24 * 3600;
@@ -184,27 +180,10 @@ impl ControlPlane {
         write_kubeconfig(self.folder.path(), &name, self.address, &self.certificates.cluster, &user)
     }
 
-    /// Runs kubectl as a user would, with `input` on its standard input; returns what it printed on both outputs, or
-    /// fails with it.
-    pub async fn kubectl(&self, arguments: &[&str], input: &str) -> Result<String> {
-        let mut kubectl = tokio::process::Command::new(&self.components.kubectl)
-            .args(arguments)
-            .env("KUBECONFIG", self.kubeconfig())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()?;
-        if let Some(mut stdin) = kubectl.stdin.take() {
-            stdin.write_all(input.as_bytes()).await?;
-        }
-        let output = tokio::time::timeout(KUBECTL_TIMEOUT, kubectl.wait_with_output())
-            .await
-            .with_context(|| format!("kubectl {} did not end", arguments.join(" ")))??;
-        let printed = [output.stdout, output.stderr].concat();
-        let printed = String::from_utf8_lossy(&printed).into_owned();
-        ensure!(output.status.success(), "kubectl {}: {}", arguments.join(" "), printed.trim());
-        Ok(printed)
+    /// A kubectl with every right.
+    pub fn kubectl(&self) -> Kubectl {
+        let program = self.components.kubectl.clone();
+        Kubectl { program, kubeconfig: Some(self.kubeconfig()), context: None }
     }
 
     /// Ends kube-apiserver as a crash would and returns when its port is closed.

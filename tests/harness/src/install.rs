@@ -23,6 +23,10 @@ pub const NAME: &str = "tandem";
 /// The Service of the admission webhooks.
 pub const WEBHOOKS: &str = "tandem-webhooks";
 
+/// The kinds that the manifests define.
+const KINDS: [&str; 4] =
+    ["scaledobjects", "scaledjobs", "triggerauthentications", "clustertriggerauthentications"];
+
 /// The pod ports behind the Services (`targetPort` in the manifests).
 const METRICS_API_PORT: u16 = 6443;
 /// See [`METRICS_API_PORT`].
@@ -43,25 +47,24 @@ pub struct Install {
 }
 
 impl Install {
-    /// Applies `crds/` and `manifests/install.yaml` and waits until the pods "run".
+    /// Applies `manifests/install.yaml` and waits until the kinds are served and the pods "run".
     ///
-    /// In a network namespace the files go in as they are. On loopback the Services move to ports above 1023, which
+    /// In a network namespace the file goes in as it is. On loopback the Services move to ports above 1023, which
     /// need no root, and one replica is left, since pod addresses are fiction there.
     pub async fn apply(control_plane: &ControlPlane) -> Result<Self> {
-        let tree = source_tree();
-        let crds = tree.join("crds");
-        let crds = crds.to_str().context("the source tree's path is not UTF-8")?;
-        control_plane.kubectl(&["apply", "--server-side", "-f", crds], "").await?;
-        control_plane
-            .kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "-f", crds], "")
-            .await?;
-        let manifests = fs::read_to_string(tree.join("manifests/install.yaml"))
-            .context("cannot read manifests/install.yaml")?;
+        let file = source_tree().join("manifests/install.yaml");
+        let manifests =
+            fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
         let manifests = match control_plane.network() {
             Network::Namespace => manifests,
             Network::Loopback => for_loopback(&manifests)?,
         };
-        control_plane.kubectl(&["apply", "--server-side", "-f", "-"], &manifests).await?;
+        let kubectl = control_plane.kubectl();
+        kubectl.run(&["apply", "--server-side", "-f", "-"], &manifests).await?;
+        let served = ["wait", "--for=condition=Established", "--timeout=60s"];
+        let kinds = KINDS.map(|kind| format!("crd/{kind}.keda.sh"));
+        let kinds: Vec<&str> = kinds.iter().map(String::as_str).collect();
+        kubectl.run(&[&served[..], &kinds].concat(), "").await?;
         Self::wait(control_plane).await
     }
 

@@ -1,0 +1,107 @@
+//! Sources that answer late or wrongly disturb nobody else, and never the replicas that run.
+
+use std::net::Ipv4Addr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use harness::http::{self, Server};
+use serde_json::{Value, json};
+
+use crate::case::{Case, prometheus};
+
+/// What an instant query answers.
+fn vector(values: &[&str]) -> String {
+    let series = |(index, value): (usize, &&str)| json!({ "metric": { "pod": index }, "value": [0, value] });
+    let result: Vec<Value> = values.iter().enumerate().map(series).collect();
+    json!({ "status": "success", "data": { "resultType": "vector", "result": result } }).to_string()
+}
+
+/// A source whose answer, and the time it takes, can be changed.
+struct Source {
+    server: Server,
+    answer: Arc<Mutex<(String, Duration)>>,
+}
+
+impl Source {
+    async fn start() -> Result<Self> {
+        let answer = Arc::new(Mutex::new((vector(&["30"]), Duration::ZERO)));
+        let given = Arc::clone(&answer);
+        let server = Server::start((Ipv4Addr::LOCALHOST, 0).into(), move |_| {
+            let (body, delay) = given.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            async move {
+                tokio::time::sleep(delay).await;
+                http::answer(200, "application/json", body)
+            }
+        })
+        .await?;
+        Ok(Self { server, answer })
+    }
+
+    fn set(&self, body: String, delay: Duration) {
+        *self.answer.lock().unwrap_or_else(PoisonError::into_inner) = (body, delay);
+    }
+}
+
+async fn at_three(case: &Case<'_>, source: &Source, extra: Value) -> Result<()> {
+    case.deployment("shop", 1).await?;
+    let mut trigger = prometheus(&source.server.url(), "up", "10");
+    if let (Some(metadata), Value::Object(extra)) = (trigger["metadata"].as_object_mut(), extra) {
+        metadata.extend(extra);
+    }
+    case.scaled_object("shop", json!({ "minReplicaCount": 1, "triggers": [trigger] })).await?;
+    case.wait_replicas("shop", 3).await
+}
+
+/// Answers take 10 s, the deadline is 3 s.
+pub(crate) async fn slow(case: &Case<'_>) -> Result<()> {
+    let source = Source::start().await?;
+    at_three(case, &source, json!({})).await?;
+    source.set(vector(&["0"]), Duration::from_secs(10));
+    case.wait_condition("shop", "Ready", "False", "TriggerError").await?;
+
+    // A neighbour on a quick source is as quick as ever.
+    case.set_requests(0).await?;
+    case.deployment("neighbour", 1).await?;
+    let trigger = case.prometheus(&case.requests(), "10");
+    case.scaled_object("neighbour", json!({ "cooldownPeriod": 0, "triggers": [trigger] })).await?;
+    case.wait_replicas("neighbour", 0).await?;
+    let asked = Instant::now();
+    case.set_requests(10).await?;
+    case.wait_replicas("neighbour", 1).await?;
+    ensure!(asked.elapsed() < Duration::from_secs(6), "the neighbour took {:?} from 0 to 1", asked.elapsed());
+
+    case.replicas_stay("shop", 3, Duration::from_secs(8)).await?;
+    source.set(vector(&["20"]), Duration::ZERO);
+    case.wait_replicas("shop", 2).await?;
+    case.wait_condition("shop", "Ready", "True", "").await?;
+    Ok(())
+}
+
+pub(crate) async fn wrong(case: &Case<'_>) -> Result<()> {
+    let source = Source::start().await?;
+    at_three(case, &source, json!({ "ignoreNullValues": "false" })).await?;
+    let many: Vec<&str> = std::iter::repeat_n("1", 500).collect();
+    let answers = [
+        ("garbage", "<html>it works</html>".to_owned()),
+        ("an error", json!({ "status": "error", "error": "no" }).to_string()),
+        ("many series", vector(&many)),
+        ("NaN", vector(&["NaN"])),
+        ("nothing", vector(&[])),
+    ];
+    for (what, body) in answers {
+        source.set(body, Duration::ZERO);
+        case.wait_condition("shop", "Ready", "False", "TriggerError")
+            .await
+            .map_err(|error| error.context(what))?;
+        case.replicas_stay("shop", 3, Duration::from_secs(4)).await.map_err(|error| error.context(what))?;
+        source.set(vector(&["30"]), Duration::ZERO);
+        case.wait_condition("shop", "Ready", "True", "").await.map_err(|error| error.context(what))?;
+    }
+
+    // By default nothing and NaN count as 0.
+    let trigger = prometheus(&source.server.url(), "up", "10");
+    case.patch("shop", json!({ "spec": { "triggers": [trigger] } })).await?;
+    source.set(vector(&["NaN"]), Duration::ZERO);
+    case.wait_replicas("shop", 1).await
+}
