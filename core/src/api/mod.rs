@@ -1,3 +1,4 @@
 //! Kubernetes API types, a folder a group.
 
 pub mod keda;
+mod numbers;

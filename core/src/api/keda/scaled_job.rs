@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::{api::batch::v1::JobSpec, apimachinery::pkg::apis::meta::v1::Time};
 use kube::CustomResource;
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
 
 use super::{condition::Condition, scaled_object::TriggerActivity, trigger::ScaleTrigger};
+use crate::api::numbers::with_quantities;
 
 /// Starts Jobs on the values of its triggers.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, CustomResource, JsonSchema)]
@@ -44,7 +45,7 @@ use super::{condition::Condition, scaled_object::TriggerActivity, trigger::Scale
 #[serde(rename_all = "camelCase")]
 pub struct ScaledJobSpec {
     /// The Job to start.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "with_quantities")]
     #[schemars(!default)]
     pub job_target_ref: JobSpec,
     /// Seconds between polls (30).
@@ -82,8 +83,16 @@ pub struct ScaledJobSpec {
     pub scaling_strategy: Option<ScalingStrategy>,
     /// What is scaled on.
     #[serde(default)]
-    #[schemars(!default, length(min = 1))]
+    #[schemars(!default, length(min = 1), transform = without_metric_type)]
     pub triggers: Vec<ScaleTrigger>,
+}
+
+/// A queue is counted in Jobs: the API server drops a `metricType`, as under KEDA's CRD (`config/crd/patches`).
+fn without_metric_type(schema: &mut Schema) {
+    if let Some(properties) = schema.pointer_mut("/items/properties").and_then(|value| value.as_object_mut())
+    {
+        properties.remove("metricType");
+    }
 }
 
 /// What an edit does to running Jobs.

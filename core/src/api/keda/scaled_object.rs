@@ -6,10 +6,11 @@ use k8s_openapi::{
     api::autoscaling::v2::HorizontalPodAutoscalerBehavior, apimachinery::pkg::apis::meta::v1::Time,
 };
 use kube::{CustomResource, KubeSchema};
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
 
 use super::{condition::Condition, trigger::ScaleTrigger};
+use crate::api::numbers::with_quantities;
 
 /// KEDA's default polling interval, seconds.
 pub const DEFAULT_POLLING_INTERVAL: i32 = 30;
@@ -188,11 +189,26 @@ pub struct Advanced {
 #[serde(rename_all = "camelCase")]
 pub struct HorizontalPodAutoscalerConfig {
     /// Its behavior, copied as it is.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "with_quantities", skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = limit_stabilization)]
     pub behavior: Option<HorizontalPodAutoscalerBehavior>,
     /// Its name; keda-hpa-NAME by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+}
+
+/// Longest stabilization window, seconds (autoscaling/v2; `config/crd/patches` of KEDA).
+const MAX_STABILIZATION: i32 = 3600;
+
+/// Refuses at once what the HPA would be refused for.
+fn limit_stabilization(schema: &mut Schema) {
+    for direction in ["scaleUp", "scaleDown"] {
+        let path = format!("/properties/{direction}/properties/stabilizationWindowSeconds");
+        if let Some(window) = schema.pointer_mut(&path).and_then(|value| value.as_object_mut()) {
+            window.insert("minimum".to_owned(), 0.into());
+            window.insert("maximum".to_owned(), MAX_STABILIZATION.into());
+        }
+    }
 }
 
 /// One metric computed from all triggers.

@@ -1,0 +1,80 @@
+//! A runner a topic, and what they share.
+
+mod hpa;
+mod schema;
+mod webhook;
+
+use std::{fmt::Debug, panic::catch_unwind};
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+/// What became of a case.
+pub(crate) enum Verdict {
+    Agrees,
+    /// What was got, and what was wanted.
+    Disagrees(String),
+    /// Its part of the product is not built; the part.
+    LeftOut(&'static str),
+}
+
+/// Runs a case of a topic; one that panics disagrees.
+pub(crate) fn judge(topic: &str, case: &Value) -> Verdict {
+    let runner = match topic {
+        "keda_hpa" => hpa::judge,
+        "keda_webhook" => webhook::judge,
+        _ => return Verdict::Disagrees("no runner knows the topic".to_owned()),
+    };
+    catch_unwind(|| runner(case))
+        .unwrap_or_else(|_| Verdict::Disagrees("the runner panicked, see above".to_owned()))
+}
+
+/// A variant that a runner does not know.
+pub(crate) fn unknown_kind(case: &Value) -> Verdict {
+    Verdict::Disagrees(format!("no runner knows the kind {}", case["kind"]))
+}
+
+/// The differences between what was got and what was wanted.
+#[derive(Default)]
+pub(crate) struct Differences(Vec<String>);
+
+impl Differences {
+    /// Notes a difference, if there is one.
+    pub(crate) fn same<T: PartialEq + Debug>(&mut self, what: &str, got: T, wanted: T) {
+        if got != wanted {
+            self.0.push(format!("{what}: got {got:?}, wanted {wanted:?}"));
+        }
+    }
+
+    /// Notes what holds not.
+    pub(crate) fn holds(&mut self, holds: bool, what: impl FnOnce() -> String) {
+        if !holds {
+            self.0.push(what());
+        }
+    }
+
+    /// The verdict over all of them.
+    pub(crate) fn verdict(self) -> Verdict {
+        if self.0.is_empty() { Verdict::Agrees } else { Verdict::Disagrees(self.0.join("; ")) }
+    }
+}
+
+/// A part of a case, as its type; what is missing or null is the default.
+pub(crate) fn read<T: DeserializeOwned + Default>(value: &Value) -> T {
+    match value {
+        Value::Null => T::default(),
+        value => {
+            serde_json::from_value(value.clone()).unwrap_or_else(|problem| panic!("{problem} in {value}"))
+        }
+    }
+}
+
+/// A part of a case that is an object; cases leave out a `metadata` and a `spec` that do not matter.
+pub(crate) fn object<T: DeserializeOwned + Default>(value: &Value) -> T {
+    let mut value = value.clone();
+    for part in ["metadata", "spec"] {
+        let missing = value.as_object_mut().filter(|fields| !fields.contains_key(part));
+        missing.map(|fields| fields.insert(part.to_owned(), Value::Object(serde_json::Map::new())));
+    }
+    read(&value)
+}
