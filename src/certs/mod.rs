@@ -146,6 +146,6 @@ async fn run_with_clock(
 }
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;

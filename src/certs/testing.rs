@@ -7,34 +7,35 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::{StreamExt, stream};
+use futures::stream;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::body::Frame;
 use kube::{Client, client::Body};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use tokio::sync::broadcast;
+use tokio::sync::watch;
 
 type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
 
 /// Objects by path, `/api/v1/namespaces/tandem/secrets/kedaorg-certs` for one.
 #[derive(Clone)]
-pub(super) struct FakeKubernetes {
+pub(crate) struct FakeKubernetes {
     objects: Arc<Mutex<BTreeMap<String, Value>>>,
-    version: Arc<Mutex<u64>>,
-    events: broadcast::Sender<(String, Value)>,
+    /// Every event so far, by path. The version of an event is its place, counted from one.
+    log: Arc<Mutex<Vec<(String, Value)>>>,
+    length: watch::Sender<usize>,
     /// Patches are refused.
-    pub(super) read_only: Arc<AtomicBool>,
-    pub(super) writes: Arc<Mutex<Vec<String>>>,
+    pub(crate) read_only: Arc<AtomicBool>,
+    pub(crate) writes: Arc<Mutex<Vec<String>>>,
 }
 
 impl Default for FakeKubernetes {
     fn default() -> Self {
         Self {
             objects: Arc::default(),
-            version: Arc::new(Mutex::new(1)),
-            events: broadcast::channel(256).0,
+            log: Arc::default(),
+            length: watch::channel(0).0,
             read_only: Arc::default(),
             writes: Arc::default(),
         }
@@ -42,7 +43,7 @@ impl Default for FakeKubernetes {
 }
 
 impl FakeKubernetes {
-    pub(super) fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         let fake = self.clone();
         let service = tower::service_fn(move |request: Request<Body>| {
             let fake = fake.clone();
@@ -51,27 +52,31 @@ impl FakeKubernetes {
         Client::new(service, "default")
     }
 
-    pub(super) fn get(&self, path: &str) -> Option<Value> {
+    pub(crate) fn get(&self, path: &str) -> Option<Value> {
         self.objects.lock().get(path).cloned()
     }
 
-    pub(super) fn put(&self, path: &str, mut object: Value) -> Value {
+    pub(crate) fn put(&self, path: &str, mut object: Value) -> Value {
         let mut objects = self.objects.lock();
-        let mut version = self.version.lock();
-        *version += 1;
-        object["metadata"]["resourceVersion"] = json!(version.to_string());
+        object["metadata"]["resourceVersion"] = json!((self.log.lock().len() + 1).to_string());
         let event = if objects.contains_key(path) { "MODIFIED" } else { "ADDED" };
         objects.insert(path.to_owned(), object.clone());
-        let _ = self.events.send((path.to_owned(), json!({"type": event, "object": object})));
+        self.record(path, json!({"type": event, "object": object}));
         object
     }
 
-    pub(super) fn delete(&self, path: &str) {
+    pub(crate) fn delete(&self, path: &str) {
         let mut objects = self.objects.lock();
-        *self.version.lock() += 1;
-        if let Some(object) = objects.remove(path) {
-            let _ = self.events.send((path.to_owned(), json!({"type": "DELETED", "object": object})));
+        if let Some(mut object) = objects.remove(path) {
+            object["metadata"]["resourceVersion"] = json!((self.log.lock().len() + 1).to_string());
+            self.record(path, json!({"type": "DELETED", "object": object}));
         }
+    }
+
+    fn record(&self, path: &str, event: Value) {
+        let mut log = self.log.lock();
+        log.push((path.to_owned(), event));
+        self.length.send_replace(log.len());
     }
 
     async fn answer(&self, request: Request<Body>) -> Answer {
@@ -85,7 +90,7 @@ impl FakeKubernetes {
             self.writes.lock().push(format!("{} {path}", head.method));
         }
         match head.method {
-            Method::GET if query.contains("watch=true") => self.watch(&selected(&path, &query)),
+            Method::GET if query.contains("watch=true") => self.watch(selected(&path, &query), &query),
             Method::GET if query.contains("fieldSelector") => self.list(&selected(&path, &query)),
             Method::GET => {
                 self.get(&path).map_or_else(|| failure(404, "NotFound"), |object| json_answer(200, &object))
@@ -133,7 +138,7 @@ impl FakeKubernetes {
 
     fn list(&self, path: &str) -> Answer {
         let items: Vec<_> = self.get(path).into_iter().collect();
-        let version = self.version.lock().to_string();
+        let version = self.log.lock().len().to_string();
         json_answer(
             200,
             &json!({"kind": "List", "apiVersion": "v1",
@@ -141,17 +146,30 @@ impl FakeKubernetes {
         )
     }
 
-    /// Every later event of one object. (An event between list and watch would be lost; the tests start before.)
-    fn watch(&self, path: &str) -> Answer {
-        let path = path.to_owned();
-        let events = stream::unfold(self.events.subscribe(), |mut events| async move {
-            Some((events.recv().await.ok()?, events))
-        });
-        let lines = events.filter_map(move |(changed, event)| {
-            let line = (changed == path).then(|| Ok(Frame::data(Bytes::from(format!("{event}\n")))));
-            std::future::ready(line)
-        });
-        Response::new(StreamBody::new(lines).boxed_unsync())
+    /// Every event of one object after the version that the query states.
+    fn watch(&self, path: String, query: &str) -> Answer {
+        let since = query.split('&').find_map(|pair| pair.strip_prefix("resourceVersion=")).unwrap();
+        let (log, length) = (self.log.clone(), self.length.subscribe());
+        let events =
+            stream::unfold((since.parse::<usize>().unwrap(), length), move |(mut next, mut length)| {
+                let (log, path) = (log.clone(), path.clone());
+                async move {
+                    loop {
+                        let event = log.lock().get(next).cloned();
+                        match event {
+                            None => length.changed().await.ok()?,
+                            Some((changed, event)) => {
+                                next += 1;
+                                if changed == path {
+                                    let line = Frame::data(Bytes::from(format!("{event}\n")));
+                                    return Some((Ok(line), (next, length)));
+                                }
+                            }
+                        }
+                    }
+                }
+            });
+        Response::new(StreamBody::new(events).boxed_unsync())
     }
 }
 

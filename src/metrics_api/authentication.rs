@@ -25,6 +25,12 @@ const ANONYMOUS: &str = "system:anonymous";
 /// How long a token is not reviewed again (k8s.io/apiserver, `DelegatingAuthenticatorConfig.CacheTTL`).
 const TOKEN_LIFETIME: Duration = Duration::from_secs(10);
 
+/// Tokens remembered. Anybody can send some: with [`LONGEST_TOKEN`] this bounds their memory to 8 MB.
+const TOKENS: usize = 256;
+
+/// Longer tokens, in bytes, are no tokens. Those of service accounts have one or two thousand.
+const LONGEST_TOKEN: usize = 16 * 1024;
+
 /// An authenticated user.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct User {
@@ -43,7 +49,7 @@ pub(super) struct Authenticator {
 
 impl Authenticator {
     pub(super) fn new(trust: Arc<TrustStore>, reviewer: Reviewer, clock: Clock) -> Self {
-        Self { trust, reviewer, tokens: Verdicts::new(clock) }
+        Self { trust, reviewer, tokens: Verdicts::new(TOKENS, clock) }
     }
 
     /// None is anonymous. The error is that of the token's review.
@@ -124,7 +130,8 @@ fn extra(headers: &HeaderMap, prefixes: &[String]) -> BTreeMap<String, Vec<Strin
 fn bearer_token(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.trim().split_once(' ')?;
     let token = token.trim();
-    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
+    let is_token = scheme.eq_ignore_ascii_case("bearer") && (1..=LONGEST_TOKEN).contains(&token.len());
+    is_token.then_some(token)
 }
 
 fn from_token_review(status: TokenReviewStatus) -> Option<User> {

@@ -26,6 +26,9 @@ const ALLOWED: Duration = Duration::from_secs(50);
 /// How long a denial stands (k8s.io/apiserver, `DenyCacheTTL`).
 const DENIED: Duration = Duration::from_secs(10);
 
+/// Decisions remembered: some hundred bytes each, and a user needs one unless its rights are narrow.
+const DECISIONS: usize = 4096;
+
 /// Allowed or denied, with the authorizer's reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Decision {
@@ -62,7 +65,7 @@ pub(super) struct Authorizer {
 
 impl Authorizer {
     pub(super) fn new(reviewer: Reviewer, clock: Clock) -> Self {
-        Self { reviewer, decisions: Verdicts::new(clock) }
+        Self { reviewer, decisions: Verdicts::new(DECISIONS, clock) }
     }
 
     /// May the user read this metric? The verb is `list`, the resource the metric's name: so kube-apiserver reads a

@@ -162,6 +162,7 @@ impl MetricsApi {
                 Ok((Outcome::Discovery, self.discovery.answer(document, &head.headers)))
             }
             Route::OpenApi => Err((Outcome::Discovery, Failure::no_such_path())),
+            Route::Nowhere => Err((Outcome::Invalid, Failure::no_such_path())),
             Route::Metric { namespace, metric } => self.read(head, &user, &namespace, &metric).await,
             Route::Alive | Route::Ready | Route::Unknown => {
                 let decision = self

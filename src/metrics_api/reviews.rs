@@ -32,10 +32,6 @@ const REVIEW_TIMEOUT: Duration = Duration::from_secs(3);
 /// No verdict is used beyond this age, whatever happens: a revoked right stops being served within a minute.
 pub(super) const LONGEST_USE: Duration = Duration::from_mins(1);
 
-/// Verdicts held per generation (see [`ExpiringMap`]): some hundred bytes each, so 2 MB when somebody asks for
-/// thousands of different things.
-const CAPACITY: usize = 4096;
-
 /// A review that got no verdict.
 #[derive(Clone, Debug, Error)]
 pub(super) enum ReviewError {
@@ -133,8 +129,9 @@ where
     K: Hash + Eq + Clone + Send + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    pub(super) fn new(clock: Clock) -> Self {
-        let known = ExpiringMap::new(CAPACITY, LONGEST_USE);
+    /// `capacity` is that of one generation of [`ExpiringMap`].
+    pub(super) fn new(capacity: usize, clock: Clock) -> Self {
+        let known = ExpiringMap::new(capacity, LONGEST_USE);
         Self { state: Arc::new(Mutex::new(State { known, asking: HashMap::new() })), clock }
     }
 
@@ -226,7 +223,7 @@ mod tests {
             let seconds = seconds.clone();
             Arc::new(move || start + Duration::from_secs(seconds.load(Ordering::SeqCst)))
         };
-        Bed { verdicts: Arc::new(Verdicts::new(clock)), seconds, asked: Arc::default() }
+        Bed { verdicts: Arc::new(Verdicts::new(16, clock)), seconds, asked: Arc::default() }
     }
 
     impl Bed {

@@ -30,6 +30,8 @@ pub(super) enum Route<'a> {
     },
     /// Nothing.
     Unknown,
+    /// Nothing, and not worth a question.
+    Nowhere,
 }
 
 /// The discovery documents.
@@ -45,9 +47,14 @@ pub(super) enum Document {
     Version,
 }
 
+/// Longer paths, in bytes, lead nowhere: what is asked for is remembered, so it must not be endless.
+const LONGEST: usize = 2048;
+
 /// Reads a path. Discovery paths may end in a slash, as with kube-apiserver; a metric's may not.
 pub(super) fn parse(path: &str) -> Route<'_> {
-    let Some(path) = path.strip_prefix('/') else { return Route::Unknown };
+    let Some(path) = path.strip_prefix('/').filter(|path| path.len() < LONGEST) else {
+        return Route::Nowhere;
+    };
     match path.strip_suffix('/').unwrap_or(path) {
         "healthz" | "livez" => return Route::Alive,
         "readyz" => return Route::Ready,
@@ -112,8 +119,8 @@ mod tests {
             ("/openapi/v3", Route::OpenApi),
             ("/openapi/v3/apis/external.metrics.k8s.io/v1beta1", Route::Unknown),
             ("/", Route::Unknown),
-            ("", Route::Unknown),
-            ("*", Route::Unknown),
+            ("", Route::Nowhere),
+            ("*", Route::Nowhere),
             ("/apis/external.metrics.k8s.io/v1", Route::Unknown),
             ("/apis/external.metrics.k8s.iox", Route::Unknown),
             ("/apis/custom.metrics.k8s.io/v1beta1", Route::Unknown),
@@ -138,5 +145,8 @@ mod tests {
             let path = format!("{V}{rest}");
             assert_eq!(parse(&path), want, "{path}");
         }
+        let path = |length| format!("{V}/namespaces/web/{}", "x".repeat(length));
+        assert!(matches!(parse(&path(1900)), Route::Metric { .. }));
+        assert_eq!(parse(&path(2048)), Route::Nowhere);
     }
 }

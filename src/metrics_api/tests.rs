@@ -179,6 +179,18 @@ async fn strangers_are_refused() {
 }
 
 #[tokio::test]
+async fn users_may_be_in_many_groups() {
+    let bed = bed().await;
+    let mut connection = bed.proxied().await;
+    let groups: Vec<_> =
+        (0..1000).map(|group| format!("oidc:a-group-with-a-long-name-{group:030}")).collect();
+    let mut headers = vec![("x-remote-user", HPA)];
+    headers.extend(groups.iter().map(|group| ("x-remote-group", group.as_str())));
+    assert_eq!(connection.send(request("GET", METRIC, &headers)).await.unwrap().status(), 200);
+    assert_eq!(bed.kubernetes.asked.lock()[0].groups.as_ref().map(Vec::len), Some(1001));
+}
+
+#[tokio::test]
 async fn who_may_not_is_told_so() {
     let bed = bed().await;
     let mut connection = bed.proxied().await;

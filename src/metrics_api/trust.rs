@@ -15,7 +15,7 @@ use http::HeaderName;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{
     Api, Client,
-    runtime::{WatchStreamExt, watcher},
+    runtime::{WatchStreamExt, watcher::watch_object},
 };
 use parking_lot::RwLock;
 use rustls::{
@@ -237,8 +237,7 @@ impl TrustStore {
 /// kube-apiserver's own library (k8s.io/apiserver, `ConfigMapCAController`).
 pub async fn watch(client: Client, store: Arc<TrustStore>, shutdown: CancellationToken) {
     let api = Api::<ConfigMap>::namespaced(client, NAMESPACE);
-    let config = watcher::Config::default().fields(&format!("metadata.name={NAME}"));
-    let changes = watcher(api, config).default_backoff().touched_objects();
+    let changes = watch_object(api, NAME).default_backoff();
     pin_mut!(changes);
     let mut former = None;
     loop {
@@ -248,11 +247,13 @@ pub async fn watch(client: Client, store: Arc<TrustStore>, shutdown: Cancellatio
             else => return,
         };
         match change {
-            Ok(map) if former.as_ref() == map.data.as_ref() && former.is_some() => {}
-            Ok(map) => {
+            // The watch repeats itself; and a client that was verified need not be again for that.
+            Ok(Some(map)) if former.is_some() && former == map.data => {}
+            Ok(Some(map)) => {
                 apply(&store, map.data.as_ref());
                 former = map.data;
             }
+            Ok(None) => warn!("{NAMESPACE}/{NAME} is missing: kube-apiserver writes it within a minute"),
             Err(error) => warn!(
                 %error,
                 "cannot watch {NAMESPACE}/{NAME}: is Role extension-apiserver-authentication-reader bound?"

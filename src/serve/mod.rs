@@ -45,6 +45,10 @@ const PING_INTERVAL: Duration = Duration::from_secs(30);
 /// 250 is the value of its own server (k8s.io/apiserver, `SecureServingOptions.HTTP2MaxStreamsPerConnection`).
 const STREAMS_PER_CONNECTION: u32 = 250;
 
+/// Bytes of headers that an HTTP/2 request may have. The front proxy names each of a user's groups in one, and users
+/// of large identity providers are in hundreds.
+const HEADER_LIST_SIZE: u32 = 256 * 1024;
+
 /// Requests in flight get this long to finish after shutdown was asked for; shorter than the 30 s that a pod has.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -153,6 +157,7 @@ fn connection_builder(http2: bool) -> auto::Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_INTERVAL)
+        .max_header_list_size(HEADER_LIST_SIZE)
         .max_concurrent_streams(STREAMS_PER_CONNECTION);
     if http2 { builder.http2_only() } else { builder.http1_only() }
 }

@@ -120,6 +120,17 @@ async fn identities() {
 }
 
 #[tokio::test]
+async fn endless_tokens_are_not_reviewed() {
+    let bed = bed();
+    for (length, reviews) in [(LONGEST_TOKEN, 1), (LONGEST_TOKEN + 1, 1)] {
+        let token = format!("Bearer {}", "x".repeat(length));
+        assert_eq!(who(&bed, &PeerCertificates::default(), &[("authorization", &token)]).await, "");
+        let asked = bed.kubernetes.token_reviews.load(std::sync::atomic::Ordering::SeqCst);
+        assert_eq!(asked, reviews, "{length}");
+    }
+}
+
+#[tokio::test]
 async fn uid_and_extra_come_along() {
     let bed = bed();
     let proxy = bed.proxies.client(&Subject::default()).peer();

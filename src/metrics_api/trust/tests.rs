@@ -3,9 +3,11 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rcgen::ExtendedKeyUsagePurpose;
+use serde_json::json;
 
 use super::*;
 use crate::{
+    certs::testing::FakeKubernetes,
     metrics_api::testing::{config_map, trust},
     serve::testing::{Authority, Subject},
 };
@@ -93,6 +95,32 @@ fn authorities_may_rotate() {
     store.set(trust(Some(&new), "[]", None));
     assert!(store.verify(&before, now()).is_none(), "what the old trust remembered is gone with it");
     assert!(store.verify(&after, now()).is_some());
+}
+
+#[tokio::test]
+async fn the_config_map_is_followed() {
+    const PATH: &str = "/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication";
+    let (old, new) = (Authority::new("front-proxy"), Authority::new("front-proxy"));
+    let (before, after) = (old.client(&Subject::default()).peer(), new.client(&Subject::default()).peer());
+    let kubernetes = FakeKubernetes::default();
+    let object =
+        |authority| json!({"metadata": {"name": NAME}, "data": config_map(Some(authority), "[]", None)});
+    let (store, shutdown) = (Arc::new(TrustStore::default()), CancellationToken::new());
+    let task = tokio::spawn(watch(kubernetes.client(), store.clone(), shutdown.clone()));
+    let until = async |peer: &PeerCertificates| {
+        while store.verify(peer, now()).is_none() {
+            tokio::task::yield_now().await;
+        }
+    };
+    kubernetes.put(PATH, object(&old));
+    until(&before).await;
+    kubernetes.put(PATH, object(&new));
+    until(&after).await;
+    assert!(store.verify(&before, now()).is_none());
+    kubernetes.delete(PATH);
+    shutdown.cancel();
+    task.await.unwrap();
+    assert!(store.verify(&after, now()).is_some(), "what was known still holds");
 }
 
 #[test]
