@@ -305,7 +305,11 @@ impl ControlPlane {
     async fn add_nodes(&self) -> Result<()> {
         let nodes: Api<Node> = Api::all(self.client());
         for name in NODES {
-            let metadata = ObjectMeta { name: Some(name.into()), ..ObjectMeta::default() };
+            // What a kubelet says of itself, and node selectors ask for.
+            let labels = [("kubernetes.io/hostname", name), ("kubernetes.io/os", "linux"), ("kubernetes.io/arch", "amd64")];
+            let labels = labels.map(|(label, value)| (label.to_owned(), value.to_owned())).into();
+            let metadata =
+                ObjectMeta { name: Some(name.into()), labels: Some(labels), ..ObjectMeta::default() };
             nodes.create(&PostParams::default(), &Node { metadata, ..Node::default() }).await?;
         }
         let accounts: Api<ServiceAccount> = Api::namespaced(self.client(), "default");
