@@ -66,7 +66,8 @@ fn install(tree: &Path, crds: &[File]) -> Result<String> {
     paths.sort();
     let mut documents = Vec::new();
     for path in paths {
-        let piece = fs::read_to_string(&path).with_context(|| format!("{} cannot be read", path.display()))?;
+        let piece =
+            fs::read_to_string(&path).with_context(|| format!("{} cannot be read", path.display()))?;
         documents.push(piece);
         if path.ends_with(NAMESPACE) {
             documents.extend(crds.iter().map(|(_, text)| text.clone()));

@@ -16,8 +16,12 @@ const APPLY_LIMIT: usize = 256 << 10;
 
 /// Every CRD, in its file, named as KEDA's are.
 pub(super) fn files() -> Result<Vec<File>> {
-    let crds =
-        [ScaledObject::crd(), ScaledJob::crd(), TriggerAuthentication::crd(), ClusterTriggerAuthentication::crd()];
+    let crds = [
+        ScaledObject::crd(),
+        ScaledJob::crd(),
+        TriggerAuthentication::crd(),
+        ClusterTriggerAuthentication::crd(),
+    ];
     crds.into_iter().map(file).collect()
 }
 
@@ -79,15 +83,29 @@ mod tests {
         let cluster_authentication =
             ["PodIdentity", "Secret", "Env", "FilePath", "VaultAddress", "ScaledObjects", "ScaledJobs"];
         let scaled_object = [
-            "ScaleTargetKind", "ScaleTargetName", "Min", "Max", "Ready", "Active", "Fallback", "Paused", "Triggers",
-            "Authentications", "Age",
+            "ScaleTargetKind",
+            "ScaleTargetName",
+            "Min",
+            "Max",
+            "Ready",
+            "Active",
+            "Fallback",
+            "Paused",
+            "Triggers",
+            "Authentications",
+            "Age",
         ];
         let scaled_job = ["Min", "Max", "Ready", "Active", "Paused", "Triggers", "Authentications", "Age"];
         let wanted: [(&str, &str, &[&str], &[&str]); 4] = [
             ("scaledobjects.keda.sh", "Namespaced", &["so"], &scaled_object),
             ("scaledjobs.keda.sh", "Namespaced", &["sj"], &scaled_job),
             ("triggerauthentications.keda.sh", "Namespaced", &["ta", "triggerauth"], &authentication),
-            ("clustertriggerauthentications.keda.sh", "Cluster", &["cta", "clustertriggerauth"], &cluster_authentication),
+            (
+                "clustertriggerauthentications.keda.sh",
+                "Cluster",
+                &["cta", "clustertriggerauth"],
+                &cluster_authentication,
+            ),
         ];
         let crds = crds();
         assert_eq!(crds.len(), wanted.len());
@@ -131,7 +149,8 @@ mod tests {
 
     #[test]
     fn a_field_called_description_stays() {
-        let mut schema = serde_json::json!({"description": "text", "properties": {"description": {"type": "string"}}});
+        let mut schema =
+            serde_json::json!({"description": "text", "properties": {"description": {"type": "string"}}});
         strip(&mut schema, |name, value| name == "description" && value.is_string());
         assert_eq!(schema, serde_json::json!({"properties": {"description": {"type": "string"}}}));
     }

@@ -15,7 +15,8 @@ pub(super) fn page(kinds: &[&Kind]) -> String {
     );
     for kind in kinds {
         let summary = kind.docs.lines().next().unwrap_or_default();
-        let names: Vec<String> = kind.names.iter().map(|name| format!("[`{name}`](#{})", kind.name())).collect();
+        let names: Vec<String> =
+            kind.names.iter().map(|name| format!("[`{name}`](#{})", kind.name())).collect();
         // Writing to a String cannot fail.
         let _ = writeln!(page, "| {} | {} |", names.join(", "), cell(summary));
     }
