@@ -220,8 +220,10 @@ pub fn warnings(object: &ScaledObject) -> Vec<String> {
     let spec = &object.spec;
     let sleeps = spec.min_replicas() == 0 || spec.idle_replica_count.is_some();
     let cached = spec.triggers.iter().any(|trigger| trigger.use_cached_metrics == Some(true));
+    // KEDA says nothing of the interval beside a formula.
+    let composed = spec.scaling_modifiers().is_some();
     let mut warnings = Vec::new();
-    if spec.polling_interval.is_some() && !sleeps && !cached {
+    if spec.polling_interval.is_some() && !sleeps && !cached && !composed {
         warnings.push(
             "PollingInterval is configured but is not relevant. PollingInterval is only relevant when \
              minReplicaCount = 0, idleReplicaCount is set, or useCachedMetrics is enabled"
