@@ -15,37 +15,30 @@ pub fn docs_markdown() -> String {
 }
 
 fn section(page: &mut String, kind: &Kind) {
-    let metric_type =
-        kind.example.metric_type.map(|name| format!("  metricType: {name}\n")).unwrap_or_default();
-    let metadata: String = kind
-        .example
-        .metadata
-        .iter()
-        .map(|(key, value)| format!("    {key}: '{}'\n", value.replace('\'', "''")))
-        .collect();
-    let rows: String = kind.params.iter().map(row).collect();
     // Writing to a String cannot fail.
-    let _ = write!(
-        page,
-        "\n## {names}\n\n{docs}\n\n```yaml\n- type: {name}\n{metric_type}  metadata:\n{metadata}```\n\n\
-         | parameter | from | value | default | meaning |\n|---|---|---|---|---|\n{rows}",
-        names = kind.names.join(", "),
-        docs = kind.docs,
-        name = kind.name(),
-    );
+    let _ = writeln!(page, "\n## {}\n\n{}\n", kind.names.join(", "), kind.docs);
+    let _ = writeln!(page, "```yaml\n- type: {}", kind.name());
+    if let Some(metric_type) = kind.example.metric_type {
+        let _ = writeln!(page, "  metricType: {metric_type}");
+    }
+    page.push_str("  metadata:\n");
+    for (key, value) in kind.example.metadata {
+        let _ = writeln!(page, "    {key}: '{}'", value.replace('\'', "''"));
+    }
+    page.push_str("```\n\n| parameter | from | value | default | meaning |\n|---|---|---|---|---|\n");
+    for param in kind.params {
+        page.push_str(&row(param));
+    }
 }
 
 fn row(param: &Param) -> String {
     let names: Vec<_> = param.names.iter().map(|name| format!("`{name}`")).collect();
-    let from: Vec<_> = param
-        .from
-        .iter()
-        .map(|source| match source {
-            Source::Metadata => "metadata".to_owned(),
-            Source::Env => format!("`{}FromEnv`", param.name()),
-            Source::Auth => "authentication".to_owned(),
-        })
-        .collect();
+    let place = |source: &Source| match source {
+        Source::Metadata => "metadata".to_owned(),
+        Source::Env => format!("`{}FromEnv`", param.name()),
+        Source::Auth => "authentication".to_owned(),
+    };
+    let from: Vec<_> = param.from.iter().map(place).collect();
     let value = match param.choices {
         [] => param.kind.to_owned(),
         choices => format!("{} of {}", if param.kind == "list" { "any" } else { "one" }, choices.join(", ")),

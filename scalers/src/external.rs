@@ -98,9 +98,12 @@ impl Parameters {
 /// The trigger's metadata; what ends in `FromEnv` with the value of the variable, or not at all (KEDA,
 /// `pkg/scalers/external_scaler.go`).
 fn metadata(written: &BTreeMap<String, String>, env: &BTreeMap<String, String>) -> BTreeMap<String, String> {
-    let value = |key: &String, value: &String| match key.ends_with("FromEnv") {
-        true => env.get(value).filter(|value| !value.is_empty()).cloned(),
-        false => Some(value.clone()),
+    let value = |key: &String, value: &String| {
+        if key.ends_with("FromEnv") {
+            env.get(value).filter(|value| !value.is_empty()).cloned()
+        } else {
+            Some(value.clone())
+        }
     };
     written.iter().filter_map(|(key, text)| Some((key.clone(), value(key, text)?))).collect()
 }

@@ -57,6 +57,7 @@ pub(crate) struct GetMetricsResponse {
     pub(crate) metric_values: Vec<MetricValue>,
 }
 
+#[expect(clippy::struct_field_names, reason = "the names of the proto")]
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct MetricValue {
     #[prost(string, tag = "1")]

@@ -214,7 +214,10 @@ pub(crate) fn describe_tls(error: &rustls::Error) -> String {
                 "the certificate is not valid yet".to_owned()
             }
             CertificateError::NotValidForNameContext { expected, presented } => {
-                format!("the certificate is for {}, not for {}", presented.join(", "), expected.to_str())
+                // They come as `DnsName("name")`.
+                let names: Vec<_> =
+                    presented.iter().map(|name| name.split('"').nth(1).unwrap_or(name)).collect();
+                format!("the certificate is for {}, not for {}", names.join(", "), expected.to_str())
             }
             CertificateError::NotValidForName => "the certificate is for another name".to_owned(),
             other => format!("the certificate is not valid: {other}"),
@@ -229,6 +232,9 @@ pub(crate) fn describe_tls(error: &rustls::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use rustls::pki_types::pem::PemObject;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
     use super::*;
     use crate::testing::Server;
 
@@ -309,5 +315,75 @@ mod tests {
             }));
             assert_eq!(transport.client(&clients).err().unwrap().to_string(), wanted);
         }
+    }
+
+    /// A self-signed certificate with its key, both as PEM.
+    fn signed(name: &str, change: impl FnOnce(&mut rcgen::CertificateParams)) -> (String, String) {
+        let mut params = rcgen::CertificateParams::new([name.to_owned()]).unwrap();
+        change(&mut params);
+        let key = rcgen::KeyPair::generate().unwrap();
+        (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
+    }
+
+    /// A server with such a certificate; asks its clients for one that `clients` signed.
+    async fn tls_server((cert, key): &(String, String), clients: Option<&str>) -> Server {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let chain = vec![CertificateDer::from_pem_slice(cert.as_bytes()).unwrap()];
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+        let builder = match clients {
+            None => rustls::ServerConfig::builder().with_no_client_auth(),
+            Some(ca) => {
+                let mut roots = rustls::RootCertStore::empty();
+                roots.add(CertificateDer::from_pem_slice(ca.as_bytes()).unwrap()).unwrap();
+                let verifier = rustls::server::WebPkiClientVerifier::builder(roots.into()).build().unwrap();
+                rustls::ServerConfig::builder().with_client_cert_verifier(verifier)
+            }
+        };
+        Server::start_tls(builder.with_single_cert(chain, key).unwrap()).await
+    }
+
+    async fn status(server: &Server, transport: &Transport) -> Result<u16, String> {
+        let clients = HttpClients::new().unwrap();
+        let request = transport.client(&clients).unwrap().get(format!("https://{}", server.address));
+        send(request, LONG).await.map(|answer| answer.status.as_u16()).map_err(|error| error.to_string())
+    }
+
+    fn own(ca: &str, identity: Option<&(String, String)>) -> Transport {
+        Transport::Own(Box::new(OwnTransport {
+            ca: Some(Secret::from(ca)),
+            identity: identity.map(|(cert, key)| (cert.as_str().into(), key.as_str().into())),
+            unverified: false,
+            client: OnceLock::new(),
+        }))
+    }
+
+    #[tokio::test]
+    async fn what_is_wrong_with_a_certificate_is_said() {
+        let good = signed("127.0.0.1", |_| {});
+        let expired = signed("127.0.0.1", |params| params.not_after = rcgen::date_time_ymd(2020, 1, 1));
+        let other = signed("prometheus.example", |_| {});
+        for (certificate, ca, wanted) in [
+            (&good, None, "the certificate is signed by an unknown authority; give its CA"),
+            (&expired, Some(&expired.0), "the certificate has expired"),
+            (&other, Some(&other.0), "the certificate is for prometheus.example, not for 127.0.0.1"),
+        ] {
+            let server = tls_server(certificate, None).await;
+            let transport = ca.map_or(Transport::Verified, |ca| own(ca, None));
+            let error = status(&server, &transport).await.unwrap_err();
+            let start = format!("TLS with https://{} failed: {wanted}", server.address);
+            assert!(error.contains(&start), "{error}");
+            assert_eq!(status(&server, &Transport::Unverified).await, Ok(200));
+        }
+        let server = tls_server(&good, None).await;
+        assert_eq!(status(&server, &own(&good.0, None)).await, Ok(200));
+    }
+
+    #[tokio::test]
+    async fn a_client_certificate_is_shown_where_one_is_wanted() {
+        let (server_side, client_side) = (signed("127.0.0.1", |_| {}), signed("me", |_| {}));
+        let server = tls_server(&server_side, Some(&client_side.0)).await;
+        assert_eq!(status(&server, &own(&server_side.0, Some(&client_side))).await, Ok(200));
+        let error = status(&server, &own(&server_side.0, None)).await.unwrap_err();
+        assert!(error.contains("it may want another client certificate"), "{error}");
     }
 }

@@ -14,7 +14,8 @@ pub(crate) struct Parameters {
     #[param(from = "meta,auth")]
     aws_region: Option<String>,
     /// Whose AWS identity signs, `pod` or `operator`.
-    _identity_owner: Option<Ignored>,
+    #[expect(dead_code, reason = "nothing reads what has no effect")]
+    identity_owner: Option<Ignored>,
     /// JSON of a GCP service account. Not supported in this version.
     #[param(name = "GoogleApplicationCredentials", from = "auth")]
     google_credentials: Option<Secret>,

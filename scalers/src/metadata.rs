@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use crate::input::Input;
+use crate::input::{Input, Secret};
 use crate::values::FromParam;
 
 /// Where a parameter may come from.
@@ -234,6 +234,7 @@ impl<'a> View<'a> {
     }
 
     /// The value of a field that may be absent; the outer `None` means that it is there and wrong.
+    #[expect(clippy::option_option, reason = "the outer one ends the reading, the inner one is the field's")]
     pub(crate) fn optional<T: FromParam>(&mut self, param: &Param) -> Option<Option<T>> {
         match self.find(param) {
             Lookup::Found(raw, source) => self.parse(param, raw, source).map(Some),
@@ -249,7 +250,7 @@ impl<'a> View<'a> {
                     Source::Metadata => self.input.metadata.get(*name).map(String::as_str),
                     Source::Auth => {
                         unseen |= self.offline.auth;
-                        self.input.auth_params.get(*name).map(|secret| secret.expose())
+                        self.input.auth_params.get(*name).map(Secret::expose)
                     }
                     Source::Env => self.input.metadata.get(&format!("{name}FromEnv")).and_then(|variable| {
                         unseen |= self.offline.env;
@@ -395,7 +396,6 @@ mod tests {
     use scalers_derive::Metadata;
 
     use super::*;
-    use crate::input::Secret;
     use crate::testing::input;
     use crate::values::choices;
 
@@ -411,7 +411,7 @@ mod tests {
         text: String,
         /// Aliases.
         #[param(name = "first;second")]
-        _alias: Option<String>,
+        alias: Option<String>,
         /// A flag.
         #[param(default = "true")]
         flag: bool,
@@ -427,7 +427,8 @@ mod tests {
         colours: Option<Vec<Colour>>,
         /// Gone.
         #[param(deprecated = "use text instead")]
-        _old: Option<String>,
+        #[expect(dead_code, reason = "nothing reads what is gone")]
+        old: Option<String>,
         #[param(group)]
         more: More,
     }
@@ -478,7 +479,7 @@ mod tests {
         assert_eq!(errors, Vec::<String>::new());
         let all = read.unwrap();
         assert_eq!(all.text, "trimmed");
-        assert_eq!(all._alias.as_deref(), Some("alias"));
+        assert_eq!(all.alias.as_deref(), Some("alias"));
         assert!(!all.flag);
         assert_eq!(all.numbers, Some(vec![1, 2, 3, 7, 9]));
         assert_eq!(all.wait, Some(Duration::from_millis(90_500)));

@@ -111,12 +111,18 @@ impl Trigger for Parameters {
         let target_milli = target(self.target_value, "targetValue", view);
         let url = http_url(&self.url, "url", "http://api.shop:8080/stats", view);
         let location = self.location(view);
-        let service = url.as_ref().map(|url| self.service(url, view));
+        let service = match url.as_ref().map(|url| self.service(url)).transpose() {
+            Ok(service) => service.flatten(),
+            Err(finding) => {
+                view.error(finding);
+                None
+            }
+        };
         Some(Box::new(MetricsApi {
             url: url?,
             location: location?,
             target_milli: target_milli?,
-            service: service??,
+            service,
             activation: self.activation_target_value,
             timeout: self.timeout.filter(|set| !set.is_zero()).unwrap_or(view.input.http_timeout()),
             auth: self.auth.auth(self.unsafe_ssl, view),
@@ -141,10 +147,10 @@ impl Parameters {
         }
     }
 
-    /// The Service of the host; the outer `None` means that the host is none.
-    fn service(&self, url: &Url, view: &mut View<'_>) -> Option<Option<Service>> {
+    /// The Service of the host, when its endpoints are to be asked.
+    fn service(&self, url: &Url) -> Result<Option<Service>, Finding> {
         if !self.aggregate_from_kube_service_endpoints {
-            return Some(None);
+            return Ok(None);
         }
         let host = url.host_str().unwrap_or_default();
         let mut labels = host.split('.').map(str::to_owned);
@@ -153,10 +159,9 @@ impl Parameters {
                 "invalid hostname {host} : expected at least 2 elements, first being service name and second being the \
                  namespace"
             );
-            view.error(Finding::of("url", message));
-            return None;
+            return Err(Finding::of("url", message));
         };
-        Some(Some(Service { namespace, name, aggregation: self.aggregation_type }))
+        Ok(Some(Service { namespace, name, aggregation: self.aggregation_type }))
     }
 }
 

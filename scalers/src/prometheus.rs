@@ -37,6 +37,7 @@ pub(crate) const KIND: Kind = Kind::of::<Parameters>(
     },
 );
 
+#[expect(clippy::struct_field_names, reason = "the names that users write")]
 #[derive(Debug, Metadata)]
 struct Parameters {
     /// Address of Prometheus, with the path under which it serves `/api/v1`, if any.
@@ -64,7 +65,8 @@ struct Parameters {
     timeout: Option<Duration>,
     /// Has no effect any more: the metric is called `s<i>-prometheus`.
     #[param(announce = "metricName has no effect, the metric is named s<i>-prometheus; remove it")]
-    _metric_name: Option<Ignored>,
+    #[expect(dead_code, reason = "nothing reads what has no effect")]
+    metric_name: Option<Ignored>,
     #[param(group)]
     auth: auth::Parameters,
     #[param(group)]
@@ -103,7 +105,7 @@ impl Trigger for Parameters {
             target_milli: target_milli?,
             activation: self.activation_threshold,
             ignore_null: self.ignore_null_values,
-            headers: headers?,
+            headers: headers.map(|headers| (!headers.is_empty()).then(|| Box::new(headers)))?,
             timeout: self.timeout.filter(|set| !set.is_zero()).unwrap_or(view.input.http_timeout()),
             unsupported: self.identity.unsupported(view).map(Into::into),
             auth: self.auth.auth(self.unsafe_ssl, view),
@@ -148,20 +150,18 @@ pub(crate) fn target(value: Option<f64>, param: &str, view: &mut View<'_>) -> Op
     None
 }
 
-/// Headers of a `name=value` map; the outer `None` means that one is none.
-fn headers(map: Option<&BTreeMap<String, String>>, view: &mut View<'_>) -> Option<Option<Box<HeaderMap>>> {
+/// Headers of a `name=value` map.
+fn headers(map: Option<&BTreeMap<String, String>>, view: &mut View<'_>) -> Option<HeaderMap> {
     let mut headers = HeaderMap::new();
     for (name, value) in map.into_iter().flatten() {
-        match (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value)) {
-            (Ok(name), Ok(value)) => drop(headers.append(name, value)),
-            _ => {
-                let message = format!("customHeaders: {name:?} and its value do not make a header");
-                view.error(Finding::of("customHeaders", message));
-                return None;
-            }
-        }
+        let (Ok(header), Ok(value)) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value)) else {
+            let message = format!("customHeaders: {name:?} and its value do not make a header");
+            view.error(Finding::of("customHeaders", message));
+            return None;
+        };
+        headers.append(header, value);
     }
-    Some((!headers.is_empty()).then(|| Box::new(headers)))
+    Some(headers)
 }
 
 #[async_trait]
@@ -229,6 +229,7 @@ impl Prometheus {
         // A scalar is a sample by itself; anything else is a list of series.
         let sample = match (data.result_type.as_deref(), data.result) {
             (Some("scalar"), sample) => sample,
+            (kind @ Some("matrix" | "string"), _) => return Err(self.no_number(kind)),
             (_, Value::Null) => return self.null("the result is empty"),
             (_, Value::Array(mut series)) => match series.len() {
                 0 => return self.null("the result is empty"),
@@ -238,10 +239,7 @@ impl Prometheus {
                     return Err(Error::Answer(format!("{message} ({many} series; wrap it in sum())")));
                 }
             },
-            (kind, _) => {
-                let kind = kind.unwrap_or("something else").to_owned();
-                return Err(Error::Answer(format!("prometheus query {} returned a {kind}", self.query)));
-            }
+            _ => return Err(self.no_number(data.result_type.as_deref())),
         };
         self.number(&sample)
     }
@@ -268,6 +266,11 @@ impl Prometheus {
         } else {
             Err(Error::Answer(format!("prometheus query returns {text}")))
         }
+    }
+
+    fn no_number(&self, kind: Option<&str>) -> Error {
+        let kind = kind.unwrap_or("something else");
+        Error::Answer(format!("prometheus query {} returned a {kind}, not a number", self.query))
     }
 
     fn null(&self, what: &str) -> Result<f64, Error> {

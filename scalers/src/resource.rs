@@ -17,7 +17,8 @@ pub(crate) struct Parameters {
         name = "type",
         deprecated = "The 'type' setting is DEPRECATED and is removed in v2.18 - Use 'metricType' instead."
     )]
-    _type: Option<Ignored>,
+    #[expect(dead_code, reason = "nothing reads what has no effect")]
+    target_type: Option<Ignored>,
     /// Target: percent of the requests with `metricType: Utilization`, a quantity a pod with `AverageValue`.
     value: String,
     /// One container of the pod; unset means all together.

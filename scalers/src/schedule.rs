@@ -342,7 +342,9 @@ mod tests {
             let zone = TimeZone::get("Europe/Berlin").unwrap();
             let now = Timestamp::from_second(start).unwrap();
             let schedule: Schedule = format!("{minute}-59/{step} {hour} * * {weekday}").parse().unwrap();
-            let walked = (start / 60 + 1..).map(|minutes| Timestamp::from_second(minutes * 60).unwrap()).find(|time| {
+            // At most two weeks: one weekday, and an hour that the clock skips on it.
+            let minutes = (1..=2 * 7 * 24 * 60 + 60).map(|ahead| (start / 60 + ahead) * 60);
+            let walked = minutes.map(|second| Timestamp::from_second(second).unwrap()).find(|time| {
                 let clock = time.to_zoned(zone.clone());
                 let (m, h) = (u32::try_from(clock.minute()).unwrap(), u32::try_from(clock.hour()).unwrap());
                 let day = u32::try_from(clock.weekday().to_sunday_zero_offset()).unwrap();

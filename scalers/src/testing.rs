@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use crate::context::{Cluster, Context};
@@ -139,25 +139,36 @@ impl Server {
         address: &str,
         answer: impl Fn(&Request) -> (u16, String) + Send + Sync + 'static,
     ) -> Self {
+        Self::serve(address, None, answer).await
+    }
+
+    /// Speaks TLS, with an empty answer to everything.
+    pub(crate) async fn start_tls(tls: rustls::ServerConfig) -> Self {
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(tls));
+        Self::serve("127.0.0.1:0", Some(acceptor), |_| (200, String::new())).await
+    }
+
+    async fn serve(
+        address: &str,
+        tls: Option<tokio_rustls::TlsAcceptor>,
+        answer: impl Fn(&Request) -> (u16, String) + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let requests = Arc::new(Mutex::new(Vec::new()));
         let (seen, answer) = (requests.clone(), Arc::new(answer));
         let task = tokio::spawn(async move {
-            while let Ok((mut stream, _)) = listener.accept().await {
-                let (seen, answer) = (seen.clone(), answer.clone());
+            while let Ok((stream, _)) = listener.accept().await {
+                let (seen, answer, tls) = (seen.clone(), answer.clone(), tls.clone());
                 tokio::spawn(async move {
-                    let Some(request) = read_request(&mut stream).await else {
-                        let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
-                        return;
-                    };
-                    let (status, body) = answer(&request);
-                    seen.lock().unwrap().push(request);
-                    let length = body.len();
-                    let head = format!(
-                        "HTTP/1.1 {status} -\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n"
-                    );
-                    let _ = stream.write_all((head + &body).as_bytes()).await;
+                    match tls {
+                        None => converse(stream, &seen, &*answer).await,
+                        Some(tls) => {
+                            if let Ok(stream) = tls.accept(stream).await {
+                                converse(stream, &seen, &*answer).await;
+                            }
+                        }
+                    }
                 });
             }
         });
@@ -179,7 +190,25 @@ impl Drop for Server {
     }
 }
 
-async fn read_request(stream: &mut tokio::net::TcpStream) -> Option<Request> {
+/// One request, one answer.
+async fn converse(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    seen: &Mutex<Vec<Request>>,
+    answer: &(impl Fn(&Request) -> (u16, String) + Send + Sync),
+) {
+    let Some(request) = read_request(&mut stream).await else {
+        let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+        return;
+    };
+    let (status, body) = answer(&request);
+    seen.lock().unwrap().push(request);
+    let length = body.len();
+    let head = format!("HTTP/1.1 {status} -\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n");
+    let _ = stream.write_all((head + &body).as_bytes()).await;
+    let _ = stream.shutdown().await;
+}
+
+async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> Option<Request> {
     let mut bytes = Vec::new();
     let head = loop {
         if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {

@@ -211,10 +211,7 @@ impl Options {
 }
 
 fn option<T: quote::ToTokens>(value: Option<&T>) -> Tokens {
-    match value {
-        Some(value) => quote!(Some(#value)),
-        None => quote!(None),
-    }
+    value.map_or_else(|| quote!(None), |value| quote!(Some(#value)))
 }
 
 fn first_char(text: &LitStr) -> Option<char> {
@@ -233,9 +230,9 @@ fn docs(attributes: &[Attribute]) -> String {
     lines.collect::<Vec<_>>().join(" ").trim().to_owned()
 }
 
-/// `unsafe_ssl` → `unsafeSsl`; a leading underscore (a field that nothing reads) is not part of the name.
+/// `unsafe_ssl` → `unsafeSsl`.
 fn lower_camel(snake: &str) -> String {
-    let mut words = snake.trim_start_matches('_').split('_');
+    let mut words = snake.split('_');
     let mut camel = words.next().unwrap_or_default().to_owned();
     for word in words {
         let mut letters = word.chars();
@@ -251,12 +248,9 @@ mod tests {
 
     #[test]
     fn names_are_lower_camel() {
-        for (field, name) in [
-            ("query", "query"),
-            ("unsafe_ssl", "unsafeSsl"),
-            ("_metric_name", "metricName"),
-            ("a_b_c", "aBC"),
-        ] {
+        for (field, name) in
+            [("query", "query"), ("unsafe_ssl", "unsafeSsl"), ("metric_name", "metricName"), ("a_b_c", "aBC")]
+        {
             assert_eq!(lower_camel(field), name);
         }
     }

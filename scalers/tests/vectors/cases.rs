@@ -116,6 +116,7 @@ pub(crate) async fn judge(topic: &str, case: &Value) -> Verdict {
 }
 
 /// The outcome of a comparison.
+#[expect(clippy::needless_pass_by_value, reason = "the calls read better")]
 pub(crate) fn same<T: PartialEq + std::fmt::Debug>(what: &str, got: T, wanted: T) -> Result<(), String> {
     if got == wanted { Ok(()) } else { Err(format!("{what} is {got:?}, wanted {wanted:?}")) }
 }

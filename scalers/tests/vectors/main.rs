@@ -2,6 +2,7 @@
 //!
 //! Reads `tests/vectors/*.json` beside this file, then every folder named in `TANDEM_VECTORS` (separated by colons), runs
 //! each case through the public functions that the program itself uses, and fails when one disagrees.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod cases;
 mod values;

@@ -81,7 +81,7 @@ fn compare(case: &Value, got: Result<i64, String>) -> Result<(), String> {
             let wanted = field(case, &["expectedValue", "expectedMetric", "expected"])?;
             same("value in thousandths", milli, expected_milli(wanted)?)
         }
-        (got, _) => Err(format!("got {got:?}, wanted {}", case)),
+        (got, _) => Err(format!("got {got:?}, wanted {case}")),
     }
 }
 
