@@ -24,8 +24,7 @@ pub(crate) struct Case<'a> {
 }
 
 impl<'a> Case<'a> {
-    pub(crate) async fn new(world: &'a World, scenario: &str) -> Result<Self> {
-        let namespace = scenario.replace("::", "-").replace('_', "-");
+    pub(crate) async fn new(world: &'a World, namespace: String) -> Result<Self> {
         let case = Self { world, namespace };
         case.create_namespace(&case.namespace).await?;
         Ok(case)

@@ -36,7 +36,17 @@ use crate::world::World;
 /// Scenarios at a time: they wait most of the time, and each costs the control plane little.
 const THREADS: usize = 6;
 
-fn main() -> Result<ExitCode> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<ExitCode> {
     let mut arguments = Arguments::from_args();
     let mut bed = Bed { runtime: Runtime::new()?, world: None };
     if !arguments.list {
@@ -57,7 +67,7 @@ fn main() -> Result<ExitCode> {
 /// The scenarios that leave each other alone.
 fn side_by_side(bed: &Arc<Bed>) -> Vec<Trial> {
     vec![
-        bed.scenario("walk_through", walk_through::manifest_as_users_have_it),
+        bed.scenario_in("web", "walk_through", walk_through::manifest_as_users_have_it),
         bed.scenario("activation::from_zero_to_n_and_back", activation::from_zero_to_n_and_back),
         bed.scenario("activation::cooldown", activation::cooldown),
         bed.scenario("activation::cron", activation::cron),
@@ -109,23 +119,30 @@ struct Bed {
 }
 
 impl Bed {
-    fn scenario<F>(self: &Arc<Self>, name: &'static str, scenario: F) -> Trial
+    /// A scenario in a namespace named after it.
+    fn scenario<F>(self: &Arc<Self>, name: &str, scenario: F) -> Trial
     where
         F: AsyncFnOnce(&Case<'_>) -> Result<()> + Send + 'static,
     {
-        let bed = Arc::clone(self);
-        Trial::test(name, move || bed.run(name, scenario))
+        self.scenario_in(&name.replace("::", "-").replace('_', "-"), name, scenario)
     }
 
-    /// Runs one scenario in a namespace named after it, which is deleted afterwards; a failure comes with the state
-    /// of its objects.
-    fn run<F>(&self, name: &str, scenario: F) -> Result<(), Failed>
+    fn scenario_in<F>(self: &Arc<Self>, namespace: &str, name: &str, scenario: F) -> Trial
+    where
+        F: AsyncFnOnce(&Case<'_>) -> Result<()> + Send + 'static,
+    {
+        let (bed, namespace) = (Arc::clone(self), namespace.to_owned());
+        Trial::test(name, move || bed.run(namespace, scenario))
+    }
+
+    /// Runs one scenario and deletes its namespace afterwards; a failure comes with the state of its objects.
+    fn run<F>(&self, namespace: String, scenario: F) -> Result<(), Failed>
     where
         F: AsyncFnOnce(&Case<'_>) -> Result<()>,
     {
         let world = self.world.as_ref().ok_or("the test bed is not running")?;
         self.runtime.block_on(async {
-            let case = Case::new(world, name).await.map_err(|error| format!("{error:#}"))?;
+            let case = Case::new(world, namespace).await.map_err(|error| format!("{error:#}"))?;
             let result = scenario(&case).await;
             let report = if result.is_err() { case.report().await } else { String::new() };
             case.delete().await.map_err(|error| format!("{error:#}"))?;

@@ -29,18 +29,8 @@ spec:
 
 const QUERY: &str = r#"sum(istio_requests_total{destination_app="nginx"})"#;
 
-pub(crate) async fn manifest_as_users_have_it(case: &Case<'_>) -> Result<()> {
-    let web = Case { world: case.world, namespace: "web".to_owned() };
-    web.create_namespace("web").await?;
-    let result = follow(&web).await;
-    if result.is_err() {
-        eprintln!("{}", web.report().await);
-    }
-    web.delete().await?;
-    result
-}
-
-async fn follow(web: &Case<'_>) -> Result<()> {
+/// In namespace `web`.
+pub(crate) async fn manifest_as_users_have_it(web: &Case<'_>) -> Result<()> {
     let world = web.world;
     world.istio.set_total("nginx", 26);
     world.prometheus.wait_for(QUERY, 26.0).await?;
