@@ -4,6 +4,7 @@
 //! [`metrics_api`] and [`webhooks`] serve. Arrows go observe → decide → act and never back.
 
 pub mod certs;
+pub mod check;
 pub mod cli;
 pub mod cluster;
 pub mod controllers;
@@ -13,3 +14,4 @@ pub mod operator;
 pub mod samples;
 pub mod serve;
 pub mod telemetry;
+pub mod webhooks;

@@ -39,7 +39,7 @@ pub enum Output {
 
 /// Checks the manifests and prints what was found. 0: no errors (warnings do not count); 1: errors; 2: a file could not be
 /// read.
-pub fn run(args: CheckArgs) -> ExitCode {
+pub fn run(args: &CheckArgs) -> ExitCode {
     let mut unreadable = false;
     let mut texts = Vec::new();
     for text in files::read(&args.files, &mut io::stdin()) {

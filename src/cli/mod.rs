@@ -1,7 +1,7 @@
 //! The command line: one file a subcommand.
 
 pub mod address;
-
+pub mod check;
 pub mod run;
 
 use std::process::ExitCode;
@@ -21,6 +21,8 @@ pub struct Cli {
 enum Command {
     /// Run the operator, the metrics API and the admission webhooks.
     Run(Box<run::RunArgs>),
+    /// Check manifests offline, with the rules of the admission webhooks.
+    Check(check::CheckArgs),
 }
 
 impl Cli {
@@ -28,6 +30,7 @@ impl Cli {
     pub fn execute(self) -> ExitCode {
         match self.command {
             Command::Run(args) => run::run(*args),
+            Command::Check(args) => check::run(&args),
         }
     }
 }
