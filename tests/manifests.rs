@@ -1,4 +1,5 @@
 //! What users install: read as the API server reads it, and checked against the flags, the README and itself.
+#![allow(clippy::unwrap_used, reason = "a test may")]
 
 use std::{collections::BTreeSet, fs, path::Path, sync::LazyLock};
 
