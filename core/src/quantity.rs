@@ -153,3 +153,132 @@ pub fn milli_from_f64(value: f64) -> i64 {
 
 /// 2^53, from where on every float is an integer.
 const EXACT_INTEGERS: f64 = 9_007_199_254_740_992.0;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn every_suffix_reads_in_thousandths() {
+        for (text, milli) in [
+            ("0", 0),
+            ("1", 1000),
+            ("+1.5", 1500),
+            ("-1.5", -1500),
+            (".5", 500),
+            ("5.", 5000),
+            ("0012", 12_000),
+            ("100m", 100),
+            ("1k", 1_000_000),
+            ("1M", 1_000_000_000),
+            ("1G", 1_000_000_000_000),
+            ("1T", 1_000_000_000_000_000),
+            ("1P", 1_000_000_000_000_000_000),
+            ("1Ki", 1_024_000),
+            ("0.5Mi", 524_288_000),
+            ("1Gi", 1_073_741_824_000),
+            ("1Ti", 1_099_511_627_776_000),
+            ("1Pi", 1_125_899_906_842_624_000),
+            ("1e3", 1_000_000),
+            ("1E3", 1_000_000),
+            ("12e-1", 1200),
+            ("1e+2", 100_000),
+        ] {
+            assert_eq!(parse_milli(text), Ok(milli), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_finer_rounds_away_from_zero() {
+        for (text, milli) in [
+            ("1n", 1),
+            ("1u", 1),
+            ("999n", 1),
+            ("1500u", 2),
+            ("0.0001", 1),
+            ("-0.0001", -1),
+            ("1.0000000000000000000000001", 1001),
+            ("1e-30", 1),
+            ("0.00000000000000000000000000000000000000000001", 1),
+        ] {
+            assert_eq!(parse_milli(text), Ok(milli), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_greater_saturates() {
+        for text in
+            ["1E", "8Ei", "9223372036854775807", "1e99", "123456789012345678901234567890123456789012345"]
+        {
+            assert_eq!(parse_milli(text), Ok(i64::MAX), "{text}");
+        }
+        assert_eq!(parse_milli("0e99"), Ok(0));
+    }
+
+    #[test]
+    fn what_is_no_quantity_is_refused() {
+        assert_eq!(parse_milli(""), Err(QuantityError::Empty));
+        for text in [" 1", "1 ", "m", ".", "-", "1.2.3", "1mi", "1KI", "1e", "1e2.5", "0x1", "one", "١"] {
+            assert_eq!(parse_milli(text), Err(QuantityError::Malformed(text.to_owned())), "{text}");
+        }
+    }
+
+    #[test]
+    fn texts_are_canonical() {
+        for (milli, text) in [
+            (0, "0"),
+            (1, "1m"),
+            (8667, "8667m"),
+            (10_000, "10"),
+            (-1500, "-1500m"),
+            (10_000_000, "10k"),
+            (12_345_000, "12345"),
+            (1_000_000_000_000_000_000, "1P"),
+            (i64::MAX, "9223372036854775807m"),
+            (i64::MIN, "-9223372036854775808m"),
+        ] {
+            assert_eq!(format_milli(milli), text);
+        }
+    }
+
+    #[test]
+    fn floats_round_to_three_decimals() {
+        for (value, milli) in [
+            (f64::NAN, 0),
+            (f64::INFINITY, 0),
+            (f64::NEG_INFINITY, 0),
+            (-3.0, 0),
+            (-0.0, 0),
+            (0.0004, 0),
+            (0.0005, 1),  // the float is a little above the half
+            (0.0625, 62), // exactly a half: to the even digit
+            (0.1875, 188),
+            (8.666_666_7, 8667),
+            (1.0005, 1000), // the float is a little below the half
+            (1e18, i64::MAX),
+            (9_007_199_254_740_993.0, 9_007_199_254_740_992_000),
+        ] {
+            assert_eq!(milli_from_f64(value), milli, "{value}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_reads_back(milli: i64) {
+            prop_assume!(milli != i64::MIN);
+            prop_assert_eq!(parse_milli(&format_milli(milli)), Ok(milli));
+        }
+
+        #[test]
+        fn reading_never_panics(text in "[-+]?[0-9.]{0,50}[a-zA-Z0-9+-]{0,12}") {
+            let _ = parse_milli(&text);
+        }
+
+        #[test]
+        fn a_greater_float_is_no_less(one in 0.0..1e19_f64, other in 0.0..1e19_f64) {
+            prop_assert!(milli_from_f64(one.min(other)) <= milli_from_f64(one.max(other)));
+        }
+    }
+}

@@ -146,3 +146,56 @@ fn condition(type_: &str, status: &str, reason: &str, message: &str) -> Conditio
         message: message.to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::autoscaling::v2::{
+        HorizontalPodAutoscalerCondition, HorizontalPodAutoscalerStatus,
+    };
+
+    use super::*;
+
+    fn hpa(type_: &str, status: &str, reason: Option<&str>) -> HorizontalPodAutoscaler {
+        let condition = HorizontalPodAutoscalerCondition {
+            type_: type_.to_owned(),
+            status: status.to_owned(),
+            reason: reason.map(str::to_owned),
+            message: Some("because".to_owned()),
+            ..Default::default()
+        };
+        let status =
+            HorizontalPodAutoscalerStatus { conditions: Some(vec![condition]), ..Default::default() };
+        HorizontalPodAutoscaler { status: Some(status), ..Default::default() }
+    }
+
+    #[test]
+    fn the_hpa_says_whether_it_scales() {
+        let scaling = |status, reason| {
+            let condition = hpa_active(&hpa("ScalingActive", status, reason))?;
+            Some((condition.status, condition.reason, condition.message))
+        };
+        let said = |status: &str, reason: &str, message: &str| {
+            Some((status.to_owned(), reason.to_owned(), message.to_owned()))
+        };
+        let inactive = "HPA is not actively scaling: because";
+        assert_eq!(
+            scaling("True", Some("ValidMetricFound")),
+            said("True", "HPAActive", "HPA is actively scaling")
+        );
+        assert_eq!(scaling("False", Some("ScalingDisabled")), said("True", "ScalingDisabled", "because"));
+        assert_eq!(scaling("False", Some("FailedGetMetric")), said("False", "FailedGetMetric", inactive));
+        assert_eq!(scaling("False", Some("")), said("False", "HPAMetricsUnavailable", inactive));
+        assert_eq!(scaling("Unknown", None), said("False", "HPAMetricsUnavailable", inactive));
+        assert_eq!(hpa_active(&hpa("AbleToScale", "True", None)), None);
+        assert_eq!(hpa_active(&HorizontalPodAutoscaler::default()), None);
+    }
+
+    #[test]
+    fn conditions_are_replaced_in_their_place() {
+        let mut conditions = vec![ready(READY_MESSAGE), scaler_not_active(), paused()];
+        assert!(!set(&mut conditions, scaler_not_active()));
+        assert!(set(&mut conditions, scaler_active(true)));
+        assert!(set(&mut conditions, no_fallback()));
+        assert_eq!(conditions, [ready(READY_MESSAGE), scaler_active(true), paused(), no_fallback()]);
+    }
+}

@@ -1,8 +1,9 @@
-//! keda_hpa: the HPA of a ScaledObject, step by step.
+//! `keda_hpa`: the HPA of a ScaledObject, step by step.
 
 use k8s_openapi::{
     api::autoscaling::v2::HorizontalPodAutoscaler, apimachinery::pkg::api::resource::Quantity,
 };
+use kube::ResourceExt;
 use serde_json::Value;
 use tandem_core::{
     api::keda::{ScaleTrigger, ScaledObject},
@@ -47,16 +48,13 @@ fn metric_names(case: &Value) -> Verdict {
         indices.zip(&triggers).map(|(index, trigger)| metric(index.unwrap_or_default(), trigger)).collect();
     let mut differences = Differences::default();
     let generated = generate(&ScaledObject::default(), &metrics);
-    match case["expectedErrorContains"].as_str() {
-        Some(text) => {
-            let said = generated.as_ref().is_err_and(|error| error.to_string().contains(text));
-            differences.holds(said, || format!("got {generated:?}, wanted the error {text:?}"));
-        }
-        None => {
-            differences.holds(generated.is_ok(), || format!("got {generated:?}"));
-            let wanted: Vec<String> = read(&case["expectedExternalMetricNames"]);
-            differences.same("external metric names", hpa::metric_names(&metrics).0, wanted);
-        }
+    if let Some(text) = case["expectedErrorContains"].as_str() {
+        let said = generated.as_ref().is_err_and(|error| error.to_string().contains(text));
+        differences.holds(said, || format!("got {generated:?}, wanted the error {text:?}"));
+    } else {
+        differences.holds(generated.is_ok(), || format!("got {generated:?}"));
+        let wanted: Vec<String> = read(&case["expectedExternalMetricNames"]);
+        differences.same("external metric names", hpa::metric_names(&metrics).0, wanted);
     }
     differences.verdict()
 }
@@ -85,7 +83,7 @@ fn reconcile_object(step: &Value, differences: &mut Differences) -> Option<Horiz
     }
     differences.same("fields refused by the schema", refused, Vec::new());
     let object: ScaledObject = object(&step["scaledObject"]);
-    let pause = Pause::of(object.metadata.annotations.as_ref().unwrap_or(&Default::default()));
+    let pause = Pause::of(object.annotations());
     if let Some(paused) = step["expectedPaused"].as_str() {
         differences.same("Paused", if pause.any() { "True" } else { "False" }, paused);
     }
@@ -135,27 +133,28 @@ fn compare(
 /// Whatever somebody edits is noticed.
 fn drift(desired: Option<&HorizontalPodAutoscaler>, differences: &mut Differences) {
     let Some(desired) = desired else { return };
-    let edits: [(&str, fn(&mut HorizontalPodAutoscaler)); 5] = [
-        ("a label", |hpa| hpa.metadata.labels.iter_mut().flatten().for_each(|(_, value)| value.push('x'))),
-        ("labels", |hpa| hpa.metadata.labels = None),
-        ("the minimum", |hpa| hpa.spec.min_replicas = Some(77)),
-        ("the maximum", |hpa| hpa.spec.max_replicas += 1),
-        ("the metrics", |hpa| hpa.spec.metrics = None),
-    ];
-    for (what, edit) in edits {
+    for (what, edit) in EDITS {
         let mut edited = desired.clone();
         edit(&mut edited);
         differences
             .holds(hpa::needs_update(&edited, desired), || format!("a change of {what} goes unnoticed"));
     }
-    let mut targets = desired.clone();
-    for source in targets.spec.metrics.iter_mut().flatten().filter_map(|metric| metric.external.as_mut()) {
-        source.target.average_value = Some(Quantity("123456".to_owned()));
-        differences
-            .holds(hpa::needs_update(&targets, desired), || "a change of a target goes unnoticed".to_owned());
-        break;
-    }
 }
+
+type Edit = fn(&mut HorizontalPodAutoscaler);
+
+const EDITS: [(&str, Edit); 6] = [
+    ("a label", |hpa| hpa.metadata.labels.iter_mut().flatten().for_each(|(_, value)| value.push('x'))),
+    ("labels", |hpa| hpa.metadata.labels = None),
+    ("the minimum", |hpa| hpa.spec.min_replicas = Some(77)),
+    ("the maximum", |hpa| hpa.spec.max_replicas += 1),
+    ("the metrics", |hpa| hpa.spec.metrics = None),
+    ("a target", |hpa| {
+        for source in hpa.spec.metrics.iter_mut().flatten().filter_map(|metric| metric.external.as_mut()) {
+            source.target.average_value = Some(Quantity("123456".to_owned()));
+        }
+    }),
+];
 
 fn generate(object: &ScaledObject, metrics: &[TriggerMetric]) -> Result<HorizontalPodAutoscaler, HpaError> {
     let gvk = ScaleTargetGvk {

@@ -175,3 +175,60 @@ fn normal(reason: &'static str, message: &str) -> Event {
 fn warning(reason: &'static str, message: &str) -> Event {
     Event { type_: WARNING, reason, message: message.to_owned() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TARGET: ScaleTarget<'_> =
+        ScaleTarget { kind: "apps/v1.Deployment", namespace: "shop", name: "web" };
+
+    #[test]
+    fn events_are_worded_as_kedas() {
+        for (event, text) in [
+            (
+                scale_target_activated(TARGET, 0, 2, Some("a;b")),
+                "Normal KEDAScaleTargetActivated Scaled apps/v1.Deployment shop/web from 0 to 2, triggered by a;b",
+            ),
+            (
+                scale_target_activated(TARGET, 0, 1, None),
+                "Normal KEDAScaleTargetActivated Scaled apps/v1.Deployment shop/web from 0 to 1, caused by forced \
+                 activation annotation",
+            ),
+            (
+                scale_target_deactivated(TARGET, 3, 0),
+                "Normal KEDAScaleTargetDeactivated Deactivated apps/v1.Deployment shop/web from 3 to 0",
+            ),
+            (
+                scale_target_activation_failed(TARGET, 0, 1, "no"),
+                "Warning KEDAScaleTargetActivationFailed Failed to scale apps/v1.Deployment shop/web from 0 to 1: no",
+            ),
+            (scaled_object_deleted(), "Warning ScaledObjectDeleted ScaledObject was deleted"),
+        ] {
+            assert_eq!(event.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn the_table_knows_every_event_once_by_its_type() {
+        let all = [
+            scaled_object_ready(""),
+            scaled_object_check_failed(""),
+            scaled_object_deleted(),
+            scaled_object_paused(),
+            scaled_object_unpaused(),
+            fallback_activated(),
+            fallback_deactivated(),
+            scalers_started(),
+            scaler_failed("", ""),
+            scaler_info(""),
+            scale_target_activated(TARGET, 0, 1, None),
+            scale_target_deactivated(TARGET, 1, 0),
+            scale_target_activation_failed(TARGET, 0, 1, ""),
+            scale_target_deactivation_failed(TARGET, 1, 0, ""),
+        ];
+        let given: Vec<_> = all.iter().map(|event| (event.reason, event.type_)).collect();
+        let listed: Vec<_> = EVENTS.iter().map(|(reason, type_, _)| (*reason, *type_)).collect();
+        assert_eq!(given, listed);
+    }
+}
