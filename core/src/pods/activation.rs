@@ -180,12 +180,11 @@ fn is_cooled_down(input: &Input<'_>) -> bool {
     let spec = &input.object.spec;
     let status = input.object.status.as_ref();
     let noted = status.and_then(|status| status.last_active_time.as_ref()).map(|time| time.0);
-    let (since, seconds) = match input.last_active.max(noted) {
-        Some(active) => (Some(active), spec.cooldown_period()),
-        None => {
-            let created = input.object.metadata.creation_timestamp.as_ref().map(|time| time.0);
-            (created, spec.initial_cooldown_period())
-        }
+    let (since, seconds) = if let Some(active) = input.last_active.max(noted) {
+        (Some(active), spec.cooldown_period())
+    } else {
+        let created = input.object.metadata.creation_timestamp.as_ref().map(|time| time.0);
+        (created, spec.initial_cooldown_period())
     };
     let period = SignedDuration::from_secs(seconds.into());
     since.is_none_or(|since| since.saturating_add(period).is_ok_and(|end| end < input.now))

@@ -5,21 +5,20 @@
 
 use std::collections::BTreeMap;
 
-use expr::{Context, ContextProvider, Program, Value};
 use thiserror::Error;
 
-use self::source::SyntaxError;
+use self::{lexer::SyntaxError, parser::Node, value::Value};
 use super::hpa::TargetKind;
 use crate::api::keda::{ScaledObject, ScalingModifiers};
 
-mod source;
+mod evaluator;
+mod functions;
+mod lexer;
+mod parser;
+mod value;
 
-/// Name of the metric that a formula computes.
-pub const COMPOSITE_METRIC: &str = "composite-metric";
 /// Value of every variable in the trial run at admission.
 const TRIAL_VALUE: f64 = -1.0;
-/// How the error of a function that does not exist begins.
-const UNKNOWN_FUNCTION: &str = "Unknown function";
 
 /// What is wrong with `scalingModifiers`, or with the value of its formula.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -68,7 +67,8 @@ pub enum FormulaError {
 /// A formula that is ready to be computed, with its target.
 #[derive(Debug, Clone)]
 pub struct Formula {
-    program: Program,
+    tree: Node,
+    slots: usize,
     /// Names of the triggers, at the number of their variable.
     names: Vec<String>,
     /// Whether the result may be nil, which a formula with `??` provides for.
@@ -94,17 +94,18 @@ pub fn compile(object: &ScaledObject) -> Result<Option<Formula>, FormulaError> {
     let external = object.spec.triggers.iter().filter(|trigger| !trigger.is_resource());
     let names: Vec<&str> =
         external.filter_map(|trigger| trigger.name.as_deref()).filter(|name| !name.is_empty()).collect();
-    let program = parse(text, &names)?;
+    let (tree, slots) = parse(text, &names).map_err(|error| FormulaError::Syntax(error.shown_in(text)))?;
     let (target, activation) = thresholds(modifiers)?;
     let formula = Formula {
-        program,
+        tree,
+        slots,
         names: names.into_iter().map(str::to_owned).collect(),
         nilable: text.contains("??"),
         target_milli: truncated_milli(target),
         activation,
         target_kind: target_kind(modifiers),
     };
-    match formula.run(vec![Value::Float(TRIAL_VALUE); formula.names.len()]) {
+    match formula.run(&vec![Value::Float(TRIAL_VALUE); formula.names.len()]) {
         // −1 may well divide by zero: what matters is the value of the day.
         Err(FormulaError::Infinite) | Ok(_) => Ok(Some(formula)),
         Err(error) => Err(FormulaError::Syntax(error.to_string())),
@@ -137,64 +138,21 @@ impl Formula {
     /// name; a trigger that is not there is nil. `None`: the result is nil.
     pub fn evaluate(&self, variables: &BTreeMap<String, Option<f64>>) -> Result<Option<i64>, FormulaError> {
         let value = |name: &String| variables.get(name).copied().flatten().map_or(Value::Nil, Value::Float);
-        Ok(self.run(self.names.iter().map(value).collect())?.map(|value| truncated_milli(value).max(0)))
+        let values: Vec<Value> = self.names.iter().map(value).collect();
+        Ok(self.run(&values)?.map(|value| truncated_milli(value).max(0)))
     }
 
-    fn run(&self, values: Vec<Value>) -> Result<Option<f64>, FormulaError> {
-        let variables = Variables { names: &self.names, values };
-        let result =
-            expr::run(&self.program, &variables).map_err(|error| FormulaError::Run(error.to_string()))?;
-        match result {
+    fn run(&self, values: &[Value]) -> Result<Option<f64>, FormulaError> {
+        let result = evaluator::evaluate(&self.tree, values, self.slots);
+        match result.map_err(|error| FormulaError::Run(error.to_string()))? {
             Value::Nil if self.nilable => Ok(None),
             result => number(&result).map(Some),
         }
     }
 }
 
-/// The variables of one run, numbered.
-struct Variables<'a> {
-    names: &'a [String],
-    values: Vec<Value>,
-}
-
-impl ContextProvider for Variables<'_> {
-    fn get(&self, key: &str) -> Option<&Value> {
-        self.values.get(key.strip_prefix(VARIABLE)?.parse::<usize>().ok()?)
-    }
-
-    fn to_context(&self) -> Context {
-        self.names.iter().zip(self.values.iter().cloned()).collect()
-    }
-}
-
-/// What a variable's number follows.
-const VARIABLE: &str = "trigger";
-
-/// A parsed formula, all of whose names are known.
-fn parse(text: &str, names: &[&str]) -> Result<Program, FormulaError> {
-    let (prepared, functions) = source::prepare(text, names, |index| format!("{VARIABLE}{index}"))
-        .map_err(|error| located(text, &error))?;
-    for function in functions {
-        let call = expr::eval(&format!("{function}()"), &Context::default());
-        if call.is_err_and(|error| error.to_string().starts_with(UNKNOWN_FUNCTION)) {
-            return Err(FormulaError::Syntax(format!("unknown name {function}")));
-        }
-    }
-    expr::compile(&prepared)
-        .map_err(|error| FormulaError::Syntax(format!("formula {text:?} does not parse: {error}")))
-}
-
-/// An error of the text, shown in it if it has a place.
-fn located(text: &str, error: &SyntaxError) -> FormulaError {
-    let SyntaxError::UnknownName { at, .. } = error else {
-        return FormulaError::Syntax(error.to_string());
-    };
-    let before: Vec<char> = text.chars().take(*at).collect();
-    let line = before.iter().filter(|c| **c == '\n').count();
-    let column = before.iter().rev().take_while(|c| **c != '\n').count();
-    let shown = text.lines().nth(line).unwrap_or_default();
-    let dots = ".".repeat(column);
-    FormulaError::Syntax(format!("{error} ({}:{})\n | {shown}\n | {dots}^", line + 1, column + 1))
+fn parse(text: &str, names: &[&str]) -> Result<(Node, usize), SyntaxError> {
+    parser::parse(&lexer::tokens(text)?, names)
 }
 
 /// Target and activation target.
@@ -215,14 +173,7 @@ fn thresholds(modifiers: &ScalingModifiers) -> Result<(f64, f64), FormulaError> 
 
 /// The number that a result stands for, as expr-lang's `float` reads it; 0 for what is not a number (0/0).
 fn number(value: &Value) -> Result<f64, FormulaError> {
-    let no_number = || FormulaError::Result(value.to_string());
-    #[allow(clippy::cast_precision_loss, reason = "a metric beyond 2^53 may lose its last digits")]
-    let number = match value {
-        Value::Float(number) => *number,
-        Value::Integer(number) => *number as f64,
-        Value::String(text) => text.parse().map_err(|_| no_number())?,
-        _ => return Err(no_number()),
-    };
+    let number = value.to_float().map_err(|_| FormulaError::Result(value.to_string()))?;
     if number.is_infinite() {
         return Err(FormulaError::Infinite);
     }
@@ -233,4 +184,213 @@ fn number(value: &Value) -> Result<f64, FormulaError> {
 #[allow(clippy::cast_possible_truncation, reason = "cutting off is KEDA's rounding, and the cast saturates")]
 fn truncated_milli(value: f64) -> i64 {
     (value * 1000.0) as i64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::keda::{Advanced, ScaleTrigger, ScaledObjectSpec};
+
+    fn object(formula: &str, triggers: &[&str]) -> ScaledObject {
+        let modifiers = ScalingModifiers {
+            formula: Some(formula.to_owned()),
+            target: Some("2".to_owned()),
+            ..ScalingModifiers::default()
+        };
+        let trigger = |name: &&str| ScaleTrigger {
+            type_: "kafka".to_owned(),
+            name: Some((*name).to_owned()),
+            ..ScaleTrigger::default()
+        };
+        let spec = ScaledObjectSpec {
+            advanced: Some(Advanced { scaling_modifiers: Some(modifiers), ..Advanced::default() }),
+            triggers: triggers.iter().map(trigger).collect(),
+            ..ScaledObjectSpec::default()
+        };
+        ScaledObject::new("x", spec)
+    }
+
+    fn compiled(formula: &str, triggers: &[&str]) -> Result<Formula, FormulaError> {
+        compile(&object(formula, triggers)).map(Option::unwrap)
+    }
+
+    /// The value of a formula over a = 3, b = 0.5, none = nil, and a trigger whose name begins with an operator.
+    fn value(formula: &str) -> Result<Option<i64>, FormulaError> {
+        let triggers = [
+            ("a", Some(3.0)),
+            ("b", Some(0.5)),
+            ("none", None),
+            ("notifications", Some(7.0)),
+            ("my-trigger", Some(4.0)),
+        ];
+        let formula = compiled(formula, &triggers.map(|(name, _)| name))?;
+        formula.evaluate(&triggers.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect())
+    }
+
+    #[test]
+    fn values() {
+        for (formula, milli) in [
+            ("a + b", 3500),
+            ("a / 7", 428),
+            ("b - a", 0),
+            ("(a - a) / 0", 0),
+            ("a > 1 ? 5 : 0", 5000),
+            ("float(a > 1 ? a : 5)", 3000),
+            ("count([a, b], {#>1}) > 1 ? 5 : 0", 0),
+            ("count([a, b], # > 0.2)", 2000),
+            ("reduce([a, b, 1], #acc + #, 0)", 4500),
+            ("max(a, b, notifications)", 7000),
+            ("notifications + 1", 8000),
+            ("a > 1 and not (b > 1) ? 2 : 1", 2000),
+            ("any([a], {# in [1, 3]}) ? 1 : 2", 1000),
+            ("let x = a * 2; let note = b; x + note", 6500),
+            ("if a > 1 { notifications } else { b }", 7000),
+            ("$env[\"notifications\"] + $env['my-trigger']", 11_000),
+            ("a | max(4) | min(10, 3.5)", 3500),
+            ("0.1 < b < a ? 1 : 2", 1000),
+            ("0.1 < b < a < 2 ? 1 : 2", 2000),
+            ("not (a < b) && a not in [1, 2] ? 1 : 2", 1000),
+            ("[1, a, b][-1] + [1, a, b][1:][0] + get([a], 5) ?? 1", 4500),
+            ("findIndex([1, a, b], # == 3) + findLast([1, a, b], # < 2)", 1500),
+            ("map([a, b], # * 2 + #index) | sum()", 8000),
+            ("sum([a, b], {let double = # * 2; double})", 7000),
+            ("len(filter(1..10, any([a, #], # > 4 and # < 6)))", 1000),
+            ("count(1..10, {let n = #; any([a, 5], # == n)})", 2000),
+            ("median(a, b, 9) + mean([a, 1])", 5000),
+            ("sort([a, b, 1], 'desc')[0] + first(reverse([a, b]))", 3500),
+            ("int(a / 2) % 2 + bitand(6, 3) + int('40')", 43_000),
+            ("round(2.5) + ceil(0.2) + floor(0.9) + abs(-a)", 7000),
+            ("1.5e3 - -a ** 2", 1_509_000),
+            ("a | max(4)", 4000),
+            ("a > 1 ?.5 : 1", 500),
+            ("\"1.5\"", 1500),
+            ("7 % 4 + 2 ** 3", 11_000),
+            ("sum(1..3)", 6000),
+            ("1e3 + .5 + 1_000 + 0x10 // four numbers", 2_016_500),
+            ("a /* of the\nday */ + b", 3500),
+            ("none ?? a", 3000),
+            ("none ?? none ?? -b", 0),
+            ("(none ?? 0) + a", 3000),
+            ("1 + none ?? 2", 3000),
+            ("max(none ?? 1, a)", 3000),
+            ("a ?? 9", 3000),
+            ("(none ?? a) > 1 ? 5 : 0", 5000),
+            ("get([none], 0) ?? [none, b][1]", 500),
+        ] {
+            assert_eq!(value(formula), Ok(Some(milli)), "{formula}");
+        }
+    }
+
+    #[test]
+    fn a_nil_result_is_nil_with_coalescing_only() {
+        assert_eq!(value("none ?? none"), Ok(None));
+        assert!(matches!(value("none"), Err(FormulaError::Result(_))));
+        assert!(matches!(value("none + a"), Err(FormulaError::Run(_))));
+    }
+
+    #[test]
+    fn no_end_is_no_number() {
+        assert_eq!(value("a / 0"), Err(FormulaError::Infinite));
+    }
+
+    #[test]
+    fn errors() {
+        for (formula, message) in [
+            ("a + c", "unknown name c (1:5)\n | a + c\n | ....^"),
+            ("a > 1 ? a : c", "unknown name c (1:13)"),
+            ("a +\n  c", "unknown name c (2:3)\n |   c\n | ..^"),
+            ("mxa(a, b)", "unknown name mxa (1:1)"),
+            ("a > 1 ? a : mxa(b)", "unknown name mxa (1:13)"),
+            ("a > 1", "not a number"),
+            ("a +", "unexpected end of formula (1:4)"),
+            ("a + * b", "unexpected \"*\" (1:5)"),
+            ("(a", "unexpected end of formula"),
+            ("a]", "unexpected \"]\" (1:2)"),
+            ("a b", "unexpected \"b\" (1:3)"),
+            ("", "error ScalingModifiers.Formula is mandatory"),
+            ("'a", "literal not terminated"),
+            ("a /* b", "comment not terminated"),
+            ("a ~ b", "unrecognized character: '~' (1:3)"),
+            ("1__x + a", "bad number syntax"),
+            ("none ?? 0 + a", "Operator (+) and coalesce expressions (??) cannot be mixed"),
+            ("# + 1", "cannot use pointer # outside of a predicate"),
+            ("let a = 1; a", "cannot redeclare variable a"),
+            ("abs(a, b)", "wrong number of arguments to call abs: 2"),
+            ("a % 2", "% (mismatched types)"),
+            ("1 % 0", "integer divide by zero"),
+            ("[a][3]", "index out of range: 3"),
+            ("a ? 1 : 2", "expected true or false, got -1"),
+            ("sum(1..100000000)", "more than 100000 steps"),
+            ("count(1..1000, {any(1..1000, {# > 1000})})", "more than 100000 steps"),
+            ("reduce(1..90000, concat(#acc, #acc), [1]) | len()", "more than 100000 steps"),
+            ("[[a]] | len()", "expected an element that is no array"),
+        ] {
+            let error = value(formula).unwrap_err().to_string();
+            assert!(error.contains(message), "{formula}: {error}");
+        }
+    }
+
+    #[test]
+    fn resource_and_unnamed_triggers_are_no_variables() {
+        let mut object = object("a + cpu", &["a", "cpu"]);
+        assert!(compile(&object).is_ok());
+        object.spec.triggers[1].type_ = "cpu".to_owned();
+        assert!(compile(&object).unwrap_err().to_string().contains("unknown name cpu"));
+    }
+
+    #[test]
+    fn modifiers_need_a_formula_and_a_target() {
+        let with = |change: fn(&mut ScalingModifiers)| {
+            let mut object = object("a", &["a"]);
+            change(object.spec.advanced.as_mut().unwrap().scaling_modifiers.as_mut().unwrap());
+            compile(&object).map(|formula| formula.map(|formula| (formula.target_milli, formula.activation)))
+        };
+        assert_eq!(with(|_| ()), Ok(Some((2000, 0.0))));
+        assert_eq!(with(|modifiers| *modifiers = ScalingModifiers::default()), Ok(None));
+        assert_eq!(with(|modifiers| modifiers.formula = None), Err(FormulaError::MissingFormula));
+        assert_eq!(with(|modifiers| modifiers.target = None), Err(FormulaError::MissingTarget));
+        assert_eq!(with(|modifiers| modifiers.target = Some("0.5".to_owned())), Ok(Some((500, 0.0))));
+        assert_eq!(
+            with(|modifiers| modifiers.activation_target = Some("1.5".to_owned())),
+            Ok(Some((2000, 1.5)))
+        );
+        for target in ["0", "-1", "two", "inf", "NaN"] {
+            let mut object = object("a", &["a"]);
+            let modifiers = object.spec.advanced.as_mut().unwrap().scaling_modifiers.as_mut().unwrap();
+            modifiers.target = Some(target.to_owned());
+            assert_eq!(compile(&object).unwrap_err(), FormulaError::Target(target.to_owned()));
+        }
+        let utilization = with(|modifiers| modifiers.metric_type = Some("Utilization".to_owned()));
+        assert_eq!(utilization, Err(FormulaError::Utilization));
+        let activation = with(|modifiers| modifiers.activation_target = Some("x".to_owned()));
+        assert_eq!(activation, Err(FormulaError::ActivationTarget("x".to_owned())));
+    }
+
+    /// The longest formulas of every shape that recurses fit half a worker's stack of 2 MiB.
+    #[test]
+    fn long_formulas_do_not_exhaust_the_stack() {
+        let shapes: [fn(usize) -> String; 9] = [
+            |n| vec!["a"; n].join("+"),
+            |n| vec!["a"; n].join("**"),
+            |n| vec!["a"; n].join("??"),
+            |n| vec!["a"; n].join("<") + "? 1 : 2",
+            |n| "a>1?a:".repeat(n) + "a",
+            |n| "-".repeat(n) + "a",
+            |n| "(".repeat(n) + "a" + &")".repeat(n),
+            |n| "count([a],{".repeat(n) + "true" + &"})".repeat(n),
+            |n| "let x = a; ".repeat(n) + "a",
+        ];
+        let run = move || {
+            for (shape, n) in
+                shapes.iter().flat_map(|shape| [10, 20, 45, 60, 120, 166, 249, 5000].map(|n| (shape, n)))
+            {
+                if let Ok(formula) = compiled(&shape(n), &["a"]) {
+                    let _ = formula.clone().evaluate(&BTreeMap::from([("a".to_owned(), Some(1.5))]));
+                }
+            }
+            assert!(compiled(&shapes[0](249), &["a"]).is_ok());
+            assert!(compiled(&shapes[4](40), &["a"]).is_ok());
+        };
+        std::thread::Builder::new().stack_size(1 << 20).spawn(run).unwrap().join().unwrap();
+    }
 }

@@ -30,6 +30,7 @@ pub struct MetricState<'a> {
 
 /// What the samples say.
 #[derive(Debug, Clone, Default, PartialEq)]
+#[allow(clippy::struct_excessive_bools, reason = "four answers that do not exclude each other")]
 pub struct Evaluation {
     /// Whether the object asks for replicas.
     pub active: bool,
@@ -79,7 +80,7 @@ pub fn evaluate(
         metrics: resolved,
         composite: None,
     };
-    if spec.scaling_modifiers().is_some() && !metrics.is_empty() {
+    if spec.scaling_modifiers().is_some() {
         evaluation.compose(spec, metrics, formula);
     }
     evaluation.active |= metrics.is_empty() && resource_triggers && !evaluation.error;
@@ -93,6 +94,12 @@ pub fn triggers_activity<'a>(
 ) -> BTreeMap<String, TriggerActivity> {
     let activity = |name: &str| TriggerActivity { is_active: active.iter().any(|active| active == name) };
     metrics.into_iter().map(|name| (name.to_owned(), activity(name))).collect()
+}
+
+/// Whether a name is among those of the metrics, in whatever case the HPA asks for it.
+pub fn contains_fold<'a>(metrics: impl IntoIterator<Item = &'a str>, name: &str) -> bool {
+    let name = name.to_lowercase();
+    metrics.into_iter().any(|metric| metric.to_lowercase() == name)
 }
 
 fn resolve(spec: &ScaledObjectSpec, metric: &MetricState<'_>, replicas: Replicas) -> Option<Resolved> {

@@ -1,6 +1,9 @@
 //! A runner a topic, and what they share.
 
+mod fallback;
 mod hpa;
+mod modifiers;
+mod scale;
 mod schema;
 mod webhook;
 
@@ -21,7 +24,10 @@ pub(crate) enum Verdict {
 /// Runs a case of a topic; one that panics disagrees.
 pub(crate) fn judge(topic: &str, case: &Value) -> Verdict {
     let runner = match topic {
+        "keda_fallback" => fallback::judge,
         "keda_hpa" => hpa::judge,
+        "keda_modifiers" => modifiers::judge,
+        "keda_scale" => scale::judge,
         "keda_webhook" => webhook::judge,
         _ => return Verdict::Disagrees("no runner knows the topic".to_owned()),
     };
@@ -40,6 +46,7 @@ pub(crate) struct Differences(Vec<String>);
 
 impl Differences {
     /// Notes a difference, if there is one.
+    #[allow(clippy::needless_pass_by_value, reason = "literals and temporaries are what is compared")]
     pub(crate) fn same<T: PartialEq + Debug>(&mut self, what: &str, got: T, wanted: T) {
         if got != wanted {
             self.0.push(format!("{what}: got {got:?}, wanted {wanted:?}"));
