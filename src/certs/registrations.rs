@@ -212,7 +212,7 @@ where
         let standing = match &self.view {
             View::Unknown => return Ok(false),
             View::Absent => {
-                self.say_once(format!("{} {} does not exist: nothing to register", K::kind(&()), self.name));
+                self.inform(format!("{} {} does not exist: nothing to register", K::kind(&()), self.name));
                 return Ok(true);
             }
             View::Present(object) => examine(object),
@@ -223,11 +223,11 @@ where
                 Ok(true)
             }
             Standing::Foreign { owner } => {
-                self.say_once(format!("{} {} belongs to {owner}{advice}", K::kind(&()), self.name));
+                self.warn(format!("{} {} belongs to {owner}{advice}", K::kind(&()), self.name));
                 Ok(true)
             }
             Standing::LeftAlone(why) => {
-                self.say_once(format!("caBundle of {} {} is left alone: {why}", K::kind(&()), self.name));
+                self.inform(format!("caBundle of {} {} is left alone: {why}", K::kind(&()), self.name));
                 Ok(true)
             }
             Standing::Outdated(_) if !leads => Ok(false),
@@ -242,7 +242,14 @@ where
         }
     }
 
-    fn say_once(&mut self, text: String) {
+    fn inform(&mut self, text: String) {
+        if self.said != text {
+            info!("{text}");
+            self.said = text;
+        }
+    }
+
+    fn warn(&mut self, text: String) {
         if self.said != text {
             warn!("{text}");
             self.said = text;

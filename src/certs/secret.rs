@@ -184,10 +184,12 @@ impl Keeper {
         if served.as_ref() == Some(material) {
             return;
         }
-        let (chain, key) = material.serving();
-        match self.certificates.set(chain.as_bytes(), key.as_bytes()) {
-            Ok(()) => info!(secret = self.config.secret, "serving certificate taken up"),
-            Err(error) => warn!(%error, secret = self.config.secret, "serving certificate not taken up"),
+        if served.as_ref().map(Material::serving) != Some(material.serving()) {
+            let (chain, key) = material.serving();
+            match self.certificates.set(chain.as_bytes(), key.as_bytes()) {
+                Ok(()) => info!(secret = self.config.secret, "serving certificate taken up"),
+                Err(error) => warn!(%error, secret = self.config.secret, "serving certificate not taken up"),
+            }
         }
         let bundle: Arc<str> = material.bundle().into();
         self.bundle.send_if_modified(|former| {
