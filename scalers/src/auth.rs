@@ -170,8 +170,9 @@ impl Parameters {
                     }
                 }
             }
-            Mode::Tls if self.cert.is_some() && self.key.is_some() && self.ca.is_some() => Ok(None),
-            Mode::Tls => Err(Missing::Parameters("cert, key and ca are required when tls auth is enabled")),
+            // The authority may be one that the system trusts.
+            Mode::Tls if self.cert.is_some() && self.key.is_some() => Ok(None),
+            Mode::Tls => Err(Missing::Parameters("cert and key are required when tls auth is enabled")),
             Mode::OAuth => self.oauth().map(|oauth| Some(Credential::OAuth(Box::new(oauth)))),
         }
     }

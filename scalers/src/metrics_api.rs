@@ -414,7 +414,7 @@ mod tests {
             (vec![("aggregateFromKubeServiceEndpoints", "true")], vec![], false),
             (vec![("authMode", "tls")], vec![("ca", "caaa"), ("cert", "ceert"), ("key", "keey")], true),
             (vec![("authMode", "tls")], vec![("ca", "caaa"), ("cert", "ceert")], false),
-            (vec![("authMode", "tls")], vec![("cert", "ceert"), ("key", "keey")], false),
+            (vec![("authMode", "tls")], vec![("cert", "ceert"), ("key", "keey")], true),
             (vec![("authMode", "apiKey,tls")], vec![("apiKey", "k"), ("ca", "c"), ("cert", "c"), ("key", "k")], true),
             (vec![("authMode", "apiKey")], vec![], false),
             (vec![("authMode", "bearer")], vec![("token", "t")], true),

@@ -142,8 +142,9 @@ pub(crate) async fn query_request(case: &Value) -> Result<(), String> {
     let body = case["body"].as_str().unwrap_or(r#"{"data":{"result":[]}}"#);
     let server = Server::start("127.0.0.1:0", case["status"].as_u64().unwrap_or(200), body).await;
     let mut trigger = trigger(case, case["triggerType"].as_str().unwrap_or("prometheus"), &server.address);
-    trigger.metadata.insert("serverAddress".to_owned(), format!("http://{}", server.address));
-    read(&trigger, Vec::new()).await?;
+    let address = format!("http://{}{}", server.address, base_path(case));
+    trigger.metadata.insert("serverAddress".to_owned(), address);
+    let value = read(&trigger, Vec::new()).await?;
     let head = server.head();
     let mut lines = head.split("\r\n");
     let first: Vec<_> = lines.next().unwrap_or_default().split(' ').collect();
@@ -166,11 +167,28 @@ pub(crate) async fn query_request(case: &Value) -> Result<(), String> {
                 same(name, headers.get(&name.to_lowercase()).map(String::as_str), wanted.as_str())
             })?,
             ("expectedError", Value::Bool(false)) | ("expectedValue" | "expectedError", Value::Null) => {}
-            ("expectedValue", wanted) => same("value", 0, expected_milli(wanted)?)?,
+            ("expectedValue", wanted) => same("value", value, expected_milli(wanted)?)?,
             (key, wanted) => return Err(format!("nothing here knows the expectation {key}: {wanted}")),
         }
     }
     Ok(())
+}
+
+/// The path of the server's address, which is ours and so has another host than the case says.
+fn base_path(case: &Value) -> &str {
+    let names = [
+        "serverAddress",
+        "serverAddressPath",
+        "serverAddressSuffix",
+        "addressSuffix",
+        "serverPath",
+        "basePath",
+    ];
+    let address =
+        names.iter().find_map(|name| case[*name].as_str()).or(case["metadata"]["serverAddress"].as_str());
+    let address = address.unwrap_or_default();
+    let bare = address.split_once("://").map_or(address, |(_, rest)| rest);
+    bare.find('/').map_or("", |slash| &bare[slash..])
 }
 
 /// The time is now, whatever the case calls it.
