@@ -70,15 +70,13 @@ fn folder(path: &Path, texts: &mut Vec<Result<Text, ReadError>>) {
     for path in paths {
         let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
         let manifest = path.extension().is_some_and(|ending| ENDINGS.iter().any(|known| ending == *known));
-        if hidden {
-            continue;
-        } else if path.is_dir() {
-            // A link could lead back to where it stands.
-            if !path.is_symlink() {
-                folder(&path, texts);
-            }
-        } else if manifest {
-            texts.push(file(&path));
+        // A link to a folder could lead back to where it stands.
+        match path.is_dir() {
+            _ if hidden => {}
+            true if path.is_symlink() => {}
+            true => folder(&path, texts),
+            false if manifest => texts.push(file(&path)),
+            false => {}
         }
     }
 }

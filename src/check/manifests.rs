@@ -78,7 +78,7 @@ pub fn check(texts: &[Text]) -> Outcome {
         for (index, document) in yaml::documents(&text.content).into_iter().enumerate() {
             match document {
                 Ok(node) => read_objects(&text.name, index + 1, node, &mut set, &mut entries),
-                Err(error) => entries.push(Entry::Unreadable(unreadable(text, index + 1, error))),
+                Err(error) => entries.push(Entry::Unreadable(unreadable(text, index + 1, &error))),
             }
         }
     }
@@ -198,7 +198,7 @@ fn judge(manifest: &Manifest, schemas: &Schemas, set: &mut Set) -> Report {
     report
 }
 
-fn unreadable(text: &Text, document: usize, error: YamlError) -> Located {
+fn unreadable(text: &Text, document: usize, error: &YamlError) -> Located {
     let finding = Finding::new(Rule::Document, &Path::default(), format!("not YAML: {}", error.message));
     let is_template = text.content.contains("{{");
     Located {

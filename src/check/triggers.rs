@@ -199,10 +199,10 @@ fn unnamed<'a>(
     names: &'a BTreeSet<String>,
 ) -> impl Iterator<Item = scalers::Finding> + use<'a> {
     let params = scalers::kind(&input.trigger_type).map_or(&[][..], |kind| kind.params);
-    let named = |param: &scalers::Param| param.names.iter().any(|name| names.contains(*name));
+    let given = |param: &scalers::Param| param.names.iter().any(|name| names.contains(*name));
     let lacking = move |finding: &scalers::Finding| {
         let param = params.iter().find(|param| Some(param.name()) == finding.param.as_deref());
-        param.is_some_and(|param| param.required && param.from.contains(&Source::Auth) && !named(param))
+        param.is_some_and(|param| param.required && param.from.contains(&Source::Auth) && !given(param))
     };
     let seen = scalers::check(input, Offline { auth: true, env: true }).errors;
     let strict = scalers::check(input, Offline { auth: false, env: true }).errors;

@@ -1,6 +1,6 @@
 //! Admission: looks at ScaledObjects, ScaledJobs and TriggerAuthentications before they are stored.
 //!
-//! The rules live in [`crate::check`]; here is what carries them: paths, AdmissionReviews, counters. An answer comes from
+//! The rules live in [`crate::check`]; here is what carries them: paths, admission reviews, counters. An answer comes from
 //! memory within milliseconds; no source is ever asked, so an apply never waits for one.
 
 mod observe;
@@ -18,7 +18,7 @@ use crate::check::{Kind, Lookup, Schemas};
 
 pub use self::observe::Observer;
 
-/// The largest AdmissionReview that is read, bytes: the old and the new object, each at most the 3 MiB that
+/// The largest `AdmissionReview` that is read, bytes: the old and the new object, each at most the 3 MiB that
 /// kube-apiserver takes (k8s.io/apiserver, `MaxRequestBodyBytes`), and what is around them.
 const BODY_LIMIT: usize = 7 << 20;
 
@@ -46,7 +46,7 @@ impl Webhooks {
         Self(Arc::new(Shared { schemas: Schemas::default(), lookup, observer }))
     }
 
-    /// Answers one request: an AdmissionReview by an AdmissionReview, anything else by an HTTP error that says why.
+    /// Answers one request: an `AdmissionReview` by an `AdmissionReview`, anything else by an HTTP error that says why.
     pub async fn handle<B>(&self, request: Request<B>) -> Response<Full<Bytes>>
     where
         B: Body,

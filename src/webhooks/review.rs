@@ -1,4 +1,4 @@
-//! One AdmissionReview: who asks what of which object, and the answer.
+//! One `AdmissionReview`: who asks what of which object, and the answer.
 
 use bytes::Bytes;
 use kube::{
@@ -14,13 +14,13 @@ use serde_json::Value;
 use super::{Webhooks, warnings};
 use crate::check::{self, Finding, Kind, Report, World};
 
-/// Why a body cannot be answered by an AdmissionReview.
+/// Why a body cannot be answered by an `AdmissionReview`.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ReviewError {
-    /// Not JSON, or not an AdmissionReview.
+    /// Not JSON, or not an `AdmissionReview`.
     #[error("the body is no AdmissionReview of admission.k8s.io/v1: {0}")]
     Unreadable(#[from] serde_json::Error),
-    /// An AdmissionReview without a request.
+    /// An `AdmissionReview` without a request.
     #[error("the AdmissionReview has no request")]
     NoRequest,
 }

@@ -1,4 +1,4 @@
-//! AdmissionReviews in, AdmissionReviews out: every rule through the handler that kube-apiserver calls.
+//! admission reviews in, admission reviews out: every rule through the handler that kube-apiserver calls.
 
 use std::sync::Arc;
 
@@ -69,7 +69,7 @@ fn review(operation: &str, object: &Value, old: &Value, dry_run: bool) -> Value 
     })
 }
 
-/// The `response` of an AdmissionReview.
+/// The `response` of an `AdmissionReview`.
 struct Answer(Value);
 
 impl Answer {
@@ -119,10 +119,9 @@ async fn create(object: &Value, existing: &[Value]) -> Answer {
     ask(path, &review("CREATE", object, &Value::Null, false), existing).await
 }
 
-/// Every rule on a ScaledObject alone: its spec, the reason, a part of the message.
+/// KEDA's rules on a ScaledObject alone: its spec, the reason, a part of the message.
 #[tokio::test]
 async fn rules_on_the_object_alone() {
-    let prometheus = |metadata: &str| format!("triggers: [{{type: prometheus, metadata: {metadata}}}]");
     for (spec, reason, message) in [
         (
             "{minReplicaCount: 5, maxReplicaCount: 3}",
@@ -169,6 +168,27 @@ async fn rules_on_the_object_alone() {
             "hpa-name-too-long",
             "is 64 characters long",
         ),
+    ] {
+        assert_refused(spec, reason, message).await;
+    }
+    let mut long = scaled_object("{}");
+    long["metadata"]["name"] = "a".repeat(64).into();
+    assert_eq!(create(&long, &[]).await.reasons(), ["name-too-long"]);
+}
+
+async fn assert_refused(spec: &str, reason: &str, message: &str) {
+    let answer = create(&scaled_object(spec), &[]).await;
+    assert!(!answer.allowed(), "{spec}");
+    assert!(answer.reasons().contains(&reason), "{spec}: {:?}", answer.0);
+    assert!(answer.message().contains(message), "{spec}: {}", answer.message());
+    assert_eq!(answer.0["status"]["code"], 403, "{spec}");
+}
+
+/// What the schema and the scalers' parsers find.
+#[tokio::test]
+async fn parameters_and_types() {
+    let prometheus = |metadata: &str| format!("triggers: [{{type: prometheus, metadata: {metadata}}}]");
+    for (spec, reason, message) in [
         (
             "{triggers: [{type: promethues, metadata: {}}]}",
             "incorrect-trigger-metadata",
@@ -211,15 +231,8 @@ async fn rules_on_the_object_alone() {
             "spec.triggers[0].metadata.desiredReplicas: must be a string, not the number 3 (put it in quotes: \"3\")",
         ),
     ] {
-        let answer = create(&scaled_object(spec), &[]).await;
-        assert!(!answer.allowed(), "{spec}");
-        assert!(answer.reasons().contains(&reason), "{spec}: {:?}", answer.0);
-        assert!(answer.message().contains(message), "{spec}: {}", answer.message());
-        assert_eq!(answer.0["status"]["code"], 403, "{spec}");
+        assert_refused(spec, reason, message).await;
     }
-    let mut long = scaled_object("{}");
-    long["metadata"]["name"] = "a".repeat(64).into();
-    assert_eq!(create(&long, &[]).await.reasons(), ["name-too-long"]);
 }
 
 /// Every rule that reads what exists in the namespace.
