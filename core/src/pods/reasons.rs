@@ -123,6 +123,27 @@ pub fn hpa_active(hpa: &HorizontalPodAutoscaler) -> Option<Condition> {
     })
 }
 
+/// Every condition but the HPA's, which says what the HPA says. The documentation is written from this table.
+pub fn conditions() -> Vec<Condition> {
+    vec![
+        ready(READY_MESSAGE),
+        ready(PAUSED_MESSAGE),
+        check_failed("what is wrong"),
+        trigger_error(),
+        partial_trigger_error(),
+        error_getting_replicas(),
+        scaler_active(false),
+        scaler_active(true),
+        scaler_not_active(),
+        scaler_cooldown(),
+        active_unknown(),
+        fallback_exists(),
+        no_fallback(),
+        paused(),
+        unpaused(),
+    ]
+}
+
 /// Puts a condition in the place of the one of its type, or at the end; whether anything changed.
 pub fn set(conditions: &mut Vec<Condition>, condition: Condition) -> bool {
     match conditions.iter_mut().find(|old| old.type_ == condition.type_) {
@@ -188,6 +209,15 @@ mod tests {
         assert_eq!(scaling("Unknown", None), said("False", "HPAMetricsUnavailable", inactive));
         assert_eq!(hpa_active(&hpa("AbleToScale", "True", None)), None);
         assert_eq!(hpa_active(&HorizontalPodAutoscaler::default()), None);
+    }
+
+    #[test]
+    fn every_condition_says_why() {
+        for condition in conditions() {
+            assert!([READY, ACTIVE, FALLBACK, PAUSED].contains(&condition.type_.as_str()), "{condition:?}");
+            assert!(["True", "False", "Unknown"].contains(&condition.status.as_str()), "{condition:?}");
+            assert!(!condition.reason.is_empty() && !condition.message.is_empty(), "{condition:?}");
+        }
     }
 
     #[test]

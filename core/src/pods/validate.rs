@@ -239,3 +239,48 @@ pub fn warnings(object: &ScaledObject) -> Vec<String> {
     }
     warnings
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn every_violation_comes_with_its_place_in_one_order() {
+        let object: ScaledObject = serde_json::from_value(json!({
+            "metadata": {"name": "a".repeat(60)},
+            "spec": {
+                "scaleTargetRef": {"name": "web"},
+                "minReplicaCount": 5,
+                "maxReplicaCount": 2,
+                "idleReplicaCount": 7,
+                "fallback": {"failureThreshold": 3, "replicas": -1, "behavior": "scalingModifiers"},
+                "triggers": [
+                    {"type": "cpu", "name": "one", "useCachedMetrics": true, "metadata": {}},
+                    {"type": "memory", "name": "one", "metadata": {}},
+                ],
+            },
+        }))
+        .unwrap();
+        let violations = validate(&object);
+        let found: Vec<_> =
+            violations.iter().map(|found| (found.reason, found.field.as_deref().unwrap_or_default())).collect();
+        let wanted = [
+            (reason::HPA_NAME_TOO_LONG, "metadata.name"),
+            (reason::INCORRECT_REPLICAS, "spec.minReplicaCount"),
+            (reason::INCORRECT_REPLICAS, "spec.idleReplicaCount"),
+            (reason::INCORRECT_FALLBACK, "spec.fallback.replicas"),
+            (reason::INCORRECT_FALLBACK, "spec.fallback"),
+            (reason::INCORRECT_TRIGGERS, "spec.triggers[0].useCachedMetrics"),
+            (reason::INCORRECT_TRIGGERS, "spec.triggers[1].name"),
+            (reason::SCALING_MODIFIERS_FALLBACK, "spec.fallback.behavior"),
+        ];
+        assert_eq!(found, wanted);
+        let reasons = |violations: Vec<Violation>| -> BTreeSet<_> {
+            violations.into_iter().map(|violation| violation.reason).collect()
+        };
+        let blocking = [reason::INCORRECT_REPLICAS, reason::INCORRECT_TRIGGERS];
+        assert_eq!(reasons(reconcilable(&object)), blocking.into());
+    }
+}
