@@ -264,8 +264,10 @@ mod tests {
         }))
         .unwrap();
         let violations = validate(&object);
-        let found: Vec<_> =
-            violations.iter().map(|found| (found.reason, found.field.as_deref().unwrap_or_default())).collect();
+        let found: Vec<_> = violations
+            .iter()
+            .map(|found| (found.reason, found.field.as_deref().unwrap_or_default()))
+            .collect();
         let wanted = [
             (reason::HPA_NAME_TOO_LONG, "metadata.name"),
             (reason::INCORRECT_REPLICAS, "spec.minReplicaCount"),
