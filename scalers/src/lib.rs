@@ -26,6 +26,7 @@ mod oauth;
 mod promql;
 mod quantity;
 mod resource;
+mod rules;
 mod scaler;
 mod schedule;
 mod selector;

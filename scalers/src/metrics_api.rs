@@ -16,8 +16,8 @@ use crate::http::{address, send};
 use crate::kind::{Example, Kind, Trigger};
 use crate::metadata::{Finding, View};
 use crate::names::normalize;
-use crate::prometheus::{http_url, target};
 use crate::quantity;
+use crate::rules::{http_url, target};
 use crate::scaler::{Metric, Reading, Scaler};
 use crate::values::choices;
 

@@ -19,7 +19,8 @@ use crate::identity;
 use crate::kind::{Example, Kind, Trigger};
 use crate::metadata::{Finding, View};
 use crate::promql;
-use crate::scaler::{Metric, Reading, Scaler, milli};
+use crate::rules::{http_url, target};
+use crate::scaler::{Metric, Reading, Scaler};
 use crate::values::Ignored;
 
 pub(crate) const KIND: Kind = Kind::of::<Parameters>(
@@ -124,30 +125,6 @@ impl Parameters {
             .extend_pairs(self.query_parameters.iter().flatten());
         Some(url)
     }
-}
-
-/// A URL with scheme `http` or `https` and a host.
-pub(crate) fn http_url(text: &str, param: &str, example: &str, view: &mut View<'_>) -> Option<Url> {
-    let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
-    if url.is_none() {
-        let message = format!("{param} {text:?} is not an http or https URL with a host");
-        view.error(Finding::of(param, message).hint(format!("e.g. {example:?}")));
-    }
-    url
-}
-
-/// The target in thousandths; absent or too small only where a formula uses the trigger.
-pub(crate) fn target(value: Option<f64>, param: &str, view: &mut View<'_>) -> Option<i64> {
-    let target = milli(value.unwrap_or_default());
-    if target > 0 || view.input.as_metric_source {
-        return Some(target);
-    }
-    let message = match value {
-        None => format!("missing required parameter {param:?} in [triggerMetadata]"),
-        Some(value) => format!("{param} must be a number of at least 0.001, is {value}"),
-    };
-    view.error(Finding::of(param, message));
-    None
 }
 
 /// Headers of a `name=value` map.

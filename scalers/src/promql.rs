@@ -42,8 +42,11 @@ pub(crate) fn check(query: &str, view: &mut View<'_>) {
     let mut found = Found::default();
     found.visit(&expr, Context::default());
     if let Some(counter) = found.raw_counters.first() {
+        // Gauges end so too now and then; `_total` and `_bucket` are for counters alone.
+        let doubt =
+            if counter.ends_with("_total") || counter.ends_with("_bucket") { "" } else { "if it is one, " };
         let message = format!(
-            "{counter} looks like a counter, and a raw counter never falls: the workload would never scale in"
+            "{counter} looks like a counter; {doubt}it never falls, and the workload would never scale in"
         );
         view.warn(Finding::of("query", message).hint(format!("did you mean {}?", with_rates(&expr))));
     }
@@ -320,9 +323,15 @@ mod tests {
         ] {
             let (errors, warnings) = findings(query);
             assert!(errors.is_empty(), "{query}: {errors:?}");
-            assert!(warnings[0].contains("looks like a counter"), "{query}: {warnings:?}");
+            assert!(warnings[0].contains("looks like a counter; it never falls"), "{query}: {warnings:?}");
             assert!(warnings[0].ends_with(&format!("(did you mean {rewritten}?)")), "{query}: {warnings:?}");
         }
+    }
+
+    #[test]
+    fn a_gauge_that_ends_like_a_counter_is_only_doubted() {
+        let (_, warnings) = findings("sum(kafka_consumergroup_lag_sum)");
+        assert!(warnings[0].contains("looks like a counter; if it is one, it never falls"), "{warnings:?}");
     }
 
     #[test]
@@ -344,6 +353,15 @@ mod tests {
             "hour()",
             "round(sum(x))",
             "max_over_time(sum(x)[1h:5m])",
+            "sum(x{a=~\"b|c\",}) or on() vector(0)",
+            "sum(rate(x_total[1h30m] offset 5m)) # by the hour",
+            "1 - avg(irate(node_cpu_seconds_total{mode=\"idle\"}[5m]))",
+            "sum(rate({\"http.server.requests_total\"}[5m]))",
+            "sum(x @ end()) > bool 0x1F",
+            "max(x) - on() min(x)",
+            "quantile(0.9, x)",
+            "label_replace(sum(x), \"a\", \"b\", \"\", \"\")",
+            "sum(increase(x_total[5m])) by ()",
             "-sum(x)",
             "(sum(x))",
         ] {
