@@ -32,11 +32,21 @@ pub enum ScaleError {
         message: String,
     },
     /// The object does not exist.
-    #[error("Target resource doesn't exist")]
-    NotFound,
+    #[error("Target resource doesn't exist: {kind} {name}")]
+    NotFound {
+        /// The target's kind.
+        kind: String,
+        /// The target's name.
+        name: String,
+    },
     /// The object exists without a scale subresource.
-    #[error("Target resource doesn't expose /scale subresource")]
-    NoScale,
+    #[error("Target resource doesn't expose /scale subresource: {kind} {name}")]
+    NoScale {
+        /// The target's kind.
+        kind: String,
+        /// The target's name.
+        name: String,
+    },
     /// The API server failed.
     #[error("{action} the scale of {kind} {name} failed: {source}")]
     Api {
@@ -169,10 +179,11 @@ impl Scales {
             Ok(scale) => Ok(scale.spec.and_then(|spec| spec.replicas).unwrap_or(0)),
             Err(kube::Error::Api(status)) if status.code == 404 => {
                 // The object is missing, or its kind has no scale: the object itself tells which.
-                match api.get_metadata(&target.name).await {
-                    Ok(_) => Err(ScaleError::NoScale),
-                    Err(_) => Err(ScaleError::NotFound),
-                }
+                let (kind, name) = (target.gvk.kind.clone(), target.name.clone());
+                Err(match api.get_metadata(&target.name).await {
+                    Ok(_) => ScaleError::NoScale { kind, name },
+                    Err(_) => ScaleError::NotFound { kind, name },
+                })
             }
             Err(source) => Err(error("getting", target, source)),
         }

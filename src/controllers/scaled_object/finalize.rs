@@ -1,5 +1,7 @@
 //! The end of a ScaledObject.
 
+use std::sync::Arc;
+
 use kube::{
     Api, ResourceExt,
     api::{Patch, PatchParams},
@@ -19,13 +21,17 @@ impl Task {
         Api::namespaced(self.shared.cluster.client.clone(), &self.key.namespace)
     }
 
-    /// The label by which external metrics name the object.
-    pub(super) async fn ensure_label(&self, object: &ScaledObject) -> Result<(), Failure> {
+    /// The label by which external metrics name the object. Returns the object as it is with it, so that the HPA gets
+    /// its copy at once.
+    pub(super) async fn ensure_label(&self, object: &Arc<ScaledObject>) -> Result<Arc<ScaledObject>, Failure> {
         if object.labels().get(NAME_LABEL) == Some(&self.key.name) {
-            return Ok(());
+            return Ok(object.clone());
         }
         let patch = json!({"metadata": {"labels": {NAME_LABEL: self.key.name}}});
-        self.patch(&patch).await.map_err(|error| Failure(format!("cannot label the ScaledObject: {error}")))
+        self.patch(&patch).await.map_err(|error| Failure(format!("cannot label the ScaledObject: {error}")))?;
+        let mut labelled = (**object).clone();
+        labelled.labels_mut().insert(NAME_LABEL.to_owned(), self.key.name.clone());
+        Ok(Arc::new(labelled))
     }
 
     /// A finalizer only where there is something to do at the end: one that does nothing blocks the deletion of

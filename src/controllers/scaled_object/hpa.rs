@@ -38,32 +38,54 @@ impl Task {
             self.remove(&old).await?;
         }
         let cached = self.shared.cluster.hpas.get(&self.key.namespace, &name);
-        let existing = match cached {
-            Some(found) => Some((*found).clone()),
-            // The watch may lag behind our own create.
-            None => self.hpas().get_opt(&name).await.map_err(|e| failed("get", &name, &e))?,
+        // The watch may lag behind our own create, and behind the HPA controller's status.
+        let written = match cached {
+            Some(found) => self.write_hpa(object, &desired, Some(&found)).await,
+            None => Err(Failed::Stale),
         };
-        match existing {
-            None => {
-                let created = self.hpas().create(&PostParams::default(), &desired).await;
-                created.map_err(|error| failed("create", &name, &error))?;
-                tracing::info!(key = %self.key, hpa = name, "HPA created");
+        let written = match written {
+            Err(Failed::Stale) => {
+                let live = self.hpas().get_opt(&name).await.map_err(|error| failed("get", &name, &error))?;
+                self.write_hpa(object, &desired, live.as_ref()).await
             }
-            Some(found) => {
-                self.check_owner(object, &found)?;
-                let unowned = scaled_object_owner(&found).is_none();
-                if unowned || hpa::needs_update(&found, &desired) {
-                    let mut update = desired.clone();
-                    update.metadata.resource_version = found.metadata.resource_version.clone();
-                    let updated = self.hpas().replace(&name, &PostParams::default(), &update).await;
-                    updated.map_err(|error| failed("update", &name, &error))?;
-                    tracing::info!(key = %self.key, hpa = name, "HPA updated");
-                }
-            }
-        }
+            written => written,
+        };
+        written.map_err(|error| match error {
+            Failed::For(failure) => failure,
+            Failed::Stale => Failure(format!("HPA {name} is being changed by somebody else, trying again")),
+        })?;
         self.status.hpa(&name, &metrics, object);
         self.hpa = Some(desired);
         Ok(())
+    }
+
+    async fn write_hpa(
+        &self,
+        object: &ScaledObject,
+        desired: &HorizontalPodAutoscaler,
+        existing: Option<&HorizontalPodAutoscaler>,
+    ) -> Result<(), Failed> {
+        let (name, params) = (desired.name_any(), PostParams::default());
+        let (action, result) = match existing {
+            None => ("create", self.hpas().create(&params, desired).await),
+            Some(found) => {
+                self.check_owner(object, found).map_err(Failed::For)?;
+                if scaled_object_owner(found).is_some() && !hpa::needs_update(found, desired) {
+                    return Ok(());
+                }
+                let mut update = desired.clone();
+                update.metadata.resource_version.clone_from(&found.metadata.resource_version);
+                ("update", self.hpas().replace(&name, &params, &update).await)
+            }
+        };
+        match result {
+            Ok(_) => {
+                tracing::info!(key = %self.key, hpa = name, action, "HPA written");
+                Ok(())
+            }
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Err(Failed::Stale),
+            Err(error) => Err(Failed::For(failed(action, &name, &error))),
+        }
     }
 
     /// An HPA that another owner made is taken over only where the user said so.
@@ -117,6 +139,14 @@ impl Task {
         let found = self.shared.cluster.hpas.get(&self.key.namespace, &desired.name_any())?;
         reasons::hpa_active(&found)
     }
+}
+
+/// Why a write did not happen.
+enum Failed {
+    /// What we held was out of date.
+    Stale,
+    /// Anything else.
+    For(Failure),
 }
 
 fn failed(action: &str, name: &str, error: &kube::Error) -> Failure {

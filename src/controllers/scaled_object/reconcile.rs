@@ -74,9 +74,9 @@ impl Task {
         }
         let target = self.check_target(object).await?;
         self.status.describe(object);
-        self.ensure_label(object).await?;
         self.ensure_finalizer(object).await?;
-        self.ensure_hpa(object, &target).await?;
+        let labelled = self.ensure_label(object).await?;
+        self.ensure_hpa(&labelled, &target).await?;
         if let Some(broken) = self.samples.as_ref().and_then(|samples| samples.broken()) {
             return Err(Failure(broken));
         }

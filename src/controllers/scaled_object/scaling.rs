@@ -22,9 +22,12 @@ impl Task {
         let current = match self.shared.cluster.scale.replicas(&target).await {
             Ok(current) => current,
             Err(error) => {
-                tracing::warn!(key = %self.key, %error, "replicas of the target are not known");
-                self.status.set(reasons::error_getting_replicas());
-                return self.write_status().await;
+                tracing::debug!(key = %self.key, %error, "replicas of the target are not known");
+                // The reconcile that follows looks at the target and says what is wrong with it.
+                if self.retry.is_none() {
+                    self.reconciled = None;
+                }
+                return;
             }
         };
         let evaluation = samples.evaluate(&self.shared.cluster, Some(current)).await;
