@@ -182,13 +182,15 @@ fn read(input: &Input, authentication: &Authentication, path: &Path, report: &mu
     report.warnings.extend(found.warnings.into_iter().map(place));
 }
 
-/// Where a parameter is written: `metadata`, under its name or as `<name>FromEnv`; the trigger if neither is there.
+/// Where a parameter is written: `metadata`, under its name or as `<name>FromEnv`, and if neither is there `metadata`
+/// itself. The metric type stands beside it.
 fn parameter(input: &Input, param: &str, path: &Path) -> Path {
     let metadata = path.key("metadata");
     let from_env = format!("{param}FromEnv");
     match () {
         () if input.metadata.contains_key(param) => metadata.key(param),
         () if input.metadata.contains_key(&from_env) => metadata.key(&from_env),
+        () if param == "metricType" => path.key(param),
         () => metadata,
     }
 }

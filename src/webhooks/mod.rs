@@ -3,6 +3,7 @@
 //! The rules live in [`crate::check`]; here is what carries them: paths, admission reviews, counters. An answer comes from
 //! memory within milliseconds; no source is ever asked, so an apply never waits for one.
 
+mod lookup;
 mod observe;
 mod review;
 mod warnings;

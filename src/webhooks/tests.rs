@@ -221,6 +221,11 @@ async fn parameters_and_types() {
             "spec.triggers[0].metricType: unknown metricType \"Percent\"",
         ),
         (
+            "{minReplicaCount: 1, triggers: [{type: cpu, metadata: {value: '60'}}]}",
+            "incorrect-trigger-metadata",
+            "spec.triggers[0].metricType: ",
+        ),
+        (
             "{minReplicaCount: many}",
             "schema",
             "spec.minReplicaCount: must be an integer, not the string \"many\"",
