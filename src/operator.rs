@@ -22,6 +22,7 @@ use crate::{
     samples::SampleStore,
     serve::{self, CertificateResolver},
     telemetry::{self, events::Events},
+    webhooks::{self, Webhooks},
 };
 
 /// The reporter in `kubectl describe`, as KEDA's users know it.
@@ -60,8 +61,9 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     let certificates = Arc::new(CertificateResolver::default());
     tasks.spawn(keep_certificates(certs_config(&args), client, certificates.clone(), leading, shutdown.clone()));
     let mut registry = telemetry::metrics::registry(cluster.clone(), samples);
-    serve_metrics_api(&args, &shared, &certificates, &mut registry, &mut tasks, &shutdown).await?;
-    serve_plain(&args, &cluster, &certificates, registry, &mut tasks, &shutdown).await?;
+    let ready = serve_metrics_api(&args, &shared, &certificates, &mut registry, &mut tasks, &shutdown).await?;
+    serve_webhooks(&args, &cluster, &certificates, &mut registry, &mut tasks, &shutdown).await?;
+    serve_plain(&args, ready, registry, &mut tasks, &shutdown).await?;
 
     // These two have no end of their own; the runtime ends them.
     tokio::spawn(controllers::manager::run(shared, changes));
@@ -138,7 +140,7 @@ fn upstream(args: &RunArgs) -> anyhow::Result<Option<Upstream>> {
     let config = UpstreamConfig {
         url,
         ca_file: args.external_metrics_upstream_ca.clone(),
-        insecure_skip_tls_verify: false,
+        insecure_skip_tls_verify: args.external_metrics_upstream_insecure,
         token_file: token.exists().then_some(token),
     };
     Ok(Some(Upstream::new(config)?))
@@ -152,26 +154,63 @@ async fn serve_metrics_api(
     registry: &mut Registry,
     tasks: &mut JoinSet<()>,
     shutdown: &CancellationToken,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Ready> {
     let client = shared.cluster.client.clone();
     let trust = Arc::new(TrustStore::default());
     tasks.spawn(watch_trust(client.clone(), trust.clone(), shutdown.clone()));
     let observer = Observer::default();
     observer.register(registry);
     shared.samples.observer().register(registry);
-    let (cluster, trusted, resolver) = (shared.cluster.clone(), trust.clone(), certificates.clone());
+    let ready = readiness(shared.cluster.clone(), trust.clone(), certificates.clone());
+    let is_ready = ready.clone();
     let api = MetricsApi::new(MetricsApiConfig {
         source: shared.samples.clone(),
         client,
         trust,
         upstream: upstream(args)?,
-        ready: Box::new(move || cluster.is_synced() && trusted.is_loaded() && resolver.is_ready()),
+        ready: Box::new(move || is_ready().is_none()),
         observer,
     });
     let listener = bind(SocketAddr::new(args.bind_address, args.secure_port), "the metrics API").await?;
     let tls = serve::server_config(certificates.clone())?;
     tasks.spawn(Arc::new(api).run(listener, tls, shutdown.clone()));
+    Ok(ready)
+}
+
+async fn serve_webhooks(
+    args: &RunArgs,
+    cluster: &Arc<Cluster>,
+    certificates: &Arc<CertificateResolver>,
+    registry: &mut Registry,
+    tasks: &mut JoinSet<()>,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<()> {
+    let Some(address) = args.webhook_bind_address.0 else { return Ok(()) };
+    let observer = webhooks::Observer::default();
+    observer.register(registry);
+    let webhooks = Webhooks::new(cluster.clone(), observer);
+    let listener = bind(address, "the admission webhooks").await?;
+    let tls = serve::server_config(certificates.clone())?;
+    let handler = move |request, _| {
+        let webhooks = webhooks.clone();
+        async move { webhooks.handle(request).await }
+    };
+    tasks.spawn(serve::serve(listener, tls, handler, shutdown.clone()));
     Ok(())
+}
+
+/// Why this replica must not be sent requests yet; `None` once it may.
+type Ready = Arc<dyn Fn() -> Option<&'static str> + Send + Sync>;
+
+fn readiness(cluster: Arc<Cluster>, trust: Arc<TrustStore>, certificates: Arc<CertificateResolver>) -> Ready {
+    Arc::new(move || {
+        let missing = [
+            (!cluster.is_synced(), "caches are not filled yet"),
+            (!trust.is_loaded(), "the client authorities are not read yet"),
+            (!certificates.is_ready(), "there is no serving certificate yet"),
+        ];
+        missing.into_iter().find_map(|(missing, why)| missing.then_some(why))
+    })
 }
 
 async fn keep_certificates(
@@ -202,8 +241,7 @@ fn certs_config(args: &RunArgs) -> CertsConfig {
 /// `/metrics`, `/healthz` and `/readyz`.
 async fn serve_plain(
     args: &RunArgs,
-    cluster: &Arc<Cluster>,
-    certificates: &Arc<CertificateResolver>,
+    ready: Ready,
     registry: Registry,
     tasks: &mut JoinSet<()>,
     shutdown: &CancellationToken,
@@ -221,19 +259,12 @@ async fn serve_plain(
     }
     if let Some(address) = args.health_probe_bind_address.0 {
         let listener = bind(address, "probes").await?;
-        let (cluster, certificates) = (cluster.clone(), certificates.clone());
         let answer = Arc::new(move |path: &str| match path {
             "/healthz" | "/livez" => Some((StatusCode::OK, "text/plain", "ok".to_owned())),
-            "/readyz" => {
-                let missing = [
-                    (!cluster.is_synced(), "caches are not filled yet"),
-                    (!certificates.is_ready(), "there is no serving certificate yet"),
-                ];
-                Some(match missing.into_iter().find(|(missing, _)| *missing) {
-                    Some((_, why)) => (StatusCode::SERVICE_UNAVAILABLE, "text/plain", why.to_owned()),
-                    None => (StatusCode::OK, "text/plain", "ok".to_owned()),
-                })
-            }
+            "/readyz" => Some(match ready() {
+                Some(why) => (StatusCode::SERVICE_UNAVAILABLE, "text/plain", why.to_owned()),
+                None => (StatusCode::OK, "text/plain", "ok".to_owned()),
+            }),
             _ => None,
         });
         tasks.spawn(telemetry::http::serve(listener, answer, shutdown.clone()));

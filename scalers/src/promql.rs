@@ -20,12 +20,45 @@ const SHORTEST_RANGE: Duration = Duration::from_secs(30);
 /// Four scrapes at the usual 30 s: what Prometheus' documentation advises for rates.
 const USUAL_RANGE: &str = "2m";
 
+/// Whether every bracket is closed, which no dialect does without.
+fn is_balanced(query: &str) -> bool {
+    let mut open = Vec::new();
+    let mut characters = query.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            '(' => open.push(')'),
+            '[' => open.push(']'),
+            '{' => open.push('}'),
+            ')' | ']' | '}' if open.pop() != Some(character) => return false,
+            '"' | '\'' | '`' => {
+                let quote = character;
+                loop {
+                    match characters.next() {
+                        None => return false,
+                        Some('\\') if quote != '`' => drop(characters.next()),
+                        Some(next) if next == quote => break,
+                        Some(_) => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    open.is_empty()
+}
+
 /// Adds what is wrong with a query to the errors, and what is doubtful to the warnings.
 pub(crate) fn check(query: &str, view: &mut View<'_>) {
     let expr = match promql_parser::parser::parse(query) {
         Ok(expr) => expr,
         Err(problem) => {
-            return view.error(Finding::of("query", format!("query {query:?} is not PromQL: {problem}")));
+            let finding = Finding::of("query", format!("query {query:?} is not PromQL: {problem}"));
+            if !is_balanced(query) {
+                return view.error(finding);
+            }
+            // VictoriaMetrics and others answer the same API in dialects of their own.
+            return view
+                .warn(finding.hint("fine only if the server speaks another dialect, such as MetricsQL"));
         }
     };
     match &expr {
@@ -399,14 +432,22 @@ mod tests {
     fn what_is_no_query_for_a_number_is_an_error() {
         for (query, wanted) in [
             ("sum(rate(x_total[5m])", "is not PromQL"),
-            ("sum(rate(x_total))", "is not PromQL"),
-            ("foo bar", "is not PromQL"),
+            ("sum(x_total{app=\"shop})", "is not PromQL"),
             ("x_total[5m]", "returns a range of samples"),
             ("\"text\"", "returns a string"),
         ] {
             let (errors, _) = findings(query);
             assert_eq!(errors.len(), 1, "{query}: {errors:?}");
             assert!(errors[0].contains(wanted), "{query}: {errors:?}");
+        }
+    }
+
+    #[test]
+    fn a_dialect_is_a_warning() {
+        for query in ["sum(rate(x_total))", "sum(increase_pure(x_total[5m])) keep_metric_names", "foo bar"] {
+            let (errors, warnings) = findings(query);
+            assert!(errors.is_empty(), "{query}: {errors:?}");
+            assert!(warnings.iter().any(|text| text.contains("MetricsQL")), "{query}: {warnings:?}");
         }
     }
 }

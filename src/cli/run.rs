@@ -70,6 +70,10 @@ pub struct RunArgs {
     #[arg(long, requires = "external_metrics_upstream")]
     pub external_metrics_upstream_ca: Option<PathBuf>,
 
+    /// Take any certificate of that adapter. The token of our service account then goes to whoever answers.
+    #[arg(long, requires = "external_metrics_upstream")]
+    pub external_metrics_upstream_insecure: bool,
+
     /// Write only while holding the Lease; needed as soon as there is more than one replica.
     #[arg(long, default_value_t = false)]
     pub leader_elect: bool,

@@ -93,7 +93,8 @@ impl Cluster {
             });
         }
         for variable in spec.env.iter().flatten() {
-            let container = variable.container_name.as_deref().filter(|name| !name.is_empty()).or(env.container);
+            let container =
+                variable.container_name.as_deref().filter(|name| !name.is_empty()).or(env.container);
             let target = env.target.as_ref().map_err(|message| EnvError::NoTemplate {
                 kind: "scaleTargetRef".to_owned(),
                 name: String::new(),
@@ -167,7 +168,10 @@ impl Cluster {
         params.insert("oauthTokenURI".to_owned(), oauth2.token_url.clone().into());
         params.insert("clientID".to_owned(), oauth2.client_id.clone().into());
         params.insert("clientSecret".to_owned(), secret.into());
-        params.insert("scopes".to_owned(), oauth2.scopes.iter().flatten().cloned().collect::<Vec<_>>().join(",").into());
+        params.insert(
+            "scopes".to_owned(),
+            oauth2.scopes.iter().flatten().cloned().collect::<Vec<_>>().join(",").into(),
+        );
         params.insert("endpointParams".to_owned(), endpoint.join("&").into());
         Ok(())
     }
@@ -192,5 +196,8 @@ fn refuse_unsupported(spec: &TriggerAuthenticationSpec) -> Result<(), AuthError>
         ("awsSecretManager", spec.aws_secret_manager.is_some()),
         ("boundServiceAccountToken", spec.bound_service_account_token.is_some()),
     ];
-    present.into_iter().find(|(_, present)| *present).map_or(Ok(()), |(name, _)| Err(AuthError::Unsupported(name)))
+    present
+        .into_iter()
+        .find(|(_, present)| *present)
+        .map_or(Ok(()), |(name, _)| Err(AuthError::Unsupported(name)))
 }

@@ -134,12 +134,12 @@ where
 {
     let cache = Arc::new(Cache::new(scope.watches()));
     for share in scope.shares() {
-        let api: Api<K> = share.as_deref().map_or_else(
-            || Api::all(client.clone()),
-            |namespace| Api::namespaced(client.clone(), namespace),
-        );
+        let api: Api<K> = share
+            .as_deref()
+            .map_or_else(|| Api::all(client.clone()), |namespace| Api::namespaced(client.clone(), namespace));
         let events = watcher::watcher(api, scope.config()).default_backoff();
-        let events = events.map(move |event| event.map(|event| event.modify(|object| prepare(object, strip))));
+        let events =
+            events.map(move |event| event.map(|event| event.modify(|object| prepare(object, strip))));
         tokio::spawn(fill(events, share, cache.clone(), changed.clone()));
     }
     cache
@@ -158,10 +158,9 @@ where
 {
     let cache = Arc::new(Cache::new(scope.watches()));
     for share in scope.shares() {
-        let api: Api<DeserializeGuard<K>> = share.as_deref().map_or_else(
-            || Api::all(client.clone()),
-            |namespace| Api::namespaced(client.clone(), namespace),
-        );
+        let api: Api<DeserializeGuard<K>> = share
+            .as_deref()
+            .map_or_else(|| Api::all(client.clone()), |namespace| Api::namespaced(client.clone(), namespace));
         let events = watcher::watcher(api, scope.config()).default_backoff();
         tokio::spawn(fill(readable(events), share, cache.clone(), changed.clone()));
     }
@@ -187,7 +186,11 @@ impl Scope {
     }
 
     fn shares(&self) -> Vec<Option<String>> {
-        if self.namespaces.is_empty() { vec![None] } else { self.namespaces.iter().cloned().map(Some).collect() }
+        if self.namespaces.is_empty() {
+            vec![None]
+        } else {
+            self.namespaces.iter().cloned().map(Some).collect()
+        }
     }
 
     fn config(&self) -> watcher::Config {

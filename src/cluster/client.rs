@@ -24,7 +24,9 @@ pub enum ClientError {
         source: kube::config::KubeconfigError,
     },
     /// No kubeconfig and no service account.
-    #[error("no cluster found: {0}; give --kubeconfig, set KUBECONFIG, or run in a pod with a service account")]
+    #[error(
+        "no cluster found: {0}; give --kubeconfig, set KUBECONFIG, or run in a pod with a service account"
+    )]
     NoCluster(#[from] kube::config::InferConfigError),
     /// The client cannot be built.
     #[error("API client cannot be built: {0}")]

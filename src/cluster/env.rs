@@ -148,7 +148,10 @@ impl Cluster {
         let secret = self.secrets.get(&watched).await;
         sources.secrets.push(watched);
         let data = secret?.and_then(|secret| secret.data.clone()).unwrap_or_default();
-        Ok(data.into_iter().map(|(name, value)| (name, String::from_utf8_lossy(&value.0).into_owned())).collect())
+        Ok(data
+            .into_iter()
+            .map(|(name, value)| (name, String::from_utf8_lossy(&value.0).into_owned()))
+            .collect())
     }
 
     async fn env_value(
@@ -179,11 +182,15 @@ impl Cluster {
         match (target.gvk.group.as_str(), target.gvk.kind.as_str()) {
             ("apps", "Deployment") => {
                 let found = self.deployments.get(&target.namespace, &target.name);
-                found.map(|object| object.spec.template.clone()).ok_or_else(|| none("it does not exist".to_owned()))
+                found
+                    .map(|object| object.spec.template.clone())
+                    .ok_or_else(|| none("it does not exist".to_owned()))
             }
             ("apps", "StatefulSet") => {
                 let found = self.stateful_sets.get(&target.namespace, &target.name);
-                found.map(|object| object.spec.template.clone()).ok_or_else(|| none("it does not exist".to_owned()))
+                found
+                    .map(|object| object.spec.template.clone())
+                    .ok_or_else(|| none("it does not exist".to_owned()))
             }
             _ => {
                 let gvk = GroupVersionKind::gvk(&target.gvk.group, &target.gvk.version, &target.gvk.kind);
@@ -250,7 +257,8 @@ mod tests {
 
     #[test]
     fn expansion_follows_the_kubelet() {
-        let known = BTreeMap::from([("HOST".to_owned(), "db".to_owned()), ("PORT".to_owned(), "5432".to_owned())]);
+        let known =
+            BTreeMap::from([("HOST".to_owned(), "db".to_owned()), ("PORT".to_owned(), "5432".to_owned())]);
         for (value, want) in [
             ("plain", "plain"),
             ("$(HOST):$(PORT)", "db:5432"),

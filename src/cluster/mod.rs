@@ -131,9 +131,12 @@ impl Cluster {
             authentications: cache::watch_custom::<TriggerAuthentication>(client, &scope, move |object| {
                 authentication(Key::of(object));
             }),
-            cluster_authentications: cache::watch_cluster::<ClusterTriggerAuthentication>(client, move |object| {
-                cluster_authentication(Key::of(object));
-            }),
+            cluster_authentications: cache::watch_cluster::<ClusterTriggerAuthentication>(
+                client,
+                move |object| {
+                    cluster_authentication(Key::of(object));
+                },
+            ),
             hpas: cache::watch_builtin::<HorizontalPodAutoscaler>(client, &scope, strip_hpa, move |hpa| {
                 if let Some(owner) = scaled_object_owner(hpa) {
                     owned_hpa(owner);

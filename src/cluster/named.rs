@@ -113,7 +113,8 @@ where
             message,
         };
         let mut state = watched.state.clone();
-        let known = tokio::time::timeout(FIRST_READ, state.wait_for(|state| !matches!(state, State::Unknown)));
+        let known =
+            tokio::time::timeout(FIRST_READ, state.wait_for(|state| !matches!(state, State::Unknown)));
         match known.await.map_err(|_| unreadable(format!("no answer in {} s", FIRST_READ.as_secs())))? {
             Ok(state) => match &*state {
                 State::Present(object) => Ok(Some(object.clone())),
@@ -155,7 +156,9 @@ where
 /// Whether a user of the object must act. A relisted, unchanged object is no change, nor is the first state.
 fn differs<K: Resource>(before: &State<K>, after: &State<K>) -> bool {
     match (before, after) {
-        (State::Unknown, _) | (State::Absent, State::Absent) | (_, State::Failed(_) | State::Unknown) => false,
+        (State::Unknown, _) | (State::Absent, State::Absent) | (_, State::Failed(_) | State::Unknown) => {
+            false
+        }
         (State::Present(a), State::Present(b)) => a.meta().resource_version != b.meta().resource_version,
         _ => true,
     }

@@ -30,7 +30,12 @@ fn failed(what: &str, error: &kube::Error) -> scalers::Error {
 
 #[async_trait]
 impl scalers::Cluster for Reader {
-    async fn count_pods(&self, namespace: &str, selector: &str, by_node: bool) -> Result<i64, scalers::Error> {
+    async fn count_pods(
+        &self,
+        namespace: &str,
+        selector: &str,
+        by_node: bool,
+    ) -> Result<i64, scalers::Error> {
         let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
         // Any version will do: the watch cache answers without a quorum read.
         let params = ListParams::default().labels(selector).fields(NOT_FINISHED).match_any();
@@ -46,14 +51,24 @@ impl scalers::Cluster for Reader {
         Ok(i64::try_from(count).unwrap_or(i64::MAX))
     }
 
-    async fn config_map_value(&self, namespace: &str, name: &str, key: &str) -> Result<Option<String>, scalers::Error> {
+    async fn config_map_value(
+        &self,
+        namespace: &str,
+        name: &str,
+        key: &str,
+    ) -> Result<Option<String>, scalers::Error> {
         let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), namespace);
         let what = format!("ConfigMap {namespace}/{name}");
         let found = api.get(name).await.map_err(|error| failed(&what, &error))?;
         Ok(found.data.and_then(|mut data| data.remove(key)))
     }
 
-    async fn secret_value(&self, namespace: &str, name: &str, key: &str) -> Result<Option<String>, scalers::Error> {
+    async fn secret_value(
+        &self,
+        namespace: &str,
+        name: &str,
+        key: &str,
+    ) -> Result<Option<String>, scalers::Error> {
         let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
         let what = format!("Secret {namespace}/{name}");
         let found = api.get(name).await.map_err(|error| failed(&what, &error))?;
@@ -63,7 +78,8 @@ impl scalers::Cluster for Reader {
 
     async fn service_endpoints(&self, namespace: &str, service: &str) -> Result<Vec<String>, scalers::Error> {
         let api: Api<EndpointSlice> = Api::namespaced(self.client.clone(), namespace);
-        let params = ListParams::default().labels(&format!("kubernetes.io/service-name={service}")).match_any();
+        let params =
+            ListParams::default().labels(&format!("kubernetes.io/service-name={service}")).match_any();
         let what = format!("EndpointSlices of Service {namespace}/{service}");
         let slices = api.list(&params).await.map_err(|error| failed(&what, &error))?;
         let mut found: Vec<_> = slices.items.iter().flat_map(endpoints).collect();
@@ -80,7 +96,9 @@ fn endpoints(slice: &EndpointSlice) -> Vec<String> {
         .endpoints
         .iter()
         .flatten()
-        .filter(|endpoint| endpoint.conditions.as_ref().is_none_or(|conditions| conditions.ready != Some(false)))
+        .filter(|endpoint| {
+            endpoint.conditions.as_ref().is_none_or(|conditions| conditions.ready != Some(false))
+        })
         .flat_map(|endpoint| endpoint.addresses.iter())
         .flat_map(|address| {
             let host = if address.contains(':') { format!("[{address}]") } else { address.clone() };

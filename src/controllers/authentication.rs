@@ -16,11 +16,9 @@ use serde_json::json;
 use tandem_core::api::keda::{ScaleTrigger, TriggerAuthenticationStatus};
 use tokio::sync::Notify;
 
-use super::{Shared, merge};
+use super::{Shared, finalizer, merge};
 use crate::cluster::Key;
 
-/// KEDA's finalizer. It guards nothing, so Tandem sets none here, and takes away one that it finds.
-const FINALIZER: &str = "finalizer.keda.sh";
 /// Changes within this time become one look at all authentications.
 const SETTLE: Duration = Duration::from_secs(1);
 
@@ -74,17 +72,17 @@ fn used(namespace: &str, triggers: &[ScaleTrigger]) -> Vec<Key> {
         .collect()
 }
 
-async fn keep<K>(api: &Api<K>, object: &K, status: Option<&TriggerAuthenticationStatus>, users: Option<&Users>)
-where
+async fn keep<K>(
+    api: &Api<K>,
+    object: &K,
+    status: Option<&TriggerAuthenticationStatus>,
+    users: Option<&Users>,
+) where
     K: Resource + Clone + Debug + DeserializeOwned,
 {
     let name = object.name_any();
-    if object.meta().deletion_timestamp.is_some() && object.finalizers().iter().any(|f| f == FINALIZER) {
-        let rest: Vec<_> = object.finalizers().iter().filter(|name| *name != FINALIZER).collect();
-        let patch = json!({"metadata": {"finalizers": rest, "resourceVersion": object.resource_version()}});
-        if let Err(error) = api.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await {
-            tracing::warn!(name, %error, "finalizer could not be removed");
-        }
+    finalizer::release(api, object).await;
+    if object.meta().deletion_timestamp.is_some() {
         return;
     }
     let joined = |names: &BTreeSet<String>| {

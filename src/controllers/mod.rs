@@ -1,6 +1,7 @@
 //! Act: the only ring that writes, and it writes on change only.
 
 pub mod authentication;
+pub mod finalizer;
 pub mod manager;
 pub mod merge;
 pub mod scaled_job;

@@ -99,8 +99,7 @@ pub(crate) async fn discovery(case: &Case<'_>) -> Result<()> {
     ensure!(group.contains(r#""kind":"APIResourceList""#) && group.contains("externalmetrics"), "{group}");
     let resources = case.kubectl(&["api-resources", "--api-group=external.metrics.k8s.io"]).await?;
     ensure!(resources.contains("external.metrics.k8s.io/v1beta1"), "{resources}");
-    let nothing = format!("/apis/external.metrics.k8s.io/v1beta1/namespaces/{}/s0-none", case.namespace);
-    let Err(error) = case.kubectl(&["get", "--raw", &nothing]).await else {
+    let Err(error) = case.read_metric("s0-none", "nobody").await else {
         anyhow::bail!("a metric that nobody has was served");
     };
     ensure!(format!("{error:#}").contains("NotFound"), "{error:#}");

@@ -14,8 +14,9 @@ pub(crate) async fn the_highest_of_two_wins(case: &Case<'_>) -> Result<()> {
     let requests = case.prometheus(&case.requests(), "10");
     case.scaled_object("shop", json!({ "triggers": [constant, requests] })).await?;
     case.wait_replicas("shop", 4).await?;
-    case.set_requests(55).await?;
-    case.wait_replicas("shop", 6).await?;
+    // The HPA lets four pods come in 15 s, so this one takes a moment.
+    case.set_requests(75).await?;
+    case.wait_replicas("shop", 8).await?;
     case.set_requests(20).await?;
     case.wait_replicas("shop", 4).await?;
     let names = case.get("shop").await?["status"]["externalMetricNames"].clone();

@@ -57,9 +57,10 @@ impl World {
         Ok(world)
     }
 
-    /// Starts the replicas that do not run and waits until kube-apiserver takes the metrics API for available.
+    /// Starts the replicas that do not run (the binary of this build, or `$TANDEM_BIN`) and waits until kube-apiserver takes the metrics API for available.
     pub(crate) async fn start_replicas(&self) -> Result<()> {
-        let program = Path::new(env!("CARGO_BIN_EXE_tandem"));
+        let program = std::env::var_os("TANDEM_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_tandem").into());
+        let program = Path::new(&program);
         for replica in self.replicas.lock().await.iter_mut().filter(|replica| replica.process.is_none()) {
             let addresses = Addresses::of_pod(&replica.pod)?;
             replica.process =

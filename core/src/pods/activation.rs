@@ -205,3 +205,106 @@ fn failed(input: &Input<'_>, to: i32, out: bool) -> FailedScale {
     let target = [input.target_kind.to_owned(), namespace, input.object.spec.scale_target_ref.name.clone()];
     FailedScale { out, target, from: input.current, to }
 }
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::api::keda::{Fallback, ScaledObjectStatus};
+
+    fn time(seconds: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + seconds).unwrap()
+    }
+
+    fn input<'a>(object: &'a ScaledObject, current: i32) -> Input<'a> {
+        Input {
+            object,
+            target_kind: "apps/v1.Deployment",
+            current,
+            active: false,
+            error: false,
+            active_triggers: &[],
+            last_active: None,
+            hpa: None,
+            now: time(0),
+        }
+    }
+
+    fn objects() -> impl Strategy<Value = ScaledObject> {
+        let counts = (prop::option::of(0..5_i32), prop::option::of(0..6_i32), prop::option::of(1..6_i32));
+        let pauses = prop::sample::subsequence(
+            vec![annotations::PAUSED_SCALE_IN, annotations::PAUSED_SCALE_OUT, annotations::FORCE_ACTIVATION],
+            0..=3,
+        );
+        let last_active = prop::option::of(-1000..0_i64);
+        (counts, pauses, prop::option::of(0..5_i32), last_active).prop_map(
+            |((idle, min, max), pauses, fallback, last_active)| {
+                let spec = ScaledObjectSpec {
+                    idle_replica_count: idle,
+                    min_replica_count: min,
+                    max_replica_count: max,
+                    fallback: fallback.map(|replicas| Fallback { replicas, ..Fallback::default() }),
+                    ..ScaledObjectSpec::default()
+                };
+                let mut object = ScaledObject::new("x", spec);
+                let annotations = pauses.into_iter().map(|name| (name.to_owned(), "true".to_owned()));
+                object.metadata.annotations = Some(annotations.collect());
+                let last_active_time = last_active.map(|seconds| Time(time(seconds)));
+                object.status =
+                    Some(ScaledObjectStatus { last_active_time, ..ScaledObjectStatus::default() });
+                object
+            },
+        )
+    }
+
+    proptest! {
+        /// No error scales in, no pass leaves the bounds, pauses hold, and what is not scaled gets no event.
+        #[test]
+        fn passes_are_safe(object in objects(), current in 0..8_i32, active: bool, error: bool) {
+            let outcome = pass(&Input { active, error, ..input(&object, current) });
+            let pause = Pause::of(object.annotations());
+            if let Some(to) = outcome.scale_to {
+                prop_assert!((0..=object.spec.max_replicas()).contains(&to));
+                // Only beyond the maximum may a way out lead down.
+                let out = (active || pause_forces(&object)) && current <= object.spec.max_replicas();
+                prop_assert!(to >= current || !(out || error));
+                prop_assert!(to >= current || !pause.scale_in || active || pause_forces(&object));
+            }
+            prop_assert!(outcome.event.is_none() || outcome.scale_to.is_some());
+            prop_assert_eq!(outcome.event.is_some(), outcome.failed_event.is_some());
+            let types: Vec<&str> = outcome.conditions.iter().map(|condition| condition.type_.as_str()).collect();
+            prop_assert_eq!(types, [reasons::READY, reasons::ACTIVE]);
+        }
+    }
+
+    fn pause_forces(object: &ScaledObject) -> bool {
+        annotations::force_activation(object.annotations())
+    }
+
+    #[test]
+    fn memory_is_fresher_than_the_status() {
+        let mut object = ScaledObject::new("x", ScaledObjectSpec::default());
+        object.status = Some(ScaledObjectStatus {
+            last_active_time: Some(Time(time(-1000))),
+            ..ScaledObjectStatus::default()
+        });
+        assert_eq!(pass(&input(&object, 1)).scale_to, Some(0));
+        assert_eq!(pass(&Input { last_active: Some(time(-10)), ..input(&object, 1) }).scale_to, None);
+        // A restart forgets, the status does not.
+        object.status.as_mut().unwrap().last_active_time = Some(Time(time(-10)));
+        assert_eq!(pass(&Input { last_active: Some(time(-1000)), ..input(&object, 1) }).scale_to, None);
+    }
+
+    #[test]
+    fn a_failed_scale_has_its_event() {
+        let object = ScaledObject::new("x", ScaledObjectSpec::default());
+        let failed = |input| pass(&input).failed_event.unwrap().event("no").to_string();
+        let out =
+            "Warning KEDAScaleTargetActivationFailed Failed to scale apps/v1.Deployment / from 0 to 1: no";
+        assert_eq!(failed(Input { active: true, ..input(&object, 0) }), out);
+        let down = "Warning KEDAScaleTargetDeactivationFailed Failed to deactivate apps/v1.Deployment / from 2 to 0: no";
+        assert_eq!(failed(input(&object, 2)), down);
+    }
+}

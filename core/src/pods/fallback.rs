@@ -175,3 +175,94 @@ fn truncated_product(target: f64, share: f64) -> i64 {
 fn milli_to_f64(milli: i64) -> f64 {
     milli as f64 / 1000.0
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn spec(failure_threshold: i32, replicas: i32, behavior: FallbackBehavior) -> ScaledObjectSpec {
+        let fallback = Some(Fallback { failure_threshold, replicas, behavior });
+        ScaledObjectSpec { fallback, ..ScaledObjectSpec::default() }
+    }
+
+    fn behaviors() -> impl Strategy<Value = FallbackBehavior> {
+        prop::sample::select(vec![
+            FallbackBehavior::Static,
+            FallbackBehavior::CurrentReplicas,
+            FallbackBehavior::CurrentReplicasIfHigher,
+            FallbackBehavior::CurrentReplicasIfLower,
+            FallbackBehavior::ScalingModifiers,
+        ])
+    }
+
+    proptest! {
+        /// Failures count up one by one and no further than needed, the first success takes them back to zero, and a
+        /// result that changes nothing says so.
+        #[test]
+        fn failures_count_up_to_just_beyond_the_threshold(
+            threshold in 0..5_i32,
+            results in prop::collection::vec(any::<bool>(), 0..20),
+        ) {
+            let spec = spec(threshold, 1, FallbackBehavior::Static);
+            let mut health = HealthStatus::default();
+            let mut failures = 0;
+            for ok in results {
+                let before = health.clone();
+                let changed = record(&mut health, ok, &spec);
+                failures = if ok { 0 } else { failures + 1 };
+                prop_assert_eq!(health.number_of_failures, Some(failures.min(threshold + 1)));
+                prop_assert_eq!(changed, health != before);
+                prop_assert_eq!(is_due(&spec, &health), failures > threshold);
+            }
+        }
+
+        /// A value of the source is served as it is, whatever the health.
+        #[test]
+        fn no_error_no_fallback(
+            milli in any::<i64>(),
+            failures in 0..10_i32,
+            behavior in behaviors(),
+        ) {
+            let health = HealthStatus { number_of_failures: Some(failures), status: None };
+            let resolved = resolve(&spec(1, 5, behavior), Target::default(), Ok(milli), &health, Replicas::default());
+            prop_assert_eq!(resolved, Resolved::Value(milli));
+        }
+
+        /// The value served makes the HPA's division come out at the replicas asked for.
+        #[test]
+        fn the_value_asks_for_the_replicas(
+            target in 1..1_000_000_i64,
+            replicas in 0..500_i32,
+            current in 0..500_i32,
+            ready in 1..500_i32,
+            kind in prop::sample::select(vec![TargetKind::AverageValue, TargetKind::Value]),
+            behavior in behaviors(),
+        ) {
+            let health = HealthStatus { number_of_failures: Some(9), status: None };
+            let counts = Replicas { current: Some(current), ready_pods: Some(ready) };
+            let target = Target { kind, milli: target * 1000 };
+            let wanted = match behavior {
+                FallbackBehavior::Static => replicas,
+                FallbackBehavior::CurrentReplicas => current,
+                FallbackBehavior::CurrentReplicasIfHigher => replicas.max(current),
+                FallbackBehavior::CurrentReplicasIfLower => replicas.min(current),
+                FallbackBehavior::ScalingModifiers => return Ok(()),
+            };
+            let resolved = resolve(&spec(1, replicas, behavior), target, Err("down"), &health, counts);
+            let Resolved::Fallback { milli } = resolved else { panic!("{resolved:?}") };
+            let pods = if kind == TargetKind::Value { i64::from(ready) } else { 1 };
+            let exact = i64::from(wanted) * target.milli;
+            prop_assert!((exact - milli * pods).abs() <= pods, "{} for {}", milli * pods, exact);
+        }
+    }
+
+    #[test]
+    fn nil_needs_a_formula() {
+        let health = HealthStatus { number_of_failures: Some(9), status: None };
+        let spec = spec(1, 5, FallbackBehavior::ScalingModifiers);
+        let resolved = resolve(&spec, Target::default(), Err("down"), &health, Replicas::default());
+        assert_eq!(resolved, Resolved::Error("down".to_owned()));
+    }
+}

@@ -172,3 +172,159 @@ fn own_value(resolved: &Resolved) -> Option<f64> {
 fn to_f64(milli: i64) -> f64 {
     milli as f64 / 1000.0
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        api::keda::{Advanced, Fallback, FallbackBehavior, ScaleTrigger, ScaledObject, ScalingModifiers},
+        pods::fallback::FAILING,
+    };
+
+    type Sample = Option<Result<(i64, bool), &'static str>>;
+
+    fn spec(formula: Option<&str>, behavior: Option<FallbackBehavior>) -> ScaledObjectSpec {
+        let modifiers = formula.map(|formula| ScalingModifiers {
+            formula: Some(formula.to_owned()),
+            target: Some("2".to_owned()),
+            activation_target: Some("5".to_owned()),
+            ..ScalingModifiers::default()
+        });
+        let trigger = |name: &str| ScaleTrigger { name: Some(name.to_owned()), ..ScaleTrigger::default() };
+        ScaledObjectSpec {
+            advanced: Some(Advanced { scaling_modifiers: modifiers, ..Advanced::default() }),
+            triggers: vec![trigger("a"), trigger("b")],
+            fallback: behavior.map(|behavior| Fallback { failure_threshold: 3, replicas: 4, behavior }),
+            ..ScaledObjectSpec::default()
+        }
+    }
+
+    /// Evaluates triggers a and b, of target 10, with as many failures.
+    fn evaluated(spec: &ScaledObjectSpec, samples: [Sample; 2], failures: i32) -> Evaluation {
+        let formula = formula::compile(&ScaledObject::new("x", spec.clone())).unwrap();
+        let failing = HealthStatus { number_of_failures: Some(failures), status: Some(FAILING.to_owned()) };
+        let healthy = HealthStatus::default();
+        let metrics =
+            ["a", "b"].into_iter().zip(["s0-a", "s1-b"]).zip(samples).map(|((trigger, name), sample)| {
+                let health = if matches!(sample, Some(Err(_))) { &failing } else { &healthy };
+                let target = Target { milli: 10_000, ..Target::default() };
+                MetricState { name, trigger: Some(trigger), target, sample, health }
+            });
+        let metrics: Vec<MetricState<'_>> = metrics.collect();
+        evaluate(spec, &metrics, formula.as_ref(), false, Replicas { current: Some(7), ready_pods: None })
+    }
+
+    const ACTIVE: Sample = Some(Ok((8000, true)));
+    const IDLE: Sample = Some(Ok((1000, false)));
+    const DOWN: Sample = Some(Err("down"));
+
+    /// Activity, error, fallback.
+    fn flags(evaluation: &Evaluation) -> (bool, bool, bool) {
+        (evaluation.active, evaluation.error, evaluation.fallback_active)
+    }
+
+    #[test]
+    fn activity_is_that_of_any_trigger() {
+        let plain = spec(None, None);
+        for (samples, wanted) in [
+            ([ACTIVE, IDLE], (true, false, false)),
+            ([IDLE, IDLE], (false, false, false)),
+            ([ACTIVE, DOWN], (true, true, false)),
+            ([IDLE, DOWN], (false, true, false)),
+        ] {
+            assert_eq!(flags(&evaluated(&plain, samples, 9)), wanted, "{samples:?}");
+        }
+        let evaluation = evaluated(&plain, [ACTIVE, IDLE], 0);
+        assert_eq!(evaluation.active_triggers, ["s0-a"]);
+        let activity: Vec<_> =
+            evaluation.triggers_activity.values().map(|activity| activity.is_active).collect();
+        assert_eq!((activity, evaluation.composite), (vec![true, false], None));
+    }
+
+    #[test]
+    fn a_fallback_is_active_once_it_is_due() {
+        let spec = spec(None, Some(FallbackBehavior::Static));
+        assert_eq!(flags(&evaluated(&spec, [IDLE, DOWN], 3)), (false, true, false));
+        let due = evaluated(&spec, [IDLE, DOWN], 4);
+        assert_eq!(flags(&due), (true, false, true));
+        assert_eq!(due.metrics, [Some(Resolved::Value(1000)), Some(Resolved::Fallback { milli: 40_000 })]);
+        assert_eq!(due.active_triggers, ["s1-b"]);
+    }
+
+    #[test]
+    fn the_formula_alone_decides() {
+        let plain = spec(Some("a + b"), None);
+        let evaluation = evaluated(&plain, [ACTIVE, IDLE], 0);
+        assert_eq!((flags(&evaluation), evaluation.composite), ((true, false, false), Some(Ok(9000))));
+        let at_the_target = evaluated(&plain, [Some(Ok((4000, true))), IDLE], 0);
+        assert_eq!((flags(&at_the_target), at_the_target.composite), ((false, false, false), Some(Ok(5000))));
+        let evaluation = evaluated(&plain, [ACTIVE, DOWN], 9);
+        assert_eq!(flags(&evaluation), (false, true, false));
+        assert_eq!(evaluation.composite, Some(Err("metric:s1-b encountered error: down".to_owned())));
+    }
+
+    #[test]
+    fn a_formula_that_fails_is_an_error_and_not_inactivity() {
+        let evaluation = evaluated(&spec(Some("a / (b - 1)"), None), [ACTIVE, IDLE], 0);
+        assert_eq!(flags(&evaluation), (false, true, false));
+    }
+
+    #[test]
+    fn fallbacks_of_a_formula() {
+        let fixed = spec(Some("a + b"), Some(FallbackBehavior::Static));
+        let evaluation = evaluated(&fixed, [DOWN, ACTIVE], 4);
+        assert_eq!((flags(&evaluation), evaluation.composite), ((true, false, true), Some(Ok(8000))));
+        let nil = spec(Some("a ?? b"), Some(FallbackBehavior::ScalingModifiers));
+        let evaluation = evaluated(&nil, [DOWN, ACTIVE], 4);
+        assert_eq!((flags(&evaluation), evaluation.composite), ((true, false, true), Some(Ok(8000))));
+        let evaluation = evaluated(&nil, [DOWN, DOWN], 4);
+        assert_eq!((flags(&evaluation), evaluation.composite), ((true, false, true), Some(Ok(8000))));
+        let evaluation = evaluated(&nil, [DOWN, ACTIVE], 3);
+        assert_eq!(flags(&evaluation), (false, true, false));
+    }
+
+    #[test]
+    fn what_was_never_sampled_is_neither_active_nor_wrong() {
+        for formula in [None, Some("a + b")] {
+            let evaluation = evaluated(&spec(formula, None), [IDLE, None], 0);
+            assert_eq!(flags(&evaluation), (false, false, false));
+            assert!(!evaluation.complete);
+        }
+    }
+
+    #[test]
+    fn an_object_of_resource_triggers_is_active() {
+        let evaluation = evaluate(&spec(None, None), &[], None, true, Replicas::default());
+        assert!(evaluation.active && evaluation.complete && !evaluation.error);
+        assert!(!evaluate(&spec(None, None), &[], None, false, Replicas::default()).active);
+    }
+
+    #[test]
+    fn names_compare_without_case() {
+        assert!(contains_fold(["s0-A", "b"], "S0-a"));
+        assert!(!contains_fold(["s0-A"], "s0"));
+    }
+
+    proptest! {
+        /// Without an error there is no fallback and no error, and every value is the source's own.
+        #[test]
+        fn without_errors_never_falls_back(
+            values in prop::array::uniform2((0..1_000_000_i64, any::<bool>())),
+            failures in 0..10_i32,
+        ) {
+            let samples = values.map(|value| Some(Ok(value)));
+            for formula in [None, Some("max(a, b)")] {
+                let evaluation = evaluated(&spec(formula, Some(FallbackBehavior::Static)), samples, failures);
+                prop_assert!(!evaluation.fallback_active && !evaluation.error);
+                let own: Vec<_> = values.iter().map(|(milli, _)| Some(Resolved::Value(*milli))).collect();
+                prop_assert_eq!(evaluation.metrics, own);
+                let greatest = values[0].0.max(values[1].0);
+                // 521.593 is a little less as a float, and KEDA cuts off.
+                let composite = evaluation.composite.map(|composite| (greatest - composite.unwrap()) / 2);
+                prop_assert_eq!(composite, formula.map(|_| 0));
+            }
+        }
+    }
+}

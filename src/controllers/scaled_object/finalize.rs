@@ -7,14 +7,11 @@ use kube::{
     api::{Patch, PatchParams},
 };
 use serde_json::json;
-use tandem_core::{api::keda::ScaledObject, pods::reasons::event};
+use tandem_core::{api::keda::ScaledObject, pods::{annotations::SCALED_OBJECT_LABEL, reasons::event}};
 use tokio::time::Instant;
 
 use super::{RETRY_AFTER, Task, reconcile::Failure};
-
-/// KEDA's finalizer, `controllers/keda/scaledobject_finalizer.go`.
-const FINALIZER: &str = "finalizer.keda.sh";
-const NAME_LABEL: &str = "scaledobject.keda.sh/name";
+use crate::controllers::finalizer;
 
 impl Task {
     fn objects(&self) -> Api<ScaledObject> {
@@ -24,13 +21,13 @@ impl Task {
     /// The label by which external metrics name the object. Returns the object as it is with it, so that the HPA gets
     /// its copy at once.
     pub(super) async fn ensure_label(&self, object: &Arc<ScaledObject>) -> Result<Arc<ScaledObject>, Failure> {
-        if object.labels().get(NAME_LABEL) == Some(&self.key.name) {
+        if object.labels().get(SCALED_OBJECT_LABEL) == Some(&self.key.name) {
             return Ok(object.clone());
         }
-        let patch = json!({"metadata": {"labels": {NAME_LABEL: self.key.name}}});
+        let patch = json!({"metadata": {"labels": {SCALED_OBJECT_LABEL: self.key.name}}});
         self.patch(&patch).await.map_err(|error| Failure(format!("cannot label the ScaledObject: {error}")))?;
         let mut labelled = (**object).clone();
-        labelled.labels_mut().insert(NAME_LABEL.to_owned(), self.key.name.clone());
+        labelled.labels_mut().insert(SCALED_OBJECT_LABEL.to_owned(), self.key.name.clone());
         Ok(Arc::new(labelled))
     }
 
@@ -38,23 +35,11 @@ impl Task {
     /// namespaces while Tandem is away.
     pub(super) async fn ensure_finalizer(&self, object: &ScaledObject) -> Result<(), Failure> {
         let wanted = object.spec.restores_replicas();
-        let present = object.finalizers().iter().any(|name| name == FINALIZER);
-        if wanted == present {
+        if wanted == finalizer::is_set(object) {
             return Ok(());
         }
-        let result = self.patch_finalizers(object, wanted).await;
-        result.map_err(|error| Failure(format!("cannot change the finalizers: {error}")))
-    }
-
-    async fn patch_finalizers(&self, object: &ScaledObject, wanted: bool) -> Result<(), kube::Error> {
-        let mut finalizers: Vec<_> =
-            object.finalizers().iter().filter(|name| *name != FINALIZER).cloned().collect();
-        if wanted {
-            finalizers.push(FINALIZER.to_owned());
-        }
-        // The version makes the patch fail instead of undoing what another controller wrote meanwhile.
-        let version = object.resource_version();
-        self.patch(&json!({"metadata": {"finalizers": finalizers, "resourceVersion": version}})).await
+        let written = finalizer::write(&self.objects(), object, wanted).await;
+        written.map_err(|error| Failure(format!("cannot change the finalizers: {error}")))
     }
 
     async fn patch(&self, patch: &serde_json::Value) -> Result<(), kube::Error> {
@@ -64,7 +49,7 @@ impl Task {
     /// Restores the target where asked, and lets the object go. The HPA goes with its owner.
     pub(super) async fn finalize(&mut self, object: &ScaledObject, owns: bool) {
         self.retry = None;
-        if !owns || !object.finalizers().iter().any(|name| name == FINALIZER) {
+        if !owns || !finalizer::is_set(object) {
             return;
         }
         if object.spec.restores_replicas()
@@ -72,7 +57,7 @@ impl Task {
         {
             self.restore(object, replicas).await;
         }
-        match self.patch_finalizers(object, false).await {
+        match finalizer::write(&self.objects(), object, false).await {
             Ok(()) => self.tell(object, &event::scaled_object_deleted()).await,
             Err(kube::Error::Api(status)) if status.code == 404 => {}
             // A conflict or an outage: the next change of the object, or the retry, tries again.

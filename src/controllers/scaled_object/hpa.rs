@@ -7,13 +7,11 @@ use kube::{
 };
 use tandem_core::{
     api::keda::ScaledObject,
-    pods::{hpa, reasons},
+    pods::{annotations::TRANSFER_HPA_OWNERSHIP, hpa, reasons},
 };
 
 use super::{Task, reconcile::Failure};
 use crate::cluster::{scale::Target, scaled_object_owner};
-
-const TRANSFER_OWNERSHIP: &str = "scaledobject.keda.sh/transfer-hpa-ownership";
 
 impl Task {
     fn hpas(&self) -> Api<HorizontalPodAutoscaler> {
@@ -97,10 +95,10 @@ impl Task {
             None if found.owner_references().iter().any(|owner| owner.controller == Some(true)) => {
                 Err(Failure(format!("the HPA '{name}' is controlled by another object; choose another HPA name")))
             }
-            None if object.annotations().get(TRANSFER_OWNERSHIP).is_some_and(|value| value == "true") => Ok(()),
+            None if object.annotations().get(TRANSFER_HPA_OWNERSHIP).is_some_and(|value| value == "true") => Ok(()),
             None => Err(Failure(format!(
                 "the HPA '{name}' exists and is not owned by this ScaledObject; \
-                 to hand it over, annotate the ScaledObject with {TRANSFER_OWNERSHIP}: \"true\""
+                 to hand it over, annotate the ScaledObject with {TRANSFER_HPA_OWNERSHIP}: \"true\""
             ))),
         }
     }

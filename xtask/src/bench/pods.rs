@@ -19,9 +19,7 @@ use harness::{
     http::{Request, Response, Server, answer},
     network, source_tree, wait,
 };
-use k8s_openapi::api::{
-    apps::v1::Deployment, autoscaling::v2::HorizontalPodAutoscaler, core::v1::Namespace,
-};
+use k8s_openapi::api::{apps::v1::Deployment, autoscaling::v2::HorizontalPodAutoscaler, core::v1::Namespace};
 use kube::{
     Api, Client,
     api::{ListParams, PostParams},
@@ -78,8 +76,11 @@ fn build_release() -> Result<PathBuf> {
 
 async fn measure(args: &PodsArgs, program: &std::path::Path) -> Result<()> {
     let components = Components::find_or_build()?;
-    let options =
-        Options { network: Network::Namespace, hpa_sync_period: Duration::from_secs(15), controller_qps: 200 };
+    let options = Options {
+        network: Network::Namespace,
+        hpa_sync_period: Duration::from_secs(15),
+        controller_qps: 200,
+    };
     let control_plane = ControlPlane::start(&components, options).await?;
     let client = control_plane.client();
     let source = Source::start().await?;
@@ -136,8 +137,14 @@ async fn window(args: &PodsArgs, client: &Client, source: &Source, tandem: &Tand
     row("status writes an object-hour", format!("{:.2}", patches / objects / minutes * 60.0));
     row("SubjectAccessReviews an object-hour", format!("{:.2}", reviews / objects / minutes * 60.0));
     let metrics = scrape(tandem.addresses().metrics).await?;
-    row("server-side read p99", bucket_percentile(&metrics, "tandem_metrics_api_read_duration_seconds", 0.99));
-    row("age of the samples that HPAs read p99", bucket_percentile(&metrics, "tandem_hpa_sample_age_seconds", 0.99));
+    row(
+        "server-side read p99",
+        bucket_percentile(&metrics, "tandem_metrics_api_read_duration_seconds", 0.99),
+    );
+    row(
+        "age of the samples that HPAs read p99",
+        bucket_percentile(&metrics, "tandem_hpa_sample_age_seconds", 0.99),
+    );
     row("start delay of polls p99", bucket_percentile(&metrics, "tandem_poll_start_delay_seconds", 0.99));
     Ok(())
 }
@@ -311,9 +318,11 @@ impl State {
         self.queries.fetch_add(1, Ordering::Relaxed);
         tokio::time::sleep(SOURCE_LATENCY).await;
         let query = request.uri().query().unwrap_or_default();
-        let probe = self.probe.lock().is_ok_and(|probe| probe.as_ref().is_some_and(|name| query.contains(name)));
+        let probe =
+            self.probe.lock().is_ok_and(|probe| probe.as_ref().is_some_and(|name| query.contains(name)));
         let value = if probe && self.quiet.load(Ordering::SeqCst) { "0" } else { "5" };
-        if probe && value == "5"
+        if probe
+            && value == "5"
             && let Ok(mut seen) = self.seen.lock()
         {
             seen.get_or_insert_with(Instant::now);

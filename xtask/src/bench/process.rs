@@ -20,7 +20,8 @@ pub fn processor_time(pid: u32) -> Result<Duration> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // The second field, the command, may hold spaces; it ends at the last parenthesis.
     let fields: Vec<_> = stat.rsplit_once(')').context("no command")?.1.split_whitespace().collect();
-    let ticks = |index: usize| fields.get(index).context("too few fields")?.parse::<f64>().map_err(Into::into);
+    let ticks =
+        |index: usize| fields.get(index).context("too few fields")?.parse::<f64>().map_err(Into::into);
     let (user, system): (Result<f64>, Result<f64>) = (ticks(11), ticks(12));
     Ok(Duration::from_secs_f64((user? + system?) / TICKS))
 }
