@@ -218,7 +218,7 @@ mod tests {
         Timestamp::from_second(1_800_000_000 + seconds).unwrap()
     }
 
-    fn input<'a>(object: &'a ScaledObject, current: i32) -> Input<'a> {
+    fn input(object: &ScaledObject, current: i32) -> Input<'_> {
         Input {
             object,
             target_kind: "apps/v1.Deployment",

@@ -2,6 +2,13 @@
 //!
 //! What is admitted, how results become numbers and the texts of errors are KEDA's
 //! (`apis/keda/v1alpha1/scaledobject_webhook.go`, `pkg/scaling/modifiers/formula.go`).
+//!
+//! Of the language there is what makes numbers of numbers: arithmetic, comparison, conditions, `??`, `let`, pipes,
+//! arrays of values with predicates (`all any one none map filter find findIndex findLast findLastIndex count sum
+//! reduce`), and `abs ceil floor round int float max min mean median len first last take get sort reverse uniq concat
+//! bitand bitor bitxor bitnand bitnot bitshl bitshr bitushr`. There are no maps and members, no operators of strings,
+//! no nested arrays and no clock. A formula has bounds on its length, its depth and its steps, because whoever may
+//! write a ScaledObject may not stop the control plane with it.
 
 use std::collections::BTreeMap;
 
@@ -188,6 +195,8 @@ fn truncated_milli(value: f64) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::api::keda::{Advanced, ScaleTrigger, ScaledObjectSpec};
 
@@ -365,6 +374,22 @@ mod tests {
         let activation = with(|modifiers| modifiers.activation_target = Some("x".to_owned()));
         assert_eq!(activation, Err(FormulaError::ActivationTarget("x".to_owned())));
     }
+
+    proptest! {
+        /// Whatever is written, it is a formula or an error.
+        #[test]
+        fn no_text_panics(text in "\\PC{0,40}", words in prop::collection::vec(prop::sample::select(WORDS.to_vec()), 0..25)) {
+            let _ = value(&text);
+            let _ = value(&words.join(" "));
+            let _ = value(&words.concat());
+        }
+    }
+
+    const WORDS: [&str; 44] = [
+        "a", "b", "none", "1", "2.5", "0x", "1e", "'t'", "'", "#", "#acc", "#index", "$env", "let", "x", "=",
+        ";", "if", "else", "not", "in", "and", "or", "+", "-", "*", "/", "%", "**", "<", "==", "??", "?",
+        ":", "..", "|", "(", ")", "[", "]", "{", "}", ",", "count(",
+    ];
 
     /// The longest formulas of every shape that recurses fit half a worker's stack of 2 MiB.
     #[test]

@@ -1,6 +1,6 @@
 //! Values of formulas.
 
-use std::{fmt, sync::Arc};
+use std::{cmp::Ordering, fmt, sync::Arc};
 
 use thiserror::Error;
 
@@ -117,7 +117,7 @@ impl PartialEq for Value {
             (Self::Text(a), Self::Text(b)) => a == b,
             (Self::Array(a), Self::Array(b)) => a == b,
             (a, b) => {
-                matches!((a.number(), b.number()), (Ok(a), Ok(b)) if a.total_cmp(&b).is_eq() || (a == 0.0 && b == 0.0))
+                matches!((a.number(), b.number()), (Ok(a), Ok(b)) if a.partial_cmp(&b) == Some(Ordering::Equal))
             }
         }
     }
