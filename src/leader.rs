@@ -67,8 +67,12 @@ async fn follow(mut manager: LeaseManager, leads: watch::Sender<bool>, shutdown:
         drop(channel);
         match task.await {
             Ok(Ok(again)) => manager = again,
-            Ok(Err(error)) => return tracing::error!(%error, "leader election ended; this replica serves reads only"),
-            Err(error) => return tracing::error!(%error, "leader election failed; this replica serves reads only"),
+            Ok(Err(error)) => {
+                return tracing::error!(%error, "leader election ended; this replica serves reads only");
+            }
+            Err(error) => {
+                return tracing::error!(%error, "leader election failed; this replica serves reads only");
+            }
         }
         tokio::time::sleep(PAUSE).await;
     }

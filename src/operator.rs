@@ -36,7 +36,9 @@ const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(12);
 /// The cluster cannot be reached, an address is taken, or a flag is wrong.
 pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     if args.kube_api_qps.is_some() || args.kube_api_burst.is_some() {
-        tracing::warn!("--kube-api-qps and --kube-api-burst have no effect: there is no client-side rate limit");
+        tracing::warn!(
+            "--kube-api-qps and --kube-api-burst have no effect: there is no client-side rate limit"
+        );
     }
     let shutdown = CancellationToken::new();
     let client = cluster::client::connect(args.kubeconfig.as_deref()).await?;
@@ -59,9 +61,16 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     let shared = Shared::new(cluster.clone(), samples.clone(), events, leading.clone(), http_timeout);
 
     let certificates = Arc::new(CertificateResolver::default());
-    tasks.spawn(keep_certificates(certs_config(&args), client, certificates.clone(), leading, shutdown.clone()));
+    tasks.spawn(keep_certificates(
+        certs_config(&args),
+        client,
+        certificates.clone(),
+        leading,
+        shutdown.clone(),
+    ));
     let mut registry = telemetry::metrics::registry(cluster.clone(), samples);
-    let ready = serve_metrics_api(&args, &shared, &certificates, &mut registry, &mut tasks, &shutdown).await?;
+    let ready =
+        serve_metrics_api(&args, &shared, &certificates, &mut registry, &mut tasks, &shutdown).await?;
     serve_webhooks(&args, &cluster, &certificates, &mut registry, &mut tasks, &shutdown).await?;
     serve_plain(&args, ready, registry, &mut tasks, &shutdown).await?;
 
@@ -92,7 +101,8 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
 /// A missing CRD is said at once, with what to do, instead of a watch that fails for ever.
 async fn check_crds(client: &Client) -> anyhow::Result<()> {
     let served = client.list_api_group_resources("keda.sh/v1alpha1").await;
-    let names: Vec<_> = served.map(|list| list.resources.into_iter().map(|r| r.name).collect()).unwrap_or_default();
+    let names: Vec<_> =
+        served.map(|list| list.resources.into_iter().map(|r| r.name).collect()).unwrap_or_default();
     for wanted in ["scaledobjects", "scaledjobs", "triggerauthentications", "clustertriggerauthentications"] {
         if !names.iter().any(|name| name == wanted) {
             bail!("CRD {wanted}.keda.sh is not installed; apply the crds folder: kubectl apply -f crds/");
@@ -117,7 +127,8 @@ async fn leadership(
         });
         return Ok(leading);
     }
-    let renew_before = args.leader_election_lease_duration.saturating_sub(args.leader_election_renew_deadline);
+    let renew_before =
+        args.leader_election_lease_duration.saturating_sub(args.leader_election_renew_deadline);
     let election = Election {
         namespace: args.namespace.clone(),
         lease: args.leader_election_id.clone(),

@@ -35,7 +35,11 @@ mod tests {
             (json!({"a": 1, "b": 2}), json!({"a": 1}), Some(json!({"b": null}))),
             (json!({"a": {"x": 1, "y": 2}}), json!({"a": {"x": 1, "y": 3}}), Some(json!({"a": {"y": 3}}))),
             (json!({"list": [1, 2]}), json!({"list": [2]}), Some(json!({"list": [2]}))),
-            (json!({}), json!({"health": {"m": {"status": "Happy"}}}), Some(json!({"health": {"m": {"status": "Happy"}}}))),
+            (
+                json!({}),
+                json!({"health": {"m": {"status": "Happy"}}}),
+                Some(json!({"health": {"m": {"status": "Happy"}}})),
+            ),
         ] {
             assert_eq!(diff(&old, &new), want, "{old} -> {new}");
         }

@@ -31,12 +31,15 @@ pub async fn refuse(shared: Arc<Shared>, key: Key) {
     }
     let mut status = object.status.clone().unwrap_or_default();
     let before = json!(status);
-    reasons::set(&mut status.conditions, Condition {
-        type_: reasons::READY.to_owned(),
-        status: "False".to_owned(),
-        reason: "ScaledJobCheckFailed".to_owned(),
-        message: MESSAGE.to_owned(),
-    });
+    reasons::set(
+        &mut status.conditions,
+        Condition {
+            type_: reasons::READY.to_owned(),
+            status: "False".to_owned(),
+            reason: "ScaledJobCheckFailed".to_owned(),
+            message: MESSAGE.to_owned(),
+        },
+    );
     let Some(patch) = merge::diff(&before, &json!(status)) else { return };
     let body = Patch::Merge(json!({"status": patch}));
     if let Err(error) = api.patch_status(&key.name, &PatchParams::default(), &body).await {

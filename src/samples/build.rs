@@ -48,7 +48,8 @@ pub async fn build(
     let key = Key::of(&**object);
     let mut sources = Sources::default();
     let reference = &object.spec.scale_target_ref;
-    let target = builder.cluster.scale.target(&key.namespace, reference).await.map_err(|error| error.to_string());
+    let target =
+        builder.cluster.scale.target(&key.namespace, reference).await.map_err(|error| error.to_string());
     let env = EnvSource { target: &target, container: reference.env_source_container_name.as_deref() };
 
     let mut triggers = Vec::with_capacity(object.spec.triggers.len());
@@ -107,7 +108,11 @@ async fn input(
     };
     let resolved_env = if trigger.metadata.keys().any(|name| name.ends_with("FromEnv")) {
         let target = env.target.as_ref().map_err(Clone::clone)?;
-        builder.cluster.environment(target, env.container, sources).await.map_err(|error| error.to_string())?
+        builder
+            .cluster
+            .environment(target, env.container, sources)
+            .await
+            .map_err(|error| error.to_string())?
     } else {
         BTreeMap::new()
     };
@@ -120,7 +125,10 @@ async fn input(
         auth_params: authentication.params,
         resolved_env,
         pod_identity: authentication.identity,
-        metric_type: metric_type.map(str::parse).transpose().map_err(|error: scalers::UnknownMetricType| error.to_string())?,
+        metric_type: metric_type
+            .map(str::parse)
+            .transpose()
+            .map_err(|error: scalers::UnknownMetricType| error.to_string())?,
         as_metric_source: object.spec.scaling_modifiers().is_some(),
         object_kind: "ScaledObject".to_owned(),
         object_name: object.name_any(),
@@ -137,7 +145,9 @@ async fn build_trigger(
 ) -> Trigger {
     let built = input.and_then(|input| {
         let built = std::panic::catch_unwind(AssertUnwindSafe(|| scalers::build(&input)));
-        built.map_err(|_| "the scaler panicked while it was built".to_owned())?.map_err(|error| error.to_string())
+        built
+            .map_err(|_| "the scaler panicked while it was built".to_owned())?
+            .map_err(|error| error.to_string())
     });
     let scaler: Result<Arc<dyn scalers::Scaler>, String> = built.map(Arc::from);
     let metrics = match &scaler {
@@ -209,7 +219,9 @@ fn kind(trigger: &Trigger, metric: &Metric) -> MetricKind {
             container: container.clone(),
             target: match target {
                 scalers::ResourceTarget::Utilization(percent) => ResourceTarget::Utilization(*percent),
-                scalers::ResourceTarget::AverageValue(quantity) => ResourceTarget::AverageValue(quantity.clone()),
+                scalers::ResourceTarget::AverageValue(quantity) => {
+                    ResourceTarget::AverageValue(quantity.clone())
+                }
             },
         },
     }

@@ -103,8 +103,12 @@ impl MetricSource for SampleStore {
             Some(Resolved::Value(milli) | Resolved::Fallback { milli }) => {
                 Ok(MetricValue { milli: *milli, taken_at: sample.at })
             }
-            Some(Resolved::Error(error)) => Err(MetricError::Failed(format!("metric:{metric} encountered error: {error}"))),
-            Some(Resolved::Nil) | None => Err(MetricError::Failed(format!("metric:{metric} encountered error"))),
+            Some(Resolved::Error(error)) => {
+                Err(MetricError::Failed(format!("metric:{metric} encountered error: {error}")))
+            }
+            Some(Resolved::Nil) | None => {
+                Err(MetricError::Failed(format!("metric:{metric} encountered error")))
+            }
         }
     }
 }

@@ -131,7 +131,9 @@ impl ObjectSamples {
     pub fn broken(&self) -> Option<String> {
         let formula = self.formula.as_ref().err().cloned();
         formula.or_else(|| {
-            self.triggers.iter().find_map(|trigger| trigger.metrics.as_ref().err().map(|error| trigger.broken(error)))
+            self.triggers
+                .iter()
+                .find_map(|trigger| trigger.metrics.as_ref().err().map(|error| trigger.broken(error)))
         })
     }
 

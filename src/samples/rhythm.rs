@@ -104,7 +104,11 @@ mod tests {
         let mut rhythm = Rhythm::default();
         rhythm.observe(base);
         rhythm.observe(at(base, 15.0));
-        assert_eq!(rhythm.next(at(base, 31.0)), Some(at(base, 45.0)), "a late reader is expected one period on");
+        assert_eq!(
+            rhythm.next(at(base, 31.0)),
+            Some(at(base, 45.0)),
+            "a late reader is expected one period on"
+        );
         assert_eq!(rhythm.next(at(base, 61.0)), None);
     }
 }

@@ -72,8 +72,16 @@ mod tests {
             ("nobody needs a sample", needs(Some(10), None, None), None),
             ("the first poll waits for its place", needs(None, Some(30), None), Some(100)),
             ("a poll comes one interval after the last sample", needs(Some(10), Some(30), None), Some(40)),
-            ("a visit before the poll is served a second ahead", needs(Some(10), Some(30), Some(25)), Some(24)),
-            ("a replica that does not poll still refreshes for its reader", needs(Some(10), None, Some(25)), Some(24)),
+            (
+                "a visit before the poll is served a second ahead",
+                needs(Some(10), Some(30), Some(25)),
+                Some(24),
+            ),
+            (
+                "a replica that does not poll still refreshes for its reader",
+                needs(Some(10), None, Some(25)),
+                Some(24),
+            ),
             ("a sample fresh at the visit is not taken twice", needs(Some(24), Some(30), Some(25)), Some(39)),
             ("a short interval polls between visits", needs(Some(10), Some(1), Some(25)), Some(11)),
         ] {

@@ -99,7 +99,11 @@ struct ScalerSeries {
 
 impl Collector for Objects {
     fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
-        let build = BuildLabels { version: env!("CARGO_PKG_VERSION"), goos: std::env::consts::OS, goarch: std::env::consts::ARCH };
+        let build = BuildLabels {
+            version: env!("CARGO_PKG_VERSION"),
+            goos: std::env::consts::OS,
+            goarch: std::env::consts::ARCH,
+        };
         gauges(&mut encoder, "keda_build_info", "Version of the running binary", [(build, 1.0)])?;
         let series = self.scaler_series();
         gauges(
@@ -191,7 +195,10 @@ impl Objects {
             "keda_scaled_object_errors",
             "Queries of the ScaledObject's triggers that gave no value",
             all.iter().map(|samples| {
-                let labels = ObjectLabels { namespace: samples.key.namespace.clone(), scaledObject: samples.key.name.clone() };
+                let labels = ObjectLabels {
+                    namespace: samples.key.namespace.clone(),
+                    scaledObject: samples.key.name.clone(),
+                };
                 (labels, samples.slots.iter().map(crate::samples::slot::Slot::errors).sum())
             }),
         )?;

@@ -69,8 +69,11 @@ impl World {
         wait::until("the APIService to be available", AVAILABLE_TIMEOUT, || async {
             let service = "v1beta1.external.metrics.k8s.io";
             let condition = "jsonpath={.status.conditions[?(@.type=='Available')]}";
-            let seen =
-                self.control_plane.kubectl().run(&["get", "apiservice", service, "-o", condition], "").await?;
+            let seen = self
+                .control_plane
+                .kubectl()
+                .run(&["get", "apiservice", service, "-o", condition], "")
+                .await?;
             ensure!(seen.contains(r#""status":"True""#), "{seen}");
             Ok(())
         })

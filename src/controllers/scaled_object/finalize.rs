@@ -7,7 +7,10 @@ use kube::{
     api::{Patch, PatchParams},
 };
 use serde_json::json;
-use tandem_core::{api::keda::ScaledObject, pods::{annotations::SCALED_OBJECT_LABEL, reasons::event}};
+use tandem_core::{
+    api::keda::ScaledObject,
+    pods::{annotations::SCALED_OBJECT_LABEL, reasons::event},
+};
 use tokio::time::Instant;
 
 use super::{RETRY_AFTER, Task, reconcile::Failure};
@@ -20,12 +23,17 @@ impl Task {
 
     /// The label by which external metrics name the object. Returns the object as it is with it, so that the HPA gets
     /// its copy at once.
-    pub(super) async fn ensure_label(&self, object: &Arc<ScaledObject>) -> Result<Arc<ScaledObject>, Failure> {
+    pub(super) async fn ensure_label(
+        &self,
+        object: &Arc<ScaledObject>,
+    ) -> Result<Arc<ScaledObject>, Failure> {
         if object.labels().get(SCALED_OBJECT_LABEL) == Some(&self.key.name) {
             return Ok(object.clone());
         }
         let patch = json!({"metadata": {"labels": {SCALED_OBJECT_LABEL: self.key.name}}});
-        self.patch(&patch).await.map_err(|error| Failure(format!("cannot label the ScaledObject: {error}")))?;
+        self.patch(&patch)
+            .await
+            .map_err(|error| Failure(format!("cannot label the ScaledObject: {error}")))?;
         let mut labelled = (**object).clone();
         labelled.labels_mut().insert(SCALED_OBJECT_LABEL.to_owned(), self.key.name.clone());
         Ok(Arc::new(labelled))

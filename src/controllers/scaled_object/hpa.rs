@@ -91,11 +91,15 @@ impl Task {
         let name = found.name_any();
         match scaled_object_owner(found) {
             Some(owner) if owner == self.key => Ok(()),
-            Some(owner) => Err(Failure(format!("the HPA '{name}' is already managed by the ScaledObject '{owner}'"))),
-            None if found.owner_references().iter().any(|owner| owner.controller == Some(true)) => {
-                Err(Failure(format!("the HPA '{name}' is controlled by another object; choose another HPA name")))
+            Some(owner) => {
+                Err(Failure(format!("the HPA '{name}' is already managed by the ScaledObject '{owner}'")))
             }
-            None if object.annotations().get(TRANSFER_HPA_OWNERSHIP).is_some_and(|value| value == "true") => Ok(()),
+            None if found.owner_references().iter().any(|owner| owner.controller == Some(true)) => Err(
+                Failure(format!("the HPA '{name}' is controlled by another object; choose another HPA name")),
+            ),
+            None if object.annotations().get(TRANSFER_HPA_OWNERSHIP).is_some_and(|value| value == "true") => {
+                Ok(())
+            }
             None => Err(Failure(format!(
                 "the HPA '{name}' exists and is not owned by this ScaledObject; \
                  to hand it over, annotate the ScaledObject with {TRANSFER_HPA_OWNERSHIP}: \"true\""

@@ -88,7 +88,11 @@ impl Seen {
 /// Runs until the object is gone. `starting` is whether the whole process starts.
 pub async fn run(shared: Arc<Shared>, key: Key, wake: Arc<Wake>, starting: bool) {
     let objects = u32::try_from(shared.cluster.scaled_objects.len()).unwrap_or(u32::MAX);
-    let window = if starting { START_WINDOW.max(Duration::from_secs(1) * (objects / STARTS_PER_SECOND)) } else { Duration::ZERO };
+    let window = if starting {
+        START_WINDOW.max(Duration::from_secs(1) * (objects / STARTS_PER_SECOND))
+    } else {
+        Duration::ZERO
+    };
     let mut task = Task {
         status: StatusKeeper::default(),
         samples: None,
@@ -176,7 +180,8 @@ impl Task {
         for trigger in &samples.triggers {
             let Ok(scaler) = &trigger.scaler else { continue };
             if scaler.pushes() {
-                let (scaler, cx, index) = (scaler.clone(), self.shared.samples.context().clone(), trigger.index);
+                let (scaler, cx, index) =
+                    (scaler.clone(), self.shared.samples.context().clone(), trigger.index);
                 self.pushes.spawn(follow_pushes(scaler, cx, index, self.pushed.0.clone()));
             }
         }
@@ -191,7 +196,8 @@ impl Task {
         let samples = self.samples.as_ref().filter(|_| !paused);
         let poll = samples.and_then(|samples| {
             let interval = samples.polling_interval();
-            let polling = owns.then(|| if self.polls == 1 { self.second_interval(interval) } else { interval });
+            let polling =
+                owns.then(|| if self.polls == 1 { self.second_interval(interval) } else { interval });
             samples.next_due(Instant::now(), self.first_poll, polling)
         });
         retries.into_iter().chain([poll]).flatten().min()

@@ -67,7 +67,8 @@ impl Task {
         } else {
             self.set_unpaused(object).await;
         }
-        let violations: Vec<_> = validate::reconcilable(object).into_iter().map(|violation| violation.message).collect();
+        let violations: Vec<_> =
+            validate::reconcilable(object).into_iter().map(|violation| violation.message).collect();
         self.valid = violations.is_empty();
         if !self.valid {
             return Err(Failure(violations.join("; ")));

@@ -32,7 +32,8 @@ impl Task {
         };
         let evaluation = samples.evaluate(&self.shared.cluster, Some(current)).await;
         let mut active_triggers = evaluation.active_triggers;
-        if let Some(slot) = pushed.and_then(|trigger| samples.slots.iter().find(|slot| slot.trigger == trigger))
+        if let Some(slot) =
+            pushed.and_then(|trigger| samples.slots.iter().find(|slot| slot.trigger == trigger))
             && !active_triggers.contains(&slot.metric)
         {
             active_triggers.push(slot.metric.clone());

@@ -11,7 +11,8 @@ impl Task {
     pub(super) async fn check_target(&mut self, object: &ScaledObject) -> Result<Target, Failure> {
         let reference = &object.spec.scale_target_ref;
         let scale = &self.shared.cluster.scale;
-        let target = scale.target(&self.key.namespace, reference).await.map_err(|e| Failure(e.to_string()))?;
+        let target =
+            scale.target(&self.key.namespace, reference).await.map_err(|e| Failure(e.to_string()))?;
         // Memory knows whether a watched kind exists; the scale of other kinds is asked for.
         let replicas = scale.replicas(&target).await.map_err(|e| Failure(e.to_string()))?;
         self.status.target(&target.gvk, replicas);
