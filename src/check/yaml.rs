@@ -208,6 +208,10 @@ mod tests {
             ),
             ("{\"kind\": \"List\", \"items\": [1, {}]}", json!({"kind": "List", "items": [1, {}]})),
             ("80: http", json!({"80": "http"})),
+            (
+                "a: y\nb: n\nc: on\nd: Off\ne: TRUE\nf: 0x10\nh: 1e3\nj: 2024-01-01\nk: .inf\nl: ~\nm: 12:30",
+                json!({}),
+            ),
             ("start: 0 8 * * *\nname: a-b", json!({"start": "0 8 * * *", "name": "a-b"})),
         ] {
             assert_eq!(values(text), [want], "{text}");

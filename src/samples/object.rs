@@ -255,7 +255,11 @@ impl ObjectSamples {
             Some(current) => Some(current),
             None => cluster.scale.replicas(target).await.ok(),
         };
-        let per_pod = self.slots.iter().any(|slot| slot.target.kind == TargetKind::Value);
+        let formula = self.formula.as_ref().ok().and_then(Option::as_ref);
+        let per_pod = match formula {
+            Some(formula) => formula.target_kind == TargetKind::Value,
+            None => self.slots.iter().any(|slot| slot.target.kind == TargetKind::Value),
+        };
         let ready_pods = if per_pod { cluster.scale.ready_pods(target).await.ok() } else { None };
         Replicas { current, ready_pods }
     }

@@ -1,8 +1,6 @@
 //! Fallback: what is served in the place of a metric whose source fails.
 //!
-//! Counting, thresholds and numbers are KEDA's (`pkg/fallback/fallback.go`), with one difference: the count of
-//! failures stops when it has crossed the threshold, so that a source that stays down does not rewrite the status
-//! at every poll.
+//! Counting, thresholds and numbers are KEDA's (`pkg/fallback/fallback.go`).
 
 use super::{
     formula::target_kind,
@@ -57,16 +55,11 @@ fn configured(spec: &ScaledObjectSpec) -> Option<&Fallback> {
 
 /// Counts the result of one query; whether the status changed. Without a valid fallback nothing is counted.
 pub fn record(health: &mut HealthStatus, ok: bool, spec: &ScaledObjectSpec) -> bool {
-    let Some(fallback) = configured(spec) else {
+    if configured(spec).is_none() {
         return false;
-    };
+    }
     let failures = health.number_of_failures.unwrap_or(0);
-    let (status, count) = if ok {
-        (HAPPY, 0)
-    } else {
-        let enough = fallback.failure_threshold.saturating_add(1);
-        (FAILING, failures.saturating_add(1).min(enough.max(failures)))
-    };
+    let (status, count) = if ok { (HAPPY, 0) } else { (FAILING, failures.saturating_add(1)) };
     let changed = health.status.as_deref() != Some(status) || health.number_of_failures != Some(count);
     if changed {
         *health = HealthStatus { number_of_failures: Some(count), status: Some(status.to_owned()) };
@@ -198,10 +191,10 @@ mod tests {
     }
 
     proptest! {
-        /// Failures count up one by one and no further than needed, the first success takes them back to zero, and a
-        /// result that changes nothing says so.
+        /// Failures count up one by one, the first success takes them back to zero, and a result that changes nothing
+        /// says so.
         #[test]
-        fn failures_count_up_to_just_beyond_the_threshold(
+        fn failures_count_until_the_first_success(
             threshold in 0..5_i32,
             results in prop::collection::vec(any::<bool>(), 0..20),
         ) {
@@ -212,7 +205,7 @@ mod tests {
                 let before = health.clone();
                 let changed = record(&mut health, ok, &spec);
                 failures = if ok { 0 } else { failures + 1 };
-                prop_assert_eq!(health.number_of_failures, Some(failures.min(threshold + 1)));
+                prop_assert_eq!(health.number_of_failures, Some(failures));
                 prop_assert_eq!(changed, health != before);
                 prop_assert_eq!(is_due(&spec, &health), failures > threshold);
             }

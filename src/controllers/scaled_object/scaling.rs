@@ -67,7 +67,7 @@ impl Task {
         }
         self.tell_failures(object, &samples).await;
         self.status.activity(evaluation.triggers_activity);
-        self.status.health(samples.health());
+        self.status.health(samples.health(), &object.spec);
         let mut scaled = true;
         if let Some(replicas) = outcome.scale_to {
             match self.shared.cluster.scale.write(&target, replicas).await {

@@ -1,5 +1,7 @@
 //! The status of a ScaledObject, kept in memory and written when something in it changed.
 
+use std::collections::BTreeMap;
+
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{
@@ -9,9 +11,11 @@ use kube::{
 use serde_json::{Value, json};
 use tandem_core::{
     api::keda::{
-        Condition, GroupVersionKindResource, HealthStatus, ScaledObject, ScaledObjectStatus, TriggerActivity,
+        Condition, GroupVersionKindResource, HealthStatus, ScaledObject, ScaledObjectSpec,
+        ScaledObjectStatus, TriggerActivity,
     },
     pods::{
+        fallback,
         hpa::{self, ScaleTargetGvk, TriggerMetric},
         reasons,
     },
@@ -23,6 +27,14 @@ use crate::controllers::merge;
 /// While a trigger stays active, `lastActiveTime` is written this often and not with every poll: two writes an hour,
 /// and a restart takes an object that was active at the last write as active now, so no cooldown is cut short.
 const LAST_ACTIVE_EVERY: SignedDuration = SignedDuration::from_mins(30);
+
+/// Conditions before anything is known (KEDA, `apis/keda/v1alpha1/condition_types.go`).
+const INITIAL: [(&str, &str); 4] = [
+    (reasons::READY, "Unknown"),
+    (reasons::ACTIVE, "Unknown"),
+    (reasons::FALLBACK, "Unknown"),
+    (reasons::PAUSED, "False"),
+];
 
 /// The status as it should be, and as it was last written.
 #[derive(Default)]
@@ -42,6 +54,12 @@ impl StatusKeeper {
         self.current = object.status.clone().unwrap_or_default();
         self.written = json!(self.current);
         self.last_active = self.current.last_active_time.as_ref().map(|time| time.0);
+        for (type_, status) in INITIAL {
+            if !self.current.conditions.iter().any(|condition| condition.type_ == type_) {
+                let (type_, status) = (type_.to_owned(), status.to_owned());
+                self.current.conditions.push(Condition { type_, status, ..Condition::default() });
+            }
+        }
         if self.is_true(reasons::ACTIVE) {
             // Nobody knows how long it stayed active after the last write: the cooldown starts anew.
             self.last_active = Some(Timestamp::now());
@@ -122,11 +140,22 @@ impl StatusKeeper {
             object.spec.scaling_modifiers().map(|_| hpa::COMPOSITE.to_owned());
     }
 
-    pub(super) fn health(&mut self, health: std::collections::BTreeMap<String, HealthStatus>) {
+    /// Failures by metric. Once a fallback stands in, a further failure changes nothing and is not worth a write.
+    pub(super) fn health(&mut self, mut health: BTreeMap<String, HealthStatus>, spec: &ScaledObjectSpec) {
+        health.retain(|_, health| *health != HealthStatus::default());
+        for (metric, health) in &mut health {
+            if let Some(known) = self.current.health.get(metric)
+                && known.status == health.status
+                && fallback::is_due(spec, known)
+                && fallback::is_due(spec, health)
+            {
+                health.clone_from(known);
+            }
+        }
         self.current.health = health;
     }
 
-    pub(super) fn activity(&mut self, activity: std::collections::BTreeMap<String, TriggerActivity>) {
+    pub(super) fn activity(&mut self, activity: BTreeMap<String, TriggerActivity>) {
         self.current.triggers_activity = activity;
     }
 
