@@ -209,8 +209,13 @@ mod tests {
             ("{\"kind\": \"List\", \"items\": [1, {}]}", json!({"kind": "List", "items": [1, {}]})),
             ("80: http", json!({"80": "http"})),
             (
-                "a: y\nb: n\nc: on\nd: Off\ne: TRUE\nf: 0x10\nh: 1e3\nj: 2024-01-01\nk: .inf\nl: ~\nm: 12:30",
-                json!({}),
+                "a: y\nb: n\nc: on\nd: Off\ne: TRUE",
+                json!({"a": true, "b": false, "c": true, "d": false, "e": true}),
+            ),
+            ("f: 0x10\ng: 1e3", json!({"f": 16, "g": 1000.0})),
+            (
+                "h: 2024-01-01\ni: .inf\nj: ~\nk: 12:30",
+                json!({"h": "2024-01-01", "i": ".inf", "j": null, "k": "12:30"}),
             ),
             ("start: 0 8 * * *\nname: a-b", json!({"start": "0 8 * * *", "name": "a-b"})),
         ] {
