@@ -59,7 +59,7 @@ pub struct RunArgs {
     /// Folder with tls.crt, tls.key and ca.crt to serve with, instead of certificates of our own making.
     #[arg(long)]
     pub cert_dir: Option<PathBuf>,
-    /// ValidatingWebhookConfiguration whose caBundle is kept right.
+    /// `ValidatingWebhookConfiguration` whose caBundle is kept right.
     #[arg(long, default_value = "keda-admission")]
     pub validating_webhook_name: String,
     /// Another external metrics adapter (an https URL) that answers metrics which are not ours, so that its HPAs keep

@@ -266,7 +266,9 @@ async fn fill<K>(
             }
             Ok(Event::InitDone) => {
                 let gone = cache.retain(share.as_deref(), &std::mem::take(&mut seen));
-                gone.iter().for_each(|object| changed(object));
+                for object in &gone {
+                    changed(object);
+                }
                 if !std::mem::replace(&mut synced, true) {
                     cache.pending.send_modify(|pending| *pending = pending.saturating_sub(1));
                 }

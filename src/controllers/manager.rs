@@ -19,7 +19,7 @@ use crate::cluster::{Change, Key};
 /// The first pause after a task panicked, doubled up to [`RESTART_AT_MOST`].
 const RESTART_AFTER: Duration = Duration::from_secs(1);
 /// A task that keeps panicking is tried this often.
-const RESTART_AT_MOST: Duration = Duration::from_secs(60);
+const RESTART_AT_MOST: Duration = Duration::from_mins(1);
 
 /// Why an object's task was woken.
 #[derive(Default)]
@@ -78,14 +78,15 @@ pub async fn run(shared: Arc<Shared>, mut changes: mpsc::UnboundedReceiver<Chang
             authentications.notify_one();
         }
         match change {
-            Change::ScaledObject(key) => match tasks.get(&key) {
-                Some(wake) => wake.notify.notify_one(),
-                None => {
+            Change::ScaledObject(key) => {
+                if let Some(wake) = tasks.get(&key) {
+                    wake.notify.notify_one();
+                } else {
                     let wake = Arc::new(Wake::default());
                     tasks.insert(key.clone(), wake.clone());
                     tokio::spawn(supervise(shared.clone(), key, wake, starting, ended.clone()));
                 }
-            },
+            }
             Change::OwnedHpa(key) => {
                 if let Some(wake) = tasks.get(&key) {
                     wake.notify.notify_one();

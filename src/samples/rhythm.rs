@@ -7,7 +7,7 @@ use tokio::time::Instant;
 /// Reads closer together than this are one visit: an HPA with several metrics reads them in one pass.
 const ONE_VISIT: Duration = Duration::from_secs(1);
 /// A reader slower than this has no rhythm worth following (`--horizontal-pod-autoscaler-sync-period` is 15 s).
-const SLOWEST: Duration = Duration::from_secs(120);
+const SLOWEST: Duration = Duration::from_mins(2);
 /// A reader that missed this many periods is gone.
 const PERIODS_UNTIL_GONE: u32 = 3;
 

@@ -127,7 +127,7 @@ impl Task {
         }
     }
 
-    /// `HPAActive` follows the HPA's own ScalingActive.
+    /// `HPAActive` follows the HPA's own `ScalingActive`.
     pub(super) async fn mirror_hpa(&mut self) {
         if let Some(condition) = self.hpa_condition() {
             self.status.set(condition);

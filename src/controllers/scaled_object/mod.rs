@@ -33,7 +33,7 @@ const SPREAD_FROM: Duration = Duration::from_secs(10);
 /// The first pause after a failed reconcile, doubled up to [`RETRY_AT_MOST`].
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// A failing reconcile is tried at least this often, so that a target or Secret that appears is found.
-const RETRY_AT_MOST: Duration = Duration::from_secs(60);
+const RETRY_AT_MOST: Duration = Duration::from_mins(1);
 /// Pushes that wait for their turn; a source that pushes faster repeats itself.
 const PUSHES: usize = 16;
 
@@ -62,7 +62,8 @@ struct Task {
     first_poll: Instant,
     /// Watches of push scalers; dropped with the samples they belong to.
     pushes: JoinSet<()>,
-    pushed: (mpsc::Sender<(usize, Push)>, mpsc::Receiver<(usize, Push)>),
+    pushes_to: mpsc::Sender<(usize, Push)>,
+    pushes_from: mpsc::Receiver<(usize, Push)>,
 }
 
 /// What a reconcile depends on, beside the HPA.
@@ -93,6 +94,7 @@ pub async fn run(shared: Arc<Shared>, key: Key, wake: Arc<Wake>, starting: bool)
     } else {
         Duration::ZERO
     };
+    let (pushes_to, pushes_from) = mpsc::channel(PUSHES);
     let mut task = Task {
         status: StatusKeeper::default(),
         samples: None,
@@ -105,7 +107,8 @@ pub async fn run(shared: Arc<Shared>, key: Key, wake: Arc<Wake>, starting: bool)
         polls: 0,
         first_poll: Instant::now() + schedule::phase(&key.to_string(), window),
         pushes: JoinSet::new(),
-        pushed: mpsc::channel(PUSHES),
+        pushes_to,
+        pushes_from,
         shared,
         key,
         wake,
@@ -128,7 +131,7 @@ pub async fn run(shared: Arc<Shared>, key: Key, wake: Arc<Wake>, starting: bool)
         tokio::select! {
             () = task.wake.notify.notified() => {}
             changed = leading.changed() => if changed.is_err() { return },
-            Some((trigger, push)) = task.pushed.1.recv() => task.on_push(&object, trigger, push).await,
+            Some((trigger, push)) = task.pushes_from.recv() => task.on_push(&object, trigger, push).await,
             () = sleep_until(due) => task.on_due(&object, due).await,
         }
     }
@@ -182,7 +185,7 @@ impl Task {
             if scaler.pushes() {
                 let (scaler, cx, index) =
                     (scaler.clone(), self.shared.samples.context().clone(), trigger.index);
-                self.pushes.spawn(follow_pushes(scaler, cx, index, self.pushed.0.clone()));
+                self.pushes.spawn(follow_pushes(scaler, cx, index, self.pushes_to.clone()));
             }
         }
         let pause = self.rebuild.filter(|_| !fresh).map_or(RETRY_AFTER, |(_, pause)| pause);

@@ -8,21 +8,21 @@ use kube::Client;
 
 /// Durations, for percentiles.
 #[derive(Debug, Default)]
-pub struct Latencies(Vec<Duration>);
+pub(super) struct Latencies(Vec<Duration>);
 
 impl Latencies {
     /// Takes one.
-    pub fn push(&mut self, duration: Duration) {
+    pub(super) fn push(&mut self, duration: Duration) {
         self.0.push(duration);
     }
 
     /// How many there are.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.0.len()
     }
 
     /// The duration that `percent` of them do not exceed.
-    pub fn percentile(&mut self, percent: usize) -> Duration {
+    pub(super) fn percentile(&mut self, percent: usize) -> Duration {
         self.0.sort_unstable();
         let index = (self.0.len() * percent / 100).min(self.0.len().saturating_sub(1));
         self.0.get(index).copied().unwrap_or_default()
@@ -31,7 +31,7 @@ impl Latencies {
 
 /// Results of [`read_beside`].
 #[derive(Debug, Default)]
-pub struct Reads {
+pub(super) struct Reads {
     /// Metric reads through the aggregator.
     pub metric: Latencies,
     /// Reads of a namespace from the same kube-apiserver, taken in turn with them.
@@ -42,7 +42,7 @@ pub struct Reads {
 
 /// Reads metrics at `rate` a second for `duration`, each beside a read of a namespace, so that both see the same
 /// machine.
-pub async fn read_beside(
+pub(super) async fn read_beside(
     client: &Client,
     namespace: &str,
     objects: usize,
@@ -78,7 +78,7 @@ pub async fn read_beside(
 }
 
 /// The path under which an HPA reads the metric of the `index`th object.
-pub fn metric_path(namespace: &str, index: usize) -> String {
+pub(super) fn metric_path(namespace: &str, index: usize) -> String {
     format!(
         "/apis/external.metrics.k8s.io/v1beta1/namespaces/{namespace}/s0-prometheus\
          ?labelSelector=scaledobject.keda.sh%2Fname%3Dobject-{index}"
@@ -86,7 +86,7 @@ pub fn metric_path(namespace: &str, index: usize) -> String {
 }
 
 /// One GET, timed.
-pub async fn get(client: &Client, path: &str) -> Result<Duration> {
+pub(super) async fn get(client: &Client, path: &str) -> Result<Duration> {
     let request = Request::get(path).body(Vec::new())?;
     let started = Instant::now();
     client.request_text(request).await?;

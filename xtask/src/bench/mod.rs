@@ -9,7 +9,7 @@ use clap::Subcommand;
 
 /// What can be measured.
 #[derive(Debug, Subcommand)]
-pub enum Bench {
+pub(crate) enum Bench {
     /// 1,000 ScaledObjects on a source that answers in 1 ms, their HPAs at 15 s, and 100 further reads a second.
     Pods(pods::PodsArgs),
 }
@@ -18,7 +18,7 @@ pub enum Bench {
 ///
 /// # Errors
 /// The system under test did not start, or did not do what is measured.
-pub fn run(bench: Bench) -> Result<()> {
+pub(crate) fn run(bench: Bench) -> Result<()> {
     match bench {
         Bench::Pods(args) => pods::run(&args),
     }

@@ -39,13 +39,13 @@ const WRITERS: usize = 16;
 /// Reads a second beside the HPAs', as in the measurement of KEDA.
 const READS_PER_SECOND: u32 = 100;
 /// How long the HPAs run before anything is measured: each has come three times, so every rhythm is known.
-const SETTLE: Duration = Duration::from_secs(60);
+const SETTLE: Duration = Duration::from_mins(1);
 /// What a source of metrics in the same cluster takes.
 const SOURCE_LATENCY: Duration = Duration::from_millis(1);
 
 /// Flags of `bench pods`.
 #[derive(Debug, Args)]
-pub struct PodsArgs {
+pub(crate) struct PodsArgs {
     /// ScaledObjects.
     #[arg(long, default_value_t = 1000)]
     objects: usize,
@@ -58,7 +58,7 @@ pub struct PodsArgs {
 }
 
 /// Measures and prints the table.
-pub fn run(args: &PodsArgs) -> Result<()> {
+pub(super) fn run(args: &PodsArgs) -> Result<()> {
     let program = match &args.program {
         Some(program) => program.clone(),
         None => build_release()?,
@@ -116,7 +116,7 @@ async fn window(args: &PodsArgs, client: &Client, source: &Source, tandem: &Tand
     let (cpu, queries) = (process::processor_time(tandem.id())?, source.queries());
     let (patches, reviews) = (status_writes(client).await?, access_reviews(client).await?);
     let mut reads = read_beside(client, NAMESPACE, args.objects, READS_PER_SECOND, duration).await?;
-    let cpu = process::processor_time(tandem.id())? - cpu;
+    let cpu = process::processor_time(tandem.id())?.saturating_sub(cpu);
     let queries = source.queries() - queries;
     let patches = status_writes(client).await? - patches;
     let reviews = access_reviews(client).await? - reviews;
@@ -175,7 +175,7 @@ async fn from_zero(client: &Client, source: &Source) -> Result<()> {
 /// From the start of the process to the first metric served, and to all of them.
 async fn restart(client: &Client, objects: usize, started: Instant) -> Result<()> {
     let first = || async { latency::get(client, &latency::metric_path(NAMESPACE, 0)).await };
-    wait::until("the first metric", Duration::from_secs(60), first).await?;
+    wait::until("the first metric", Duration::from_mins(1), first).await?;
     row("restart to the first metric", format!("{:.1} s", started.elapsed().as_secs_f64()));
     let mut missing: Vec<usize> = (0..objects).collect();
     while !missing.is_empty() {
@@ -340,7 +340,7 @@ async fn status_writes(client: &Client) -> Result<f64> {
     count(client, &wanted).await
 }
 
-/// SubjectAccessReviews so far, as kube-apiserver counts them.
+/// `SubjectAccessReviews` so far, as kube-apiserver counts them.
 async fn access_reviews(client: &Client) -> Result<f64> {
     count(client, &["resource=\"subjectaccessreviews\"", "verb=\"POST\""]).await
 }

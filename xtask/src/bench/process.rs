@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 const TICKS: f64 = 100.0;
 
 /// Resident memory, bytes.
-pub fn resident(pid: u32) -> Result<u64> {
+pub(super) fn resident(pid: u32) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).context("no VmRSS")?;
     let kib: u64 = line.split_whitespace().nth(1).context("no VmRSS value")?.parse()?;
@@ -16,7 +16,7 @@ pub fn resident(pid: u32) -> Result<u64> {
 }
 
 /// Processor time used so far, user and system.
-pub fn processor_time(pid: u32) -> Result<Duration> {
+pub(super) fn processor_time(pid: u32) -> Result<Duration> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // The second field, the command, may hold spaces; it ends at the last parenthesis.
     let fields: Vec<_> = stat.rsplit_once(')').context("no command")?.1.split_whitespace().collect();

@@ -35,8 +35,8 @@ async fn as_users_have_it(place: &Place) -> Result<()> {
     let mut watch = Watch::new();
     watch.until(place, "nginx", HPA_LOOKS, |replicas| replicas == 3).await?;
     show_when(place, &["-n", "web", "get", "hpa", "keda-hpa-nginx"], "8667m/10 (avg)", HPA_LOOKS).await?;
-    let events = ["-n", "web", "get", "events", "--field-selector=reason=SuccessfulRescale"];
-    show_when(place, &events, "external metric s0-prometheus", HPA_LOOKS).await?;
+    let describe = ["-n", "web", "describe", "hpa", "keda-hpa-nginx"];
+    show_when(place, &describe, "SuccessfulRescale", HPA_LOOKS).await?;
     show_when(place, &["-n", "web", "get", "scaledobject"], "apps/v1.Deployment", HPA_LOOKS).await
 }
 
