@@ -114,6 +114,7 @@ pub async fn run(shared: Arc<Shared>, key: Key, wake: Arc<Wake>, starting: bool)
         wake,
     };
     let mut leading = task.shared.leading.clone();
+    // What an idle object holds is this loop alone: everything it does now and then lives on the heap while it does it.
     while let Some(object) = task.shared.cluster.scaled_objects.get(&task.key.namespace, &task.key.name) {
         let owns = task.shared.owns(&task.key);
         if !owns {
@@ -122,17 +123,19 @@ pub async fn run(shared: Arc<Shared>, key: Key, wake: Arc<Wake>, starting: bool)
             task.status.forget();
         }
         let due = if object.metadata.deletion_timestamp.is_some() {
-            task.finalize(&object, owns).await;
+            Box::pin(task.finalize(&object, owns)).await;
             task.retry.map(|(at, _)| at)
         } else {
-            task.bring_up_to_date(&object, owns).await;
+            Box::pin(task.bring_up_to_date(&object, owns)).await;
             task.next_due(&object, owns)
         };
         tokio::select! {
             () = task.wake.notify.notified() => {}
             changed = leading.changed() => if changed.is_err() { return },
-            Some((trigger, push)) = task.pushes_from.recv() => task.on_push(&object, trigger, push).await,
-            () = sleep_until(due) => task.on_due(&object, due).await,
+            Some((trigger, push)) = task.pushes_from.recv() => {
+                Box::pin(task.on_push(&object, trigger, push)).await;
+            }
+            () = sleep_until(due) => Box::pin(task.on_due(&object, due)).await,
         }
     }
 }

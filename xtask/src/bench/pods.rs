@@ -115,6 +115,7 @@ async fn window(args: &PodsArgs, client: &Client, source: &Source, tandem: &Tand
     let objects = args.objects as f64;
     let (cpu, queries) = (process::processor_time(tandem.id())?, source.queries());
     let (patches, reviews) = (status_writes(client).await?, access_reviews(client).await?);
+    let before = scrape(tandem.addresses().metrics).await?;
     let mut reads = read_beside(client, NAMESPACE, args.objects, READS_PER_SECOND, duration).await?;
     let cpu = process::processor_time(tandem.id())?.saturating_sub(cpu);
     let queries = source.queries() - queries;
@@ -136,16 +137,14 @@ async fn window(args: &PodsArgs, client: &Client, source: &Source, tandem: &Tand
     row("source queries an object-minute", format!("{:.2}", float(queries) / objects / minutes));
     row("status writes an object-hour", format!("{:.2}", patches / objects / minutes * 60.0));
     row("SubjectAccessReviews an object-hour", format!("{:.2}", reviews / objects / minutes * 60.0));
-    let metrics = scrape(tandem.addresses().metrics).await?;
-    row(
-        "server-side read p99",
-        bucket_percentile(&metrics, "tandem_metrics_api_read_duration_seconds", 0.99),
-    );
-    row(
-        "age of the samples that HPAs read p99",
-        bucket_percentile(&metrics, "tandem_hpa_sample_age_seconds", 0.99),
-    );
-    row("start delay of polls p99", bucket_percentile(&metrics, "tandem_poll_start_delay_seconds", 0.99));
+    let after = scrape(tandem.addresses().metrics).await?;
+    for (what, name) in [
+        ("server-side read p99", "tandem_metrics_api_read_duration_seconds"),
+        ("age of the samples that HPAs read p99", "tandem_hpa_sample_age_seconds"),
+        ("start delay of polls p99", "tandem_poll_start_delay_seconds"),
+    ] {
+        row(what, bucket_percentile(&before, &after, name, 0.99));
+    }
     Ok(())
 }
 
@@ -357,20 +356,31 @@ async fn scrape(address: SocketAddr) -> Result<String> {
     Ok(http.get(format!("http://{address}/metrics")).send().await?.error_for_status()?.text().await?)
 }
 
-/// The least bucket bound that `share` of the observations do not exceed.
-fn bucket_percentile(metrics: &str, name: &str, share: f64) -> String {
+/// The least bucket bound that `share` of the observations between two scrapes do not exceed.
+fn bucket_percentile(before: &str, after: &str, name: &str, share: f64) -> String {
+    let (before, after) = (buckets(before, name), buckets(after, name));
+    let counts: Vec<(f64, f64)> = after
+        .iter()
+        .map(|(bound, count)| {
+            let former = before.iter().find(|(other, _)| other.total_cmp(bound).is_eq());
+            (*bound, count - former.map_or(0.0, |(_, count)| *count))
+        })
+        .collect();
+    let total = counts.iter().map(|(_, count)| *count).fold(0.0, f64::max);
+    let bound = counts.iter().find(|(_, count)| total > 0.0 && *count >= total * share);
+    bound.map_or_else(|| "no observation".to_owned(), |(bound, _)| format!("≤ {:.1} ms of {total}", bound * 1000.0))
+}
+
+/// Bounds and cumulative counts of a histogram.
+fn buckets(metrics: &str, name: &str) -> Vec<(f64, f64)> {
     let prefix = format!("{name}_bucket{{le=\"");
-    let buckets: Vec<(f64, f64)> = metrics
-        .lines()
-        .filter_map(|line| {
-            let (bound, count) = line.strip_prefix(&prefix)?.split_once("\"} ")?;
+    let lines = metrics.lines().filter_map(|line| line.strip_prefix(&prefix)?.split_once("\"} "));
+    lines
+        .filter_map(|(bound, count)| {
             let bound = if bound == "+Inf" { f64::INFINITY } else { bound.parse().ok()? };
             Some((bound, count.trim().parse().ok()?))
         })
-        .collect();
-    let total = buckets.iter().map(|(_, count)| *count).fold(0.0, f64::max);
-    let bound = buckets.iter().find(|(_, count)| total > 0.0 && *count >= total * share);
-    bound.map_or_else(|| "no observation".to_owned(), |(bound, _)| format!("≤ {:.1} ms", bound * 1000.0))
+        .collect()
 }
 
 fn row(name: &str, value: impl std::fmt::Display) {
