@@ -63,7 +63,8 @@ pub(crate) async fn target_deleted(case: &Case<'_>) -> Result<()> {
     at_three(case).await?;
     let deployments: Api<Deployment> = Api::namespaced(case.client(), &case.namespace);
     deployments.delete("shop", &DeleteParams::default()).await?;
-    case.wait_condition("shop", "Ready", "False", "ErrorGettingCurrentReplicas").await?;
+    let message = case.wait_condition("shop", "Ready", "False", "").await?;
+    ensure!(message.contains("shop"), "the message does not name the target: {message}");
     case.deployment("shop", 1).await?;
     case.wait_condition("shop", "Ready", "True", "ScaledObjectReady").await?;
     case.wait_replicas("shop", 3).await

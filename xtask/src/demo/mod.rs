@@ -70,7 +70,11 @@ async fn show(args: &DemoArgs) -> Result<()> {
                 Ok(()) => interact(args, &place).await,
                 failed => failed,
             };
-            if args.keep { result } else { cluster::remove(&place.kubectl).await.and(result) }
+            if args.keep {
+                return result;
+            }
+            let removed = cluster::remove(&place.kubectl).await;
+            result.and(removed)
         }
     }
 }
