@@ -94,3 +94,17 @@ pub(crate) async fn idle_replicas(case: &Case<'_>) -> Result<()> {
     case.set_requests(0).await?;
     case.wait_replicas("shop", 0).await
 }
+
+/// An annotation keeps a workload up that nothing asks for.
+pub(crate) async fn forced(case: &Case<'_>) -> Result<()> {
+    case.set_requests(0).await?;
+    case.deployment("shop", 1).await?;
+    let trigger = case.prometheus(&case.requests(), "10");
+    case.scaled_object("shop", json!({ "cooldownPeriod": 2, "triggers": [trigger] })).await?;
+    case.wait_replicas("shop", 0).await?;
+    case.annotate("shop", "autoscaling.keda.sh/force-activation", Some("true")).await?;
+    case.wait_event("shop", "KEDAScaleTargetActivated", "caused by forced activation annotation").await?;
+    case.replicas_stay("shop", 1, Duration::from_secs(5)).await?;
+    case.annotate("shop", "autoscaling.keda.sh/force-activation", None).await?;
+    case.wait_replicas("shop", 0).await
+}

@@ -1,14 +1,18 @@
 //! Sources that answer late or wrongly disturb nobody else, and never the replicas that run.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use harness::http::{self, Server};
+use harness::install::pod_address;
+use harness::wait;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, ListParams};
 use serde_json::{Value, json};
 
-use crate::case::{Case, prometheus};
+use crate::case::{Case, SOON, prometheus};
 
 /// What an instant query answers.
 fn vector(values: &[&str]) -> String {
@@ -41,6 +45,48 @@ impl Source {
     fn set(&self, body: String, delay: Duration) {
         *self.answer.lock().unwrap_or_else(PoisonError::into_inner) = (body, delay);
     }
+}
+
+/// Every pod behind a Service is asked at its own address, and their numbers are added up.
+pub(crate) async fn service_endpoints(case: &Case<'_>) -> Result<()> {
+    case.deployment("queue", 2).await?;
+    let ports = json!([{ "name": "http", "port": QUEUE_PORT }]);
+    let spec = json!({ "selector": { "app": "queue" }, "ports": ports });
+    case.apply(
+        json!({ "apiVersion": "v1", "kind": "Service", "metadata": { "name": "queue" }, "spec": spec }),
+    )
+    .await?;
+    let mut servers = Vec::new();
+    for (address, length) in pod_addresses(case, "queue", 2).await?.into_iter().zip([12, 18]) {
+        let answer = move |_| async move {
+            http::answer(200, "application/json", json!({ "length": length }).to_string())
+        };
+        servers.push(Server::start((address, QUEUE_PORT).into(), answer).await?);
+    }
+
+    case.deployment("workers", 1).await?;
+    let url = format!("http://queue.{}.svc.cluster.local:{QUEUE_PORT}/", case.namespace);
+    let trigger = json!({ "type": "metrics-api", "metadata": {
+        "url": url, "valueLocation": "length", "targetValue": "10",
+        "aggregateFromKubeServiceEndpoints": "true", "aggregationType": "sum",
+    } });
+    case.scaled_object("workers", json!({ "triggers": [trigger] })).await?;
+    case.wait_replicas("workers", 3).await
+}
+
+/// Where the pods of [`service_endpoints`] answer.
+const QUEUE_PORT: u16 = 8080;
+
+async fn pod_addresses(case: &Case<'_>, app: &str, count: usize) -> Result<Vec<IpAddr>> {
+    let pods: Api<Pod> = Api::namespaced(case.client(), &case.namespace);
+    let selector = ListParams::default().labels(&format!("app={app}"));
+    wait::until("addresses of the pods", SOON, || async {
+        let addresses: Vec<IpAddr> =
+            pods.list(&selector).await?.items.iter().filter_map(|pod| pod_address(pod).ok()).collect();
+        ensure!(addresses.len() == count, "{addresses:?}");
+        Ok(addresses)
+    })
+    .await
 }
 
 async fn at_three(case: &Case<'_>, source: &Source, extra: Value) -> Result<()> {

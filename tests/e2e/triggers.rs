@@ -62,3 +62,15 @@ pub(crate) async fn a_broken_one_leaves_the_other(case: &Case<'_>) -> Result<()>
     case.set_requests(0).await?;
     case.replicas_stay("shop", 3, Duration::from_secs(6)).await
 }
+
+/// As many as half the pods of another workload.
+pub(crate) async fn kubernetes_workload(case: &Case<'_>) -> Result<()> {
+    case.deployment("producers", 4).await?;
+    case.deployment("consumers", 1).await?;
+    let metadata = json!({ "podSelector": "app=producers", "value": "2" });
+    let trigger = json!({ "type": "kubernetes-workload", "metadata": metadata });
+    case.scaled_object("consumers", json!({ "cooldownPeriod": 2, "triggers": [trigger] })).await?;
+    case.wait_replicas("consumers", 2).await?;
+    case.deployment("producers", 0).await?;
+    case.wait_replicas("consumers", 0).await
+}
