@@ -197,7 +197,7 @@ impl Cluster {
                 let resource = ApiResource::from_gvk_with_plural(&gvk, &target.gvk.resource);
                 let api: Api<DynamicObject> =
                     Api::namespaced_with(self.client.clone(), &target.namespace, &resource);
-                let object = api.get(&target.name).await.map_err(|error| none(error.to_string()))?;
+                let object = api.get(&target.name).await.map_err(|error| none(super::message(&error)))?;
                 let template = object.data.pointer("/spec/template").cloned();
                 let template = template.ok_or_else(|| none("it has no spec.template".to_owned()))?;
                 serde_json::from_value(template).map_err(|error| none(error.to_string()))

@@ -177,6 +177,14 @@ impl Cluster {
     }
 }
 
+/// What the API server said, without the shape it was said in.
+pub fn message(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
+        error => error.to_string(),
+    }
+}
+
 /// The ScaledObject that controls `hpa`, if one does.
 pub fn scaled_object_owner(hpa: &HorizontalPodAutoscaler) -> Option<Key> {
     let owner = hpa
@@ -210,12 +218,19 @@ fn strip_template(template: &mut k8s_openapi::api::core::v1::PodTemplateSpec) {
         resources: container.resources,
         ..Default::default()
     });
-    *spec = k8s_openapi::api::core::v1::PodSpec { containers: containers.collect(), ..Default::default() };
+    *spec = k8s_openapi::api::core::v1::PodSpec {
+        containers: containers.collect(),
+        resources: spec.resources.take(),
+        ..Default::default()
+    };
 }
 
 fn strip_hpa(hpa: &mut HorizontalPodAutoscaler) {
-    // The current metrics change with every sync and decide nothing here.
+    // The current metrics change with every sync and decide nothing here; of the conditions only one is read.
     if let Some(status) = &mut hpa.status {
         status.current_metrics = None;
+        if let Some(conditions) = &mut status.conditions {
+            conditions.retain(|condition| condition.type_ == "ScalingActive");
+        }
     }
 }

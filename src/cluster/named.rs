@@ -22,7 +22,7 @@ use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 use tokio::{sync::watch, task::AbortHandle};
 
-use super::Key;
+use super::{Key, message};
 
 /// How long a first read may take: the API server answers in milliseconds, and a trigger that waits longer shows
 /// a condition instead of hanging.
@@ -143,13 +143,20 @@ where
                 if matches!(*sender.borrow(), State::Present(_) | State::Absent) {
                     continue;
                 }
-                State::Failed(error.to_string())
+                State::Failed(reason(&error))
             }
         };
         let before = sender.send_replace(state.clone());
         if differs(&before, &state) {
             (named.changed)(key.clone());
         }
+    }
+}
+
+fn reason(error: &watcher::Error) -> String {
+    match error {
+        watcher::Error::InitialListFailed(error) | watcher::Error::WatchStartFailed(error) => message(error),
+        error => error.to_string(),
     }
 }
 

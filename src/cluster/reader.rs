@@ -25,7 +25,7 @@ impl Reader {
 }
 
 fn failed(what: &str, error: &kube::Error) -> scalers::Error {
-    scalers::Error::Cluster(format!("{what} cannot be read: {error}"))
+    scalers::Error::Cluster(format!("{what} cannot be read: {}", super::message(error)))
 }
 
 #[async_trait]

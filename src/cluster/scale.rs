@@ -16,7 +16,7 @@ use parking_lot::RwLock;
 use tandem_core::api::keda::ScaleTargetRef;
 use tandem_core::pods::hpa::ScaleTargetGvk;
 
-use super::cache::Cache;
+use super::{cache::Cache, message};
 
 /// Why a target cannot be scaled.
 #[derive(Debug, thiserror::Error)]
@@ -48,7 +48,7 @@ pub enum ScaleError {
         name: String,
     },
     /// The API server failed.
-    #[error("{action} the scale of {kind} {name} failed: {source}")]
+    #[error("{action} the scale of {kind} {name} failed: {}", message(.source))]
     Api {
         /// getting or updating
         action: &'static str,
@@ -131,7 +131,7 @@ impl Scales {
                 let (resource, _) = answer.map_err(|error| ScaleError::UnknownKind {
                     api_version: api_version.to_owned(),
                     kind: kind.to_owned(),
-                    message: error.to_string(),
+                    message: message(&error),
                 })?;
                 gvk(&resource.plural)
             }

@@ -24,16 +24,33 @@ const RESTART_AT_MOST: Duration = Duration::from_mins(1);
 /// Why an object's task was woken.
 #[derive(Default)]
 pub struct Wake {
-    /// The object's task waits on this.
+    /// The object's task waits on this, also for its readers.
     pub notify: Arc<Notify>,
+    /// The object or its HPA changed.
+    changed: AtomicBool,
     /// A Secret, ConfigMap or TriggerAuthentication that its triggers use changed.
     rebuild: AtomicBool,
 }
 
 impl Wake {
+    /// Whether the triggers are to be built anew.
+    pub fn must_rebuild(&self) -> bool {
+        self.rebuild.load(Ordering::Relaxed)
+    }
+
     /// Takes the request to build the triggers anew.
     pub fn take_rebuild(&self) -> bool {
         self.rebuild.swap(false, Ordering::Relaxed)
+    }
+
+    /// Takes the request to look at the object and its HPA.
+    pub fn take_changed(&self) -> bool {
+        self.changed.swap(false, Ordering::Relaxed)
+    }
+
+    fn changed(&self) {
+        self.changed.store(true, Ordering::Relaxed);
+        self.notify.notify_one();
     }
 
     fn rebuild(&self) {
@@ -80,7 +97,7 @@ pub async fn run(shared: Arc<Shared>, mut changes: mpsc::UnboundedReceiver<Chang
         match change {
             Change::ScaledObject(key) => {
                 if let Some(wake) = tasks.get(&key) {
-                    wake.notify.notify_one();
+                    wake.changed();
                 } else {
                     let wake = Arc::new(Wake::default());
                     tasks.insert(key.clone(), wake.clone());
@@ -89,7 +106,7 @@ pub async fn run(shared: Arc<Shared>, mut changes: mpsc::UnboundedReceiver<Chang
             }
             Change::OwnedHpa(key) => {
                 if let Some(wake) = tasks.get(&key) {
-                    wake.notify.notify_one();
+                    wake.changed();
                 }
             }
             Change::Secret(source) => wake_users(&shared, &tasks, |s| s.sources.has_secret(&source)),

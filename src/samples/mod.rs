@@ -85,10 +85,10 @@ impl MetricSource for SampleStore {
         }
         let metric = request.metric.as_str();
         if metric.eq_ignore_ascii_case(COMPOSITE) && samples.object.spec.scaling_modifiers().is_some() {
-            return self.composite(&samples).await;
+            return self.composite(&samples, has_rhythm).await;
         }
         let Some(slot) = samples.slot(metric) else { return Err(unknown(&samples, metric)) };
-        let sample = samples.current(slot, &self.cx).await;
+        let sample = samples.current(slot, &self.cx, has_rhythm).await;
         let Some(sample) = sample else { return Err(unknown(&samples, metric)) };
         if has_rhythm {
             self.observer.age(sample.taken.elapsed());
@@ -114,9 +114,13 @@ impl MetricSource for SampleStore {
 }
 
 impl SampleStore {
-    async fn composite(&self, samples: &ObjectSamples) -> Result<MetricValue, MetricError> {
-        let current = samples.slots.iter().map(|slot| samples.current(slot, &self.cx));
+    async fn composite(&self, samples: &ObjectSamples, has_rhythm: bool) -> Result<MetricValue, MetricError> {
+        let current = samples.slots.iter().map(|slot| samples.current(slot, &self.cx, has_rhythm));
         let read = futures::future::join_all(current).await;
+        let oldest = read.iter().flatten().map(|sample| sample.taken.elapsed()).max();
+        if let Some(age) = oldest.filter(|_| has_rhythm) {
+            self.observer.age(age);
+        }
         // The composite value is as old as its oldest part.
         let taken_at = read.iter().flatten().map(|sample| sample.at).min().unwrap_or_else(self.cx.now);
         let evaluation = samples.evaluate(&self.cluster, None).await;

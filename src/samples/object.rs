@@ -25,7 +25,7 @@ use tokio::{sync::Notify, time::Instant};
 use super::{
     build,
     rhythm::Rhythm,
-    schedule::{Needs, next_due},
+    schedule::{FRESH_FOR_READER, Needs, next_due},
     slot::{Sample, Slot},
 };
 use crate::cluster::{Cluster, Key, env::Sources, scale::Target};
@@ -35,6 +35,8 @@ const FRESH_AT_LEAST: Duration = Duration::from_secs(5);
 /// A sample older than this is asked anew however long the polling interval is: it is the HPA's own period, and no
 /// HPA has ever seen an older value.
 const FRESH_AT_MOST: Duration = Duration::from_secs(15);
+/// A source that answers within this may be waited for by the HPA controller, whose workers are few.
+const QUICK: Duration = Duration::from_millis(100);
 /// A scaler's own timeout ends its query; the deadline around it only catches what hangs in spite of that.
 const DEADLINE_SLACK: Duration = Duration::from_secs(2);
 
@@ -204,11 +206,17 @@ impl ObjectSamples {
         Some(sample)
     }
 
-    /// A sample that need not be asked for: from the last poll where the trigger says so, else a fresh one.
-    pub async fn current(&self, slot: &Slot, cx: &Context) -> Option<Sample> {
+    /// A sample that need not be asked for: from the last poll where the trigger says so, else a fresh one. A reader
+    /// whose rhythm is followed and who came out of turn is given a new sample if the source is quick: the refresh
+    /// that was meant for its visit then falls away, so the source is not asked more often.
+    pub async fn current(&self, slot: &Slot, cx: &Context, has_rhythm: bool) -> Option<Sample> {
         let use_cached = self.triggers[slot.trigger].use_cached;
-        let fresh_for = self.fresh_for();
-        match slot.latest().filter(|sample| use_cached || sample.taken.elapsed() <= fresh_for) {
+        let is_fresh = |sample: &Sample| {
+            let quick = has_rhythm && sample.latency <= QUICK;
+            let fresh_for = if quick { FRESH_FOR_READER } else { self.fresh_for() };
+            use_cached || sample.taken.elapsed() <= fresh_for
+        };
+        match slot.latest().filter(is_fresh) {
             Some(sample) => Some(sample),
             None => self.refresh_slot(slot, cx).await,
         }

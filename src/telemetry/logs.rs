@@ -1,5 +1,7 @@
 //! Log output: level and format, with the names KEDA's users know.
 
+use std::io::IsTerminal;
+
 use tracing_subscriber::EnvFilter;
 
 /// How a log line is written.
@@ -15,7 +17,9 @@ pub enum Encoder {
 /// zap's (`1` and above are debug), or a full `tracing` filter such as `info,tandem::samples=debug`.
 pub fn install(level: &str, encoder: Encoder) {
     let filter = EnvFilter::try_new(directives(level)).unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let colours = std::io::stderr().is_terminal();
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
     // A subscriber that is already there (tests) stays.
     let _ = match encoder {
         Encoder::Console => builder.with_target(true).try_init(),

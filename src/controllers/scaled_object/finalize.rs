@@ -14,7 +14,7 @@ use tandem_core::{
 use tokio::time::Instant;
 
 use super::{RETRY_AFTER, Task, reconcile::Failure};
-use crate::controllers::finalizer;
+use crate::{cluster::message, controllers::finalizer};
 
 impl Task {
     fn objects(&self) -> Api<ScaledObject> {
@@ -33,7 +33,7 @@ impl Task {
         let patch = json!({"metadata": {"labels": {SCALED_OBJECT_LABEL: self.key.name}}});
         self.patch(&patch)
             .await
-            .map_err(|error| Failure(format!("cannot label the ScaledObject: {error}")))?;
+            .map_err(|error| Failure(format!("cannot label the ScaledObject: {}", message(&error))))?;
         let mut labelled = (**object).clone();
         labelled.labels_mut().insert(SCALED_OBJECT_LABEL.to_owned(), self.key.name.clone());
         Ok(Arc::new(labelled))
@@ -47,7 +47,7 @@ impl Task {
             return Ok(());
         }
         let written = finalizer::write(&self.objects(), object, wanted).await;
-        written.map_err(|error| Failure(format!("cannot change the finalizers: {error}")))
+        written.map_err(|error| Failure(format!("cannot change the finalizers: {}", message(&error))))
     }
 
     async fn patch(&self, patch: &serde_json::Value) -> Result<(), kube::Error> {

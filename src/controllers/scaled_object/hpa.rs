@@ -11,7 +11,7 @@ use tandem_core::{
 };
 
 use super::{Task, reconcile::Failure};
-use crate::cluster::{scale::Target, scaled_object_owner};
+use crate::cluster::{message, scale::Target, scaled_object_owner};
 
 impl Task {
     fn hpas(&self) -> Api<HorizontalPodAutoscaler> {
@@ -19,10 +19,12 @@ impl Task {
     }
 
     /// Whether somebody changed or removed the HPA since it was made.
-    pub(super) fn hpa_drifted(&self) -> bool {
-        let Some(desired) = &self.hpa else { return false };
-        let found = self.shared.cluster.hpas.get(&self.key.namespace, &desired.name_any());
-        found.is_none_or(|found| hpa::needs_update(&found, desired))
+    pub(super) fn hpa_drifted(&self, object: &ScaledObject) -> bool {
+        let (Some(name), Some(samples)) = (&self.hpa, &self.samples) else { return false };
+        let Some(found) = self.shared.cluster.hpas.get(&self.key.namespace, name) else { return true };
+        let (Ok(target), Ok(metrics)) = (&samples.target, samples.trigger_metrics()) else { return false };
+        let desired = hpa::generate(object, &target.gvk, &metrics, env!("CARGO_PKG_VERSION"));
+        desired.is_ok_and(|desired| hpa::needs_update(&found, &desired))
     }
 
     /// Creates the HPA, or updates it where it differs; removes one of an earlier name.
@@ -53,7 +55,7 @@ impl Task {
             Failed::Stale => Failure(format!("HPA {name} is being changed by somebody else, trying again")),
         })?;
         self.status.hpa(&name, &metrics, object);
-        self.hpa = Some(desired);
+        self.hpa = Some(name);
         Ok(())
     }
 
@@ -137,8 +139,7 @@ impl Task {
 
     /// The HPAActive condition, `None` where the HPA cannot be observed.
     pub(super) fn hpa_condition(&self) -> Option<tandem_core::api::keda::Condition> {
-        let desired = self.hpa.as_ref()?;
-        let found = self.shared.cluster.hpas.get(&self.key.namespace, &desired.name_any())?;
+        let found = self.shared.cluster.hpas.get(&self.key.namespace, self.hpa.as_ref()?)?;
         reasons::hpa_active(&found)
     }
 }
@@ -152,5 +153,5 @@ enum Failed {
 }
 
 fn failed(action: &str, name: &str, error: &kube::Error) -> Failure {
-    Failure(format!("cannot {action} HPA {name}: {error}"))
+    Failure(format!("cannot {action} HPA {name}: {}", message(error)))
 }

@@ -11,7 +11,7 @@ mod target;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use k8s_openapi::api::{autoscaling::v2::HorizontalPodAutoscaler, core::v1::ObjectReference};
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{Resource, ResourceExt};
 use scalers::Push;
 use tandem_core::{api::keda::ScaledObject, pods::annotations::Pause};
@@ -49,8 +49,8 @@ struct Task {
     retry: Option<(Instant, Duration)>,
     /// When triggers that could not be built are tried again, and the pause after that.
     rebuild: Option<(Instant, Duration)>,
-    /// The HPA as it should be, after a successful reconcile of an object that is not paused.
-    hpa: Option<HorizontalPodAutoscaler>,
+    /// Name of the HPA, after a successful reconcile of an object that is not paused.
+    hpa: Option<String>,
     /// Whether the object passed validation; nothing is scaled for one that did not.
     valid: bool,
     /// Metrics whose source failed at the last look, so that an event tells the beginning only.
@@ -67,7 +67,6 @@ struct Task {
 }
 
 /// What a reconcile depends on, beside the HPA.
-#[derive(Clone, PartialEq)]
 struct Seen {
     uid: Option<String>,
     generation: Option<i64>,
@@ -76,6 +75,13 @@ struct Seen {
 }
 
 impl Seen {
+    fn is(&self, object: &ScaledObject) -> bool {
+        self.uid == object.metadata.uid
+            && self.generation == object.metadata.generation
+            && self.annotations == *object.annotations()
+            && self.labels == *object.labels()
+    }
+
     fn of(object: &ScaledObject) -> Self {
         Self {
             uid: object.uid(),
@@ -126,7 +132,9 @@ pub async fn run(shared: Arc<Shared>, key: Key, wake: Arc<Wake>, starting: bool)
             Box::pin(task.finalize(&object, owns)).await;
             task.retry.map(|(at, _)| at)
         } else {
-            Box::pin(task.bring_up_to_date(&object, owns)).await;
+            if task.must_look(owns) {
+                Box::pin(task.bring_up_to_date(&object, owns)).await;
+            }
             task.next_due(&object, owns)
         };
         tokio::select! {
@@ -148,6 +156,14 @@ async fn sleep_until(due: Option<Instant>) {
 }
 
 impl Task {
+    /// Whether anything happened since the last look but readers and polls.
+    fn must_look(&mut self, owns: bool) -> bool {
+        let now = Instant::now();
+        let is_due = |at: Option<(Instant, Duration)>| at.is_some_and(|(at, _)| at <= now);
+        let due = is_due(self.rebuild) || (owns && (is_due(self.retry) || self.reconciled.is_none()));
+        self.wake.take_changed() || due || self.samples.is_none() || self.wake.must_rebuild()
+    }
+
     /// Builds the triggers where the object or what they use changed, and reconciles where this replica writes.
     async fn bring_up_to_date(&mut self, object: &Arc<ScaledObject>, owns: bool) {
         let stale = self.samples.as_ref().is_none_or(|samples| {
@@ -165,7 +181,10 @@ impl Task {
             return;
         }
         self.status.seed(object);
-        if is_due(self.retry) || self.reconciled.as_ref() != Some(&Seen::of(object)) || self.hpa_drifted() {
+        if is_due(self.retry)
+            || self.reconciled.as_ref().is_none_or(|seen| !seen.is(object))
+            || self.hpa_drifted(object)
+        {
             self.reconcile(object).await;
         } else {
             self.mirror_hpa().await;

@@ -38,10 +38,7 @@ impl Task {
         {
             active_triggers.push(slot.metric.clone());
         }
-        let hpa = self.hpa.as_ref().and_then(|hpa| {
-            let name = hpa.metadata.name.as_deref().unwrap_or_default();
-            self.shared.cluster.hpas.get(&self.key.namespace, name)
-        });
+        let hpa = self.hpa.as_ref().and_then(|name| self.shared.cluster.hpas.get(&self.key.namespace, name));
         if !evaluation.complete && pushed.is_none() {
             // Not every source has been asked: what is not known is neither active nor inactive.
             return;

@@ -41,7 +41,7 @@ const INITIAL: [(&str, &str); 4] = [
 pub(super) struct StatusKeeper {
     seeded: bool,
     current: ScaledObjectStatus,
-    written: Value,
+    written: ScaledObjectStatus,
     last_active: Option<Timestamp>,
 }
 
@@ -52,7 +52,7 @@ impl StatusKeeper {
             return;
         }
         self.current = object.status.clone().unwrap_or_default();
-        self.written = json!(self.current);
+        self.written = self.current.clone();
         self.last_active = self.current.last_active_time.as_ref().map(|time| time.0);
         for (type_, status) in INITIAL {
             if !self.current.conditions.iter().any(|condition| condition.type_ == type_) {
@@ -160,7 +160,7 @@ impl StatusKeeper {
     }
 
     /// The patch that brings the API server up to date, `None` where nothing changed.
-    fn patch(&mut self) -> Option<(Value, Value)> {
+    fn patch(&mut self) -> Option<Value> {
         if !self.seeded {
             return None;
         }
@@ -169,11 +169,18 @@ impl StatusKeeper {
             written.is_none_or(|written| last.duration_since(written) >= LAST_ACTIVE_EVERY)
         });
         // A change is written with the time as it is; the time alone only now and then.
-        if overdue || merge::diff(&self.written, &json!(self.current)).is_some() {
+        if overdue || self.current != self.written {
             self.current.last_active_time = self.last_active.map(whole_seconds);
         }
-        let next = json!(self.current);
-        merge::diff(&self.written, &next).map(|patch| (patch, next))
+        if self.current == self.written {
+            return None;
+        }
+        merge::diff(&json!(self.written), &json!(self.current))
+    }
+
+    /// The patch arrived.
+    fn patched(&mut self) {
+        self.written.clone_from(&self.current);
     }
 }
 
@@ -185,11 +192,11 @@ fn whole_seconds(time: Timestamp) -> Time {
 impl Task {
     /// Writes what changed; a failure is tried again with the next change or poll.
     pub(super) async fn write_status(&mut self) {
-        let Some((patch, next)) = self.status.patch() else { return };
+        let Some(patch) = self.status.patch() else { return };
         let api: Api<ScaledObject> = Api::namespaced(self.shared.cluster.client.clone(), &self.key.namespace);
         let body = Patch::Merge(json!({"status": patch}));
         match api.patch_status(&self.key.name, &PatchParams::default(), &body).await {
-            Ok(_) => self.status.written = next,
+            Ok(_) => self.status.patched(),
             Err(kube::Error::Api(status)) if status.code == 404 => {}
             Err(error) => tracing::warn!(key = %self.key, %error, "status could not be written"),
         }
@@ -207,8 +214,8 @@ mod tests {
     }
 
     fn write(keeper: &mut StatusKeeper) -> Option<Value> {
-        let (patch, next) = keeper.patch()?;
-        keeper.written = next;
+        let patch = keeper.patch()?;
+        keeper.patched();
         Some(patch)
     }
 

@@ -368,7 +368,10 @@ fn bucket_percentile(before: &str, after: &str, name: &str, share: f64) -> Strin
         .collect();
     let total = counts.iter().map(|(_, count)| *count).fold(0.0, f64::max);
     let bound = counts.iter().find(|(_, count)| total > 0.0 && *count >= total * share);
-    bound.map_or_else(|| "no observation".to_owned(), |(bound, _)| format!("≤ {:.1} ms of {total}", bound * 1000.0))
+    bound.map_or_else(
+        || "no observation".to_owned(),
+        |(bound, _)| format!("≤ {:.1} ms of {total}", bound * 1000.0),
+    )
 }
 
 /// Bounds and cumulative counts of a histogram.
