@@ -1,4 +1,4 @@
-// Builds the real control plane for the tests, the demo and the benchmarks. See reference in README "Test bed".
+// Builds the real control plane for the tests, the demo and the benchmarks: tests/harness/src/components.rs runs `go build`.
 module tandem.dev/control-plane
 
 go 1.26.0

@@ -140,11 +140,6 @@ impl ControlPlane {
         self.folder.path().join("admin.kubeconfig")
     }
 
-    /// The URL of kube-apiserver.
-    pub fn url(&self) -> String {
-        format!("https://{}", self.address)
-    }
-
     /// The authority that signs client certificates of users.
     pub fn client_authority(&self) -> &Authority {
         &self.certificates.cluster
@@ -306,7 +301,11 @@ impl ControlPlane {
         let nodes: Api<Node> = Api::all(self.client());
         for name in NODES {
             // What a kubelet says of itself, and node selectors ask for.
-            let labels = [("kubernetes.io/hostname", name), ("kubernetes.io/os", "linux"), ("kubernetes.io/arch", "amd64")];
+            let labels = [
+                ("kubernetes.io/hostname", name),
+                ("kubernetes.io/os", "linux"),
+                ("kubernetes.io/arch", "amd64"),
+            ];
             let labels = labels.map(|(label, value)| (label.to_owned(), value.to_owned())).into();
             let metadata =
                 ObjectMeta { name: Some(name.into()), labels: Some(labels), ..ObjectMeta::default() };

@@ -1,7 +1,7 @@
 //! The two networks that a control plane can live in.
 
 use std::env;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -61,9 +61,4 @@ pub fn enter_namespace() -> Result<()> {
 /// An address on 127.0.0.1 with a port that was free a moment ago.
 pub fn free_address() -> Result<SocketAddr> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
-}
-
-/// `address` in a form that Go programs and URLs take.
-pub fn host_port(address: IpAddr, port: u16) -> String {
-    SocketAddr::new(address, port).to_string()
 }

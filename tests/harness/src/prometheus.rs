@@ -60,7 +60,6 @@ impl Prometheus {
             format!("--config.file={}", self.configuration().display()),
             format!("--storage.tsdb.path={}", self.data().display()),
             format!("--web.listen-address={}", self.address),
-            "--web.enable-lifecycle".to_owned(),
         ];
         let mut process =
             Process::start(&self.name, &self.folder.join("logs"), &self.program, arguments, Vec::new())
@@ -73,13 +72,6 @@ impl Prometheus {
             })
             .await?;
         self.process = Some(process);
-        Ok(())
-    }
-
-    /// Scrapes other targets from now on.
-    pub async fn scrape(&self, targets: &[SocketAddr]) -> Result<()> {
-        self.write_configuration(targets)?;
-        self.http.post(format!("{}/-/reload", self.url())).send().await?.error_for_status()?;
         Ok(())
     }
 
