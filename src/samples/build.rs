@@ -57,7 +57,7 @@ pub async fn build(
         let input = input(builder, object, index, trigger, &env, &mut sources).await;
         triggers.push(build_trigger(builder.cx, index, trigger, input).await);
     }
-    let slots = triggers.iter().flat_map(|trigger| slots(object, trigger)).collect();
+    let slots = triggers.iter().flat_map(slots).collect();
     let authentications = authentications(object, &key.namespace);
     let health = match before {
         Some(before) => before.health(),
@@ -174,13 +174,12 @@ async fn metrics(scaler: &dyn scalers::Scaler, cx: &Context) -> Result<Vec<Metri
     }
 }
 
-fn slots(object: &ScaledObject, trigger: &Trigger) -> Vec<Slot> {
+fn slots(trigger: &Trigger) -> Vec<Slot> {
     let Ok(metrics) = &trigger.metrics else { return Vec::new() };
     let external = metrics.iter().filter_map(|metric| match metric {
         Metric::External { name, target_milli } => Some((name, *target_milli)),
         Metric::Resource { .. } => None,
     });
-    let _ = object;
     external
         .map(|(name, milli)| {
             let kind = if trigger.value_target { TargetKind::Value } else { TargetKind::AverageValue };
