@@ -1,9 +1,10 @@
 //! `cargo xtask generate`: what is made from the source and checked in, so that users need no toolchain.
 //!
-//! The CRDs come from the types of `tandem_core`, the page of triggers from the table of `scalers`,
+//! The CRDs come from the types of `tandem_core`, the pages of `docs/` from the tables of `scalers` and `tandem_core`,
 //! `manifests/install.yaml` from the CRDs and the pieces in `manifests/base/`.
 
 mod crds;
+mod reasons;
 mod triggers;
 
 use std::{
@@ -54,6 +55,7 @@ fn files(tree: &Path) -> Result<Vec<File>> {
     let others = [
         (PathBuf::from("manifests/install.yaml"), install),
         (PathBuf::from("docs/triggers.md"), triggers::page(scalers::KINDS)),
+        (PathBuf::from("docs/status.md"), reasons::page()),
     ];
     Ok(crds.chain(others).collect())
 }

@@ -51,12 +51,6 @@ pub fn partial_trigger_error() -> Condition {
     condition(READY, "Unknown", "PartialTriggerError", message)
 }
 
-/// Not ready: nobody knows how many replicas the target has.
-pub fn error_getting_replicas() -> Condition {
-    let message = "Error getting current replicas count for ScaleTarget";
-    condition(READY, "False", "ErrorGettingCurrentReplicas", message)
-}
-
 /// Activity is unknown while the object cannot be reconciled.
 pub fn active_unknown() -> Condition {
     condition(ACTIVE, "Unknown", "UnknownState", "ScaledObject check failed")
@@ -131,7 +125,6 @@ pub fn conditions() -> Vec<Condition> {
         check_failed("what is wrong"),
         trigger_error(),
         partial_trigger_error(),
-        error_getting_replicas(),
         scaler_active(false),
         scaler_active(true),
         scaler_not_active(),

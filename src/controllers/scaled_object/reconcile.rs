@@ -31,7 +31,13 @@ impl Task {
         match &outcome {
             Ok(message) => {
                 if !self.status.is_true(reasons::READY) {
+                    if self.hpa.is_some() {
+                        self.tell(object, &event::scalers_started()).await;
+                    }
                     self.tell(object, &event::scaled_object_ready(message)).await;
+                    for warning in validate::warnings(object) {
+                        self.tell(object, &event::scaler_info(&warning)).await;
+                    }
                 }
                 self.status.set(reasons::ready(message));
                 self.retry = None;
