@@ -15,7 +15,10 @@ use crate::{cluster::Cluster, samples::SampleStore, telemetry::events::Events};
 
 /// Objects that reconcile at the same moment. A start with 10,000 objects must not open 10,000 connections; the
 /// server's own priority and fairness orders the rest.
-const CONCURRENT_RECONCILES: usize = 32;
+const CONCURRENT_RECONCILES: usize = 16;
+/// Writes of status, scales and events that are under way at the same moment, whatever they belong to. Each needs a
+/// connection, which stays open for a while and holds some 50 KB.
+const CONCURRENT_WRITES: usize = 16;
 
 /// What every controller works with.
 pub struct Shared {
@@ -29,6 +32,8 @@ pub struct Shared {
     pub leading: watch::Receiver<bool>,
     /// Places for reconciles.
     pub reconciles: Semaphore,
+    /// Places for single writes. Whoever holds one waits for nothing else.
+    pub writes: Semaphore,
     /// Deadline of one request to a source, unless the trigger sets its own.
     pub http_timeout: Duration,
 }
@@ -42,8 +47,8 @@ impl Shared {
         leading: watch::Receiver<bool>,
         http_timeout: Duration,
     ) -> Arc<Self> {
-        let reconciles = Semaphore::new(CONCURRENT_RECONCILES);
-        Arc::new(Self { cluster, samples, events, leading, reconciles, http_timeout })
+        let (reconciles, writes) = (Semaphore::new(CONCURRENT_RECONCILES), Semaphore::new(CONCURRENT_WRITES));
+        Arc::new(Self { cluster, samples, events, leading, reconciles, writes, http_timeout })
     }
 
     /// Whether this replica writes for the object named `key`: today the Lease holder, whatever the object.

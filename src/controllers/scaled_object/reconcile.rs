@@ -124,6 +124,7 @@ impl Task {
 
     /// Publishes an event about the object.
     pub(super) async fn tell(&self, object: &ScaledObject, event: &tandem_core::pods::reasons::Event) {
+        let Ok(_place) = self.shared.writes.acquire().await else { return };
         self.shared.events.publish(&Self::reference(object), event).await;
     }
 }

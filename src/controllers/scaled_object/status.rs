@@ -193,6 +193,7 @@ impl Task {
     /// Writes what changed; a failure is tried again with the next change or poll.
     pub(super) async fn write_status(&mut self) {
         let Some(patch) = self.status.patch() else { return };
+        let Ok(_place) = self.shared.writes.acquire().await else { return };
         let api: Api<ScaledObject> = Api::namespaced(self.shared.cluster.client.clone(), &self.key.namespace);
         let body = Patch::Merge(json!({"status": patch}));
         match api.patch_status(&self.key.name, &PatchParams::default(), &body).await {
