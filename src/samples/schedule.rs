@@ -1,4 +1,4 @@
-//! When an object's sources are asked next: the later of what its polling interval and its readers need.
+//! When an object's sources are asked next: the earlier of what its polling interval and its readers need.
 
 use std::time::Duration;
 use tokio::time::Instant;
@@ -34,11 +34,7 @@ pub fn next_due(needs: Needs) -> Option<Instant> {
         let fresh = needs.last.is_some_and(|last| last + FRESH_FOR_READER >= visit);
         (!fresh).then(|| visit.checked_sub(LEAD).unwrap_or(visit))
     });
-    // A poll that is due within the reader's freshness before the visit serves the visit as well.
-    match (poll, visit) {
-        (Some(poll), Some(visit)) => Some(poll.min(visit)),
-        (poll, visit) => poll.or(visit),
-    }
+    [poll, visit].into_iter().flatten().min()
 }
 
 /// Where in `window` the object named `key` starts: the same place at every start, spread evenly over objects

@@ -81,12 +81,12 @@ impl Slot {
         self.errors.load(Ordering::Relaxed)
     }
 
-    /// Asks the source, unless somebody asked it after this call began: then their answer serves (single flight).
+    /// Asks the source, unless an answer comes while this call waits for its turn: then that one serves (single flight).
     /// `true` with a sample that this call took.
     pub async fn refresh(&self, scaler: &dyn Scaler, cx: &Context, deadline: Duration) -> (Sample, bool) {
         let wanted = Instant::now();
         let _flight = self.flight.lock().await;
-        if let Some(sample) = self.latest().filter(|sample| sample.taken >= wanted) {
+        if let Some(sample) = self.latest().filter(|sample| sample.taken + sample.latency >= wanted) {
             return (sample, false);
         }
         let (taken, at) = (Instant::now(), (cx.now)());
@@ -97,13 +97,6 @@ impl Slot {
         let sample = Sample { taken, at, latency: taken.elapsed(), result };
         *self.latest.lock() = Some(sample.clone());
         (sample, true)
-    }
-
-    /// Replaces the activity of the latest sample: a push scaler spoke.
-    pub fn push_activity(&self, active: bool) {
-        if let Some(Sample { result: Ok(reading), .. }) = self.latest.lock().as_mut() {
-            reading.active = active;
-        }
     }
 }
 
@@ -130,4 +123,90 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
         .copied()
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("without a message")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use async_trait::async_trait;
+    use scalers::{Error, Metric};
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    struct NoCluster;
+
+    #[async_trait]
+    impl scalers::Cluster for NoCluster {
+        async fn count_pods(&self, _: &str, _: &str, _: bool) -> Result<i64, Error> {
+            Err(Error::Cluster("none".to_owned()))
+        }
+
+        async fn config_map_value(&self, _: &str, _: &str, _: &str) -> Result<Option<String>, Error> {
+            Ok(None)
+        }
+
+        async fn secret_value(&self, _: &str, _: &str, _: &str) -> Result<Option<String>, Error> {
+            Ok(None)
+        }
+
+        async fn service_endpoints(&self, _: &str, _: &str) -> Result<Vec<String>, Error> {
+            Ok(Vec::new())
+        }
+    }
+
+    /// Answers once its gate opens, or panics.
+    struct Gated {
+        gate: Semaphore,
+        asked: AtomicUsize,
+        panics: bool,
+    }
+
+    #[async_trait]
+    impl Scaler for Gated {
+        async fn metrics(&self, _: &Context) -> Result<Vec<Metric>, Error> {
+            Ok(Vec::new())
+        }
+
+        async fn read(&self, _: &Context, _: &str) -> Result<Reading, Error> {
+            self.asked.fetch_add(1, Ordering::Relaxed);
+            assert!(!self.panics, "boom");
+            let _open = self.gate.acquire().await;
+            Ok(Reading { milli: 5000, active: true })
+        }
+    }
+
+    fn bed(panics: bool) -> (Slot, Gated, Context) {
+        let target = tandem_core::pods::hpa::Target::default();
+        let slot = Slot::new("s0-gated".to_owned(), "gated".to_owned(), 0, None, target);
+        let scaler = Gated { gate: Semaphore::new(0), asked: AtomicUsize::new(0), panics };
+        (slot, scaler, Context::new(Arc::new(NoCluster)).unwrap())
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_the_same_metric_shares_one_query() {
+        let (slot, scaler, cx) = bed(false);
+        let readers = (0..10).map(|_| slot.refresh(&scaler, &cx, Duration::from_secs(60)));
+        let open = async {
+            tokio::task::yield_now().await;
+            scaler.gate.add_permits(1);
+        };
+        let (read, ()) = tokio::join!(futures::future::join_all(readers), open);
+        assert_eq!(scaler.asked.load(Ordering::Relaxed), 1);
+        assert!(
+            read.iter().all(|(sample, _)| sample.result.as_ref().is_ok_and(|reading| reading.milli == 5000))
+        );
+        assert_eq!(read.iter().filter(|(_, own)| *own).count(), 1);
+        slot.refresh(&scaler, &cx, Duration::from_secs(60)).await;
+        assert_eq!(scaler.asked.load(Ordering::Relaxed), 2, "a later call asks anew");
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_the_metrics_error() {
+        let (slot, scaler, cx) = bed(true);
+        let (sample, _) = slot.refresh(&scaler, &cx, Duration::from_secs(60)).await;
+        assert_eq!(&*sample.result.unwrap_err(), "the scaler panicked: boom");
+        assert_eq!(slot.errors(), 1);
+    }
 }
