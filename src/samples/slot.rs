@@ -187,7 +187,7 @@ mod tests {
     #[tokio::test]
     async fn who_waits_for_the_same_metric_shares_one_query() {
         let (slot, scaler, cx) = bed(false);
-        let readers = (0..10).map(|_| slot.refresh(&scaler, &cx, Duration::from_secs(60)));
+        let readers = (0..10).map(|_| slot.refresh(&scaler, &cx, Duration::from_mins(1)));
         let open = async {
             tokio::task::yield_now().await;
             scaler.gate.add_permits(1);
@@ -198,14 +198,14 @@ mod tests {
             read.iter().all(|(sample, _)| sample.result.as_ref().is_ok_and(|reading| reading.milli == 5000))
         );
         assert_eq!(read.iter().filter(|(_, own)| *own).count(), 1);
-        slot.refresh(&scaler, &cx, Duration::from_secs(60)).await;
+        slot.refresh(&scaler, &cx, Duration::from_mins(1)).await;
         assert_eq!(scaler.asked.load(Ordering::Relaxed), 2, "a later call asks anew");
     }
 
     #[tokio::test]
     async fn a_panic_is_the_metrics_error() {
         let (slot, scaler, cx) = bed(true);
-        let (sample, _) = slot.refresh(&scaler, &cx, Duration::from_secs(60)).await;
+        let (sample, _) = slot.refresh(&scaler, &cx, Duration::from_mins(1)).await;
         assert_eq!(&*sample.result.unwrap_err(), "the scaler panicked: boom");
         assert_eq!(slot.errors(), 1);
     }
