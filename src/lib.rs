@@ -6,6 +6,7 @@
 pub mod certs;
 pub mod check;
 pub mod cli;
+pub mod cloud;
 pub mod cluster;
 pub mod controllers;
 pub mod leader;

@@ -130,7 +130,7 @@ impl Outcome {
             if !pause.scale_in {
                 self.scale_in(input);
             }
-        } else if spec.idle_replica_count.is_none() && input.current < min {
+        } else if spec.idle_replica_count.is_none() && input.current < bounded(spec, min) {
             self.scale_to = Some(bounded(spec, min));
         }
     }

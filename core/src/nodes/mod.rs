@@ -1,0 +1,3 @@
+//! Decisions about nodes: which to add, which to take away, and why.
+
+pub mod group;

@@ -1,0 +1,76 @@
+//! A node as decisions see it.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{self as k8s, Taint};
+
+use super::resources::Resources;
+
+/// A node as decisions see it: a real one, or a template of one that could be had.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Node {
+    /// Its name.
+    pub name: Arc<str>,
+    /// `spec.providerID`.
+    pub provider_id: Arc<str>,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Annotations.
+    pub annotations: BTreeMap<String, String>,
+    /// Taints.
+    pub taints: Vec<Taint>,
+    /// `spec.unschedulable`.
+    pub unschedulable: bool,
+    /// What pods may use of it.
+    pub allocatable: Resources,
+    /// What it has.
+    pub capacity: Resources,
+    /// Volumes that may be attached, by CSI driver (`CSINode`); a driver that is absent has no limit.
+    pub volume_limits: BTreeMap<Box<str>, i64>,
+    /// Condition `Ready` is `True`.
+    pub ready: bool,
+    /// Conditions by type: whether `True`, and since when.
+    pub conditions: BTreeMap<Box<str>, (bool, Option<Timestamp>)>,
+    /// Created then.
+    pub created: Option<Timestamp>,
+    /// Being deleted since then.
+    pub deleting: Option<Timestamp>,
+}
+
+impl Node {
+    /// Reads a node of the API. Volume limits come from elsewhere (`CSINode`).
+    pub fn read(node: &k8s::Node) -> Self {
+        let spec = node.spec.as_ref();
+        let status = node.status.as_ref();
+        let conditions: BTreeMap<_, _> = status
+            .and_then(|status| status.conditions.as_ref())
+            .into_iter()
+            .flatten()
+            .map(|condition| {
+                let since = condition.last_transition_time.as_ref().map(|time| time.0);
+                (condition.type_.as_str().into(), (condition.status == "True", since))
+            })
+            .collect();
+        Self {
+            name: node.metadata.name.as_deref().unwrap_or_default().into(),
+            provider_id: spec.and_then(|spec| spec.provider_id.as_deref()).unwrap_or_default().into(),
+            labels: node.metadata.labels.clone().unwrap_or_default(),
+            annotations: node.metadata.annotations.clone().unwrap_or_default(),
+            taints: spec.and_then(|spec| spec.taints.clone()).unwrap_or_default(),
+            unschedulable: spec.and_then(|spec| spec.unschedulable).unwrap_or(false),
+            allocatable: Resources::from_optional(status.and_then(|status| status.allocatable.as_ref())),
+            capacity: Resources::from_optional(status.and_then(|status| status.capacity.as_ref())),
+            volume_limits: BTreeMap::new(),
+            ready: conditions.get("Ready").is_some_and(|(ready, _)| *ready),
+            conditions,
+            created: node.metadata.creation_timestamp.as_ref().map(|time| time.0),
+            deleting: node.metadata.deletion_timestamp.as_ref().map(|time| time.0),
+        }
+    }
+
+    /// The value of a taint with this key, if there is one.
+    pub fn taint(&self, key: &str) -> Option<&Taint> {
+        self.taints.iter().find(|taint| taint.key == key)
+    }
+}

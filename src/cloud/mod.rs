@@ -1,0 +1,132 @@
+//! Act: the providers of nodes behind one trait.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tandem_core::{
+    nodes::group::NodeGroup,
+    scheduling::{Node, Pod},
+};
+use thiserror::Error;
+
+/// Why a provider did not do what it was asked to.
+#[derive(Debug, Clone, Error)]
+pub enum CloudError {
+    /// It does not offer this call.
+    #[error("the provider does not offer {0}")]
+    NotOffered(&'static str),
+    /// It has no more of what was asked for.
+    #[error("out of capacity: {code}: {message}")]
+    OutOfCapacity {
+        /// The provider's code.
+        code: String,
+        /// The provider's words.
+        message: String,
+    },
+    /// It asks to be asked less often.
+    #[error("{call} was throttled by the provider and went on being so over all retries: {message}")]
+    Throttled {
+        /// The call.
+        call: String,
+        /// The provider's words.
+        message: String,
+    },
+    /// The credentials may not do this.
+    #[error("{call} is denied: {message}; allow it in the policy of the role that Tandem runs as")]
+    Denied {
+        /// The call, as the permission is named.
+        call: String,
+        /// The provider's words.
+        message: String,
+    },
+    /// What was named is not there.
+    #[error("{0} does not exist")]
+    NotFound(String),
+    /// It was refused, or the answer makes no sense.
+    #[error("{call} failed: {code}: {message}")]
+    Refused {
+        /// The call.
+        call: String,
+        /// The provider's code.
+        code: String,
+        /// The provider's words.
+        message: String,
+    },
+    /// No answer.
+    #[error("{call} got no answer: {message}")]
+    Unreachable {
+        /// The call.
+        call: String,
+        /// What went wrong on the way.
+        message: String,
+    },
+}
+
+/// A node's names at the provider.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NodeRef {
+    /// The node's name.
+    pub name: Arc<str>,
+    /// `spec.providerID`; for one that never registered the instance's id.
+    pub provider_id: Arc<str>,
+}
+
+/// What a new node of a group would look like.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Template {
+    /// The node, with a name that is made up.
+    pub node: Node,
+    /// Pods that the provider knows to run on each (kube-proxy, say).
+    pub pods: Vec<Pod>,
+}
+
+/// A provider of node groups (Cluster Autoscaler's model of capacity).
+///
+/// No call is retried by the caller within a pass; a provider does its own retries, with a deadline of its own.
+#[async_trait]
+pub trait CloudProvider: Send + Sync {
+    /// Its name, as `--cloud-provider` has it.
+    fn name(&self) -> &'static str;
+
+    /// The groups with their sizes and instances as they are now. Called once a pass, so caching is the provider's affair.
+    /// A group that cannot be read is left out and named in the second list, with the reason; the pass goes on.
+    async fn groups(&self) -> Result<(Vec<NodeGroup>, Vec<(String, CloudError)>), CloudError>;
+
+    /// The group that a node belongs to, if it is one of `groups`; by instance ids unless the provider knows better.
+    async fn group_of(&self, node: &NodeRef, groups: &[NodeGroup]) -> Result<Option<Arc<str>>, CloudError> {
+        let of = |group: &&NodeGroup| group.instances.iter().any(|instance| instance.id == node.provider_id);
+        Ok(groups.iter().find(of).map(|group| group.id.clone()))
+    }
+
+    /// What a new node of the group would look like; `None` if the provider cannot say.
+    async fn template(&self, group: &str) -> Result<Option<Template>, CloudError>;
+
+    /// Raises the group's target by `delta` nodes above `target`, the size that the decision was made upon. Returns when
+    /// the size is set; nodes come later.
+    async fn increase(&self, group: &str, target: u32, delta: u32) -> Result<(), CloudError>;
+
+    /// Terminates these nodes, and lowers the target by as many.
+    async fn delete_nodes(&self, group: &str, nodes: &[NodeRef]) -> Result<(), CloudError>;
+
+    /// Lowers the target by `delta` nodes that have not come yet, from `target`, the size that the decision was made upon.
+    /// Never terminates a node.
+    async fn decrease_target(&self, group: &str, target: u32, delta: u32) -> Result<(), CloudError>;
+
+    /// The label that marks nodes with GPUs.
+    fn gpu_label(&self) -> &'static str;
+
+    /// The price of running this node for an hour; `None` if the provider has no prices.
+    async fn node_price(&self, _node: &Node) -> Result<Option<f64>, CloudError> {
+        Ok(None)
+    }
+
+    /// What a pod with these requests would cost in an hour; `None` if the provider has no prices.
+    async fn pod_price(&self, _pod: &Pod) -> Result<Option<f64>, CloudError> {
+        Ok(None)
+    }
+
+    /// Called once at a clean exit.
+    async fn cleanup(&self) -> Result<(), CloudError> {
+        Ok(())
+    }
+}
