@@ -4,9 +4,12 @@ pub mod auth;
 pub mod cache;
 pub mod client;
 pub mod env;
+pub mod mirror;
 pub mod named;
 pub mod reader;
 pub mod scale;
+pub mod shapes;
+pub mod world;
 
 use std::sync::Arc;
 
