@@ -3,5 +3,6 @@
 //! Time comes in as an argument, ties break by name, and no iteration over a hash map reaches a decision.
 
 pub mod api;
+pub mod hpa;
 pub mod pods;
 pub mod quantity;
