@@ -3,6 +3,8 @@
 //! Limits are those of Kubernetes (`pkg/controller/podautoscaler/horizontal.go`), defaults those of
 //! `pkg/apis/autoscaling/v2/defaults.go`.
 
+use std::cmp::Ordering;
+
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{
     api::autoscaling::v2::{HPAScalingPolicy, HPAScalingRules, HorizontalPodAutoscalerBehavior},
@@ -198,18 +200,21 @@ pub fn limit(
     now: Timestamp,
 ) -> Limited {
     let within = Limited { replicas: desired, reason: Reason::DesiredWithinRange };
-    if desired > current {
-        let limit = scale_up_limit(&behavior.up, memory, current, now).max(current);
-        let reason = if max > limit { Reason::ScaleUpLimit } else { Reason::TooManyReplicas };
-        let most = max.min(limit);
-        if desired > most { Limited { replicas: most, reason } } else { within }
-    } else if desired < current {
-        let limit = scale_down_limit(&behavior.down, memory, current, now).min(current);
-        let reason = if min < limit { Reason::ScaleDownLimit } else { Reason::TooFewReplicas };
-        let least = min.max(limit);
-        if desired < least { Limited { replicas: least, reason } } else { within }
-    } else {
-        within
+    let limited = |replicas, reason| Limited { replicas, reason };
+    match desired.cmp(&current) {
+        Ordering::Greater => {
+            let limit = scale_up_limit(&behavior.up, memory, current, now).max(current);
+            let reason = if max > limit { Reason::ScaleUpLimit } else { Reason::TooManyReplicas };
+            let most = max.min(limit);
+            if desired > most { limited(most, reason) } else { within }
+        }
+        Ordering::Less => {
+            let limit = scale_down_limit(&behavior.down, memory, current, now).min(current);
+            let reason = if min < limit { Reason::ScaleDownLimit } else { Reason::TooFewReplicas };
+            let least = min.max(limit);
+            if desired < least { limited(least, reason) } else { within }
+        }
+        Ordering::Equal => within,
     }
 }
 

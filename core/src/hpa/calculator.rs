@@ -4,6 +4,8 @@
 //! and `metrics/utilization.go`). Values and targets are in milli-units, ratios are floats as there. One difference:
 //! a count beyond an i32 is the greatest i32 everywhere; the controller wraps around for some metrics.
 
+use std::cmp::Ordering;
+
 use thiserror::Error;
 
 use super::pods::Tally;
@@ -217,7 +219,7 @@ fn with_blanks(
         let within = tolerances.within(ratio);
         return if within { spec_replicas } else { ceil(ratio * f64::from(tally.ready)) };
     }
-    let missing = ratio < 1.0 || ratio > 1.0;
+    let missing = ratio.partial_cmp(&1.0).is_some_and(Ordering::is_ne);
     let pods =
         tally.measured() + if missing { tally.missing } else { 0 } + if unready { tally.unready } else { 0 };
     let filled = refilled(Blanks { missing, full: ratio < 1.0, unready, pods });

@@ -13,6 +13,7 @@ pub mod calculator;
 pub mod conditions;
 mod metrics;
 pub mod pods;
+mod printing;
 mod requests;
 pub mod spec;
 pub mod stabilization;
@@ -20,7 +21,7 @@ pub mod state;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::{cmp::Ordering, sync::Arc};
 
 use jiff::{SignedDuration, Timestamp};
 use thiserror::Error;
@@ -323,9 +324,9 @@ impl Sync<'_> {
 
     fn reason(&self, proposed: i32, metric: Arc<str>) -> Option<RescaleReason> {
         match proposed.cmp(&self.scale.spec_replicas) {
-            std::cmp::Ordering::Greater => Some(RescaleReason::MetricAboveTarget(metric)),
-            std::cmp::Ordering::Less => Some(RescaleReason::AllMetricsBelowTarget),
-            std::cmp::Ordering::Equal => None,
+            Ordering::Greater => Some(RescaleReason::MetricAboveTarget(metric)),
+            Ordering::Less => Some(RescaleReason::AllMetricsBelowTarget),
+            Ordering::Equal => None,
         }
     }
 
