@@ -26,7 +26,6 @@ const NOT_BUILT: &[(&str, &str)] = &[
     ("drain", "scale-down of nodes"),
     ("estimator", "scale-up of nodes"),
     ("expanders", "scale-up of nodes"),
-    ("hpa", "the HPA controller's algorithm, for demand and simulate"),
     ("instance_selection", "node pools"),
     ("requirements", "node pools"),
     ("similar_groups", "scale-up of nodes"),

@@ -2,6 +2,7 @@
 
 mod fallback;
 mod hpa;
+mod hpa_controller;
 mod modifiers;
 mod scale;
 mod schema;
@@ -24,6 +25,7 @@ pub(crate) enum Verdict {
 /// Runs a case of a topic; one that panics disagrees.
 pub(crate) fn judge(topic: &str, case: &Value) -> Verdict {
     let runner = match topic {
+        "hpa" => hpa_controller::judge,
         "keda_fallback" => fallback::judge,
         "keda_hpa" => hpa::judge,
         "keda_modifiers" => modifiers::judge,
