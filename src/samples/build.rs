@@ -67,7 +67,6 @@ pub async fn build(
     ObjectSamples::new(
         super::object::Parts {
             key,
-            object: object.clone(),
             formula: formula::compile(object).map_err(|error| error.to_string()),
             target,
             triggers,
@@ -76,6 +75,7 @@ pub async fn build(
             authentications,
             timeout: builder.http_timeout,
         },
+        object.clone(),
         health,
         rhythm,
         wake,

@@ -84,7 +84,7 @@ impl MetricSource for SampleStore {
             samples.visited(Instant::now());
         }
         let metric = request.metric.as_str();
-        if metric.eq_ignore_ascii_case(COMPOSITE) && samples.object.spec.scaling_modifiers().is_some() {
+        if metric.eq_ignore_ascii_case(COMPOSITE) && samples.object().spec.scaling_modifiers().is_some() {
             return self.composite(&samples, has_rhythm).await;
         }
         let Some(slot) = samples.slot(metric) else { return Err(unknown(&samples, metric)) };

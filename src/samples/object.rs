@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use scalers::{Context, Metric, Scaler};
 use tandem_core::{
@@ -69,8 +70,6 @@ impl Trigger {
 pub struct Parts {
     /// Which object.
     pub key: Key,
-    /// The object as it was built.
-    pub object: Arc<ScaledObject>,
     /// The target, or why it is not known.
     pub target: Result<Target, String>,
     /// Its triggers, in order.
@@ -90,6 +89,7 @@ pub struct Parts {
 /// The triggers of one ScaledObject at one generation, with their samples.
 pub struct ObjectSamples {
     parts: Parts,
+    object: ArcSwap<ScaledObject>,
     health: Mutex<BTreeMap<String, HealthStatus>>,
     rhythm: Mutex<Rhythm>,
     /// Wakes the object's task when a reader changed what is due.
@@ -110,13 +110,25 @@ impl ObjectSamples {
     /// Without a sample yet, but with what an earlier generation learned.
     pub fn new(
         parts: Parts,
+        object: Arc<ScaledObject>,
         mut health: BTreeMap<String, HealthStatus>,
         rhythm: Rhythm,
         wake: Arc<Notify>,
     ) -> Self {
         health.retain(|metric, _| parts.slots.iter().any(|slot| slot.metric == *metric));
         let (health, rhythm) = (Mutex::new(health), Mutex::new(rhythm));
-        Self { parts, health, rhythm, wake, delay: AtomicU64::new(0) }
+        let object = ArcSwap::new(object);
+        Self { parts, object, health, rhythm, wake, delay: AtomicU64::new(0) }
+    }
+
+    /// The object, of the generation that the triggers were built from.
+    pub fn object(&self) -> Arc<ScaledObject> {
+        self.object.load_full()
+    }
+
+    /// Takes the object as the cache holds it now, at the same generation: nobody then holds its earlier status.
+    pub fn follow(&self, object: &Arc<ScaledObject>) {
+        self.object.store(object.clone());
     }
 
     /// How old a sample may be for a reader that should not wait.
@@ -126,7 +138,7 @@ impl ObjectSamples {
 
     /// `pollingInterval`.
     pub fn polling_interval(&self) -> Duration {
-        Duration::from_secs(u64::try_from(self.object.spec.polling_interval()).unwrap_or(1))
+        Duration::from_secs(u64::try_from(self.object.load().spec.polling_interval()).unwrap_or(1))
     }
 
     /// The first thing that keeps the object from working, in words for its condition.
@@ -201,7 +213,7 @@ impl ObjectSamples {
         if own {
             let mut health = self.health.lock();
             let health = health.entry(slot.metric.clone()).or_default();
-            fallback::record(health, sample.result.is_ok(), &self.object.spec);
+            fallback::record(health, sample.result.is_ok(), &self.object.load().spec);
         }
         Some(sample)
     }
@@ -249,14 +261,15 @@ impl ObjectSamples {
             })
             .collect();
         let formula = self.formula.as_ref().ok().and_then(Option::as_ref);
-        let resource_triggers = self.object.spec.triggers.iter().any(ScaleTrigger::is_resource);
-        status::evaluate(&self.object.spec, &samples, formula, resource_triggers, replicas)
+        let object = self.object();
+        let resource_triggers = object.spec.triggers.iter().any(ScaleTrigger::is_resource);
+        status::evaluate(&object.spec, &samples, formula, resource_triggers, replicas)
     }
 
     /// What a fallback may need, asked for only where a source fails and a fallback is configured.
     async fn replicas(&self, cluster: &Cluster, current: Option<i32>, latest: &[Option<Sample>]) -> Replicas {
         let failing = latest.iter().flatten().any(|sample| sample.result.is_err());
-        let (true, Some(_), Ok(target)) = (failing, &self.object.spec.fallback, &self.target) else {
+        let (true, Some(_), Ok(target)) = (failing, &self.object.load().spec.fallback, &self.target) else {
             return Replicas { current, ready_pods: None };
         };
         let current = match current {
