@@ -81,6 +81,24 @@ impl Slot {
         self.errors.load(Ordering::Relaxed)
     }
 
+    /// A failure where there is no source to ask.
+    pub fn fail(&self, cx: &Context, error: &str) -> Sample {
+        self.errors.fetch_add(1, Ordering::Relaxed);
+        let sample = Sample {
+            taken: Instant::now(),
+            at: (cx.now)(),
+            latency: Duration::ZERO,
+            result: Err(error.into()),
+        };
+        *self.latest.lock() = Some(sample.clone());
+        sample
+    }
+
+    /// Takes over the failure of an earlier slot, so that a try to build the trigger anew is not counted as another.
+    pub fn inherit(&self, earlier: &Self) {
+        *self.latest.lock() = earlier.latest().filter(|sample| sample.result.is_err());
+    }
+
     /// Asks the source, unless an answer comes while this call waits for its turn: then that one serves (single flight).
     /// `true` with a sample that this call took.
     pub async fn refresh(&self, scaler: &dyn Scaler, cx: &Context, deadline: Duration) -> (Sample, bool) {

@@ -208,7 +208,7 @@ impl Task {
 
     fn watch_pushes(&self, triggers: &[Trigger]) -> Option<Pushes> {
         let pushing = triggers.iter().filter_map(|trigger| {
-            let scaler = trigger.scaler.as_ref().ok().filter(|scaler| scaler.pushes())?;
+            let scaler = trigger.scaler.as_ref().filter(|scaler| scaler.pushes())?;
             Some((trigger.index, scaler.clone()))
         });
         let mut pushing = pushing.peekable();
