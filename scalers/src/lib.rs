@@ -37,7 +37,7 @@ mod testing_grpc;
 mod values;
 
 pub use channels::Channels;
-pub use context::{Cluster, Context};
+pub use context::{Cluster, Context, Observer};
 pub use docs::docs_markdown;
 pub use error::Error;
 pub use http::HttpClients;

@@ -18,6 +18,7 @@ use super::{
     object::{ObjectSamples, Trigger},
     slot::Slot,
     stand_in,
+    traffic::{Durations, Traffic},
 };
 use crate::cluster::{
     Cluster, Key,
@@ -34,6 +35,8 @@ pub struct Builder<'a> {
     pub cluster: &'a Cluster,
     /// What scalers may use.
     pub cx: &'a Context,
+    /// Where the duration of requests goes.
+    pub durations: &'a Durations,
     /// Deadline of one request to a source.
     pub http_timeout: Duration,
 }
@@ -58,7 +61,7 @@ pub async fn build(
         let resolved = resolve(builder, object, index, trigger, &env, &mut sources).await;
         triggers.push(build_trigger(builder, object, trigger, resolved).await);
     }
-    let slots: Vec<_> = triggers.iter().flat_map(slots).collect();
+    let slots: Vec<_> = triggers.iter().flat_map(|trigger| slots(trigger, builder.durations)).collect();
     for slot in slots.iter().filter(|slot| triggers[slot.trigger].scaler.is_none()) {
         if let Some(earlier) = before.and_then(|before| before.slot(&slot.metric)) {
             slot.inherit(earlier);
@@ -213,7 +216,7 @@ async fn metrics(scaler: &dyn scalers::Scaler, cx: &Context) -> Result<Vec<Metri
     }
 }
 
-fn slots(trigger: &Trigger) -> Vec<Slot> {
+fn slots(trigger: &Trigger, durations: &Durations) -> Vec<Slot> {
     let external = trigger.metrics.iter().flatten().filter_map(|metric| match metric {
         Metric::External { name, target_milli } => Some((name, *target_milli)),
         Metric::Resource { .. } => None,
@@ -222,7 +225,9 @@ fn slots(trigger: &Trigger) -> Vec<Slot> {
         .map(|(name, milli)| {
             let kind = if trigger.value_target { TargetKind::Value } else { TargetKind::AverageValue };
             let metric = scalers::metric_name(trigger.index, name);
-            Slot::new(metric, name.clone(), trigger.index, trigger.name.clone(), MetricTarget { kind, milli })
+            let target = MetricTarget { kind, milli };
+            let traffic = Traffic::new(&trigger.trigger_type, durations.clone());
+            Slot::new(metric, name.clone(), trigger.index, trigger.name.clone(), target, traffic)
         })
         .collect()
 }

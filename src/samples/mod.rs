@@ -7,6 +7,7 @@ pub mod rhythm;
 pub mod schedule;
 pub mod slot;
 mod stand_in;
+pub mod traffic;
 
 use std::{collections::HashMap, sync::Arc};
 

@@ -195,6 +195,7 @@ impl Task {
         let builder = build::Builder {
             cluster: &self.shared.cluster,
             cx: self.shared.samples.context(),
+            durations: &self.shared.samples.observer().durations,
             http_timeout: self.shared.http_timeout,
         };
         let samples = build::build(&builder, object, before.as_deref(), self.wake.notify.clone()).await;
