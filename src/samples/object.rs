@@ -53,16 +53,19 @@ pub struct Trigger {
     pub use_cached: bool,
     /// Whether its target is for the whole workload (`metricType: Value`).
     pub value_target: bool,
-    /// The scaler, or why there is none.
-    pub scaler: Result<Arc<dyn Scaler>, String>,
-    /// Its metrics, or why they are not known.
-    pub metrics: Result<Vec<Metric>, String>,
+    /// The scaler, where it could be built.
+    pub scaler: Option<Arc<dyn Scaler>>,
+    /// Its metrics, where they are known. Those of a trigger with a `problem` are what a fallback stands on.
+    pub metrics: Option<Vec<Metric>>,
+    /// Why it could not be built, or its metrics not be asked for.
+    pub problem: Option<String>,
 }
 
 impl Trigger {
-    /// An error of this trigger, with its place.
-    pub fn broken(&self, error: &str) -> String {
-        format!("error in trigger {} ({}): {error}", self.index, self.trigger_type)
+    /// Its problem, with its place.
+    pub fn broken(&self) -> Option<String> {
+        let problem = self.problem.as_ref()?;
+        Some(format!("error in trigger {} ({}): {problem}", self.index, self.trigger_type))
     }
 }
 
@@ -144,11 +147,12 @@ impl ObjectSamples {
     /// The first thing that keeps the object from working, in words for its condition.
     pub fn broken(&self) -> Option<String> {
         let formula = self.formula.as_ref().err().cloned();
-        formula.or_else(|| {
-            self.triggers
-                .iter()
-                .find_map(|trigger| trigger.metrics.as_ref().err().map(|error| trigger.broken(error)))
-        })
+        formula.or_else(|| self.triggers.iter().find_map(Trigger::broken))
+    }
+
+    /// Whether something of the object says nothing at all, and no fallback can stand in for it.
+    pub fn is_blind(&self) -> bool {
+        self.formula.is_err() || self.triggers.iter().any(|trigger| trigger.metrics.is_none())
     }
 
     /// The metrics of all triggers, for the HPA.
@@ -205,23 +209,28 @@ impl ObjectSamples {
     }
 
     /// Asks the source of one metric; whoever waits for the same answer shares it.
-    pub async fn refresh_slot(&self, slot: &Slot, cx: &Context) -> Option<Sample> {
-        let Ok(scaler) = &self.triggers[slot.trigger].scaler else { return None };
-        // A trigger's own timeout may be longer than the default; the deadline only has to be longer still.
-        let deadline = self.polling_interval().max(self.timeout) + DEADLINE_SLACK;
-        let (sample, own) = slot.refresh(scaler.as_ref(), cx, deadline).await;
+    pub async fn refresh_slot(&self, slot: &Slot, cx: &Context) -> Sample {
+        let trigger = &self.triggers[slot.trigger];
+        let (sample, own) = match &trigger.scaler {
+            Some(scaler) => {
+                // A trigger's own timeout may be longer than the default; the deadline only has to be longer still.
+                let deadline = self.polling_interval().max(self.timeout) + DEADLINE_SLACK;
+                slot.refresh(scaler.as_ref(), cx, deadline).await
+            }
+            None => (slot.fail(cx, trigger.problem.as_deref().unwrap_or_default()), true),
+        };
         if own {
             let mut health = self.health.lock();
             let health = health.entry(slot.metric.clone()).or_default();
             fallback::record(health, sample.result.is_ok(), &self.object.load().spec);
         }
-        Some(sample)
+        sample
     }
 
     /// A sample that need not be asked for: from the last poll where the trigger says so, else a fresh one. A reader
     /// whose rhythm is followed and who came out of turn is given a new sample if the source is quick: the refresh
     /// that was meant for its visit then falls away, so the source is not asked more often.
-    pub async fn current(&self, slot: &Slot, cx: &Context, has_rhythm: bool) -> Option<Sample> {
+    pub async fn current(&self, slot: &Slot, cx: &Context, has_rhythm: bool) -> Sample {
         let use_cached = self.triggers[slot.trigger].use_cached;
         let is_fresh = |sample: &Sample| {
             let quick = has_rhythm && sample.latency <= QUICK;
@@ -229,7 +238,7 @@ impl ObjectSamples {
             use_cached || sample.taken.elapsed() <= fresh_for
         };
         match slot.latest().filter(is_fresh) {
-            Some(sample) => Some(sample),
+            Some(sample) => sample,
             None => self.refresh_slot(slot, cx).await,
         }
     }

@@ -195,6 +195,7 @@ impl Task {
         let builder = build::Builder {
             cluster: &self.shared.cluster,
             cx: self.shared.samples.context(),
+            durations: &self.shared.samples.observer().durations,
             http_timeout: self.shared.http_timeout,
         };
         let samples = build::build(&builder, object, before.as_deref(), self.wake.notify.clone()).await;
@@ -208,7 +209,7 @@ impl Task {
 
     fn watch_pushes(&self, triggers: &[Trigger]) -> Option<Pushes> {
         let pushing = triggers.iter().filter_map(|trigger| {
-            let scaler = trigger.scaler.as_ref().ok().filter(|scaler| scaler.pushes())?;
+            let scaler = trigger.scaler.as_ref().filter(|scaler| scaler.pushes())?;
             Some((trigger.index, scaler.clone()))
         });
         let mut pushing = pushing.peekable();
