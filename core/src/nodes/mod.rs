@@ -1,4 +1,7 @@
 //! Decisions about nodes: which to add, which to take away, and why.
 
 pub mod action;
+pub mod backoff;
+pub mod cluster_state;
+pub mod drain;
 pub mod group;

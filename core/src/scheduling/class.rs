@@ -312,9 +312,7 @@ impl Snapshot {
     fn selection(&mut self, selection: Selection) -> SelectionId {
         let Self { topology, classes, classes_with, namespaces, strings, .. } = self;
         topology.intern_selection(selection, |selection, anchors| {
-            let matches = |id: &ClassId| {
-                selection.matches(subject(namespaces, classes.get(id.0)), strings)
-            };
+            let matches = |id: &ClassId| selection.matches(subject(namespaces, classes.get(id.0)), strings);
             match anchors {
                 None => (0..classes.len()).map(ClassId).filter(matches).collect(),
                 Some(anchors) => {
@@ -363,7 +361,10 @@ struct OwnSubject<'a> {
     terminating: bool,
 }
 
-fn subject<'a>(namespaces: &'a super::ids::OrdinalMap<Symbol, Box<[Label]>>, class: &'a Class) -> Subject<'a> {
+fn subject<'a>(
+    namespaces: &'a super::ids::OrdinalMap<Symbol, Box<[Label]>>,
+    class: &'a Class,
+) -> Subject<'a> {
     Subject {
         namespace: class.namespace,
         namespace_labels: namespaces.get(&class.namespace).map(|labels| &**labels).unwrap_or_default(),

@@ -82,6 +82,7 @@ impl Snapshot {
         if !spec.tolerates_cordon {
             candidates &= !self.fleet.cordoned.word(word);
         }
-        spec.static_filters().fold(candidates, |candidates, filter| candidates & self.filters.word(filter, word))
+        spec.static_filters()
+            .fold(candidates, |candidates, filter| candidates & self.filters.word(filter, word))
     }
 }

@@ -90,9 +90,10 @@ impl Snapshot {
     pub(crate) fn add_copy(&mut self, mold: &Mold, name: &str) -> NodeId {
         let symbol = self.strings.intern(name);
         let mut info = mold.info.clone();
-        let labels = info.labels.iter().map(|(key, value)| {
-            (*key, if mold.named.contains(key) { symbol } else { *value })
-        });
+        let labels = info
+            .labels
+            .iter()
+            .map(|(key, value)| (*key, if mold.named.contains(key) { symbol } else { *value }));
         info.labels = labels.collect();
         info.name = self.strings.name(symbol).clone();
         self.enter(info)

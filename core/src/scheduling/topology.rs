@@ -4,8 +4,8 @@
 //! minimum; affinity and anti-affinity read the counts; the anti-affinity of pods that are there is the count of owners.
 
 use super::{
-    fleet::{Fleet, moved},
     filters::{FilterId, Filters},
+    fleet::{Fleet, moved},
     ids::{BitSet, ClassId, Interned, Label, OrdinalMap, Strings, Symbol, ordinal, value_of},
     selector::{Conjunction, Operator, all_match},
 };
@@ -257,13 +257,16 @@ impl Topology {
     }
 
     /// Notes a new class, and returns the counters that count its pods, sorted.
-    pub(super) fn enlist(&mut self, class: ClassId, subject: Subject<'_>, strings: &Strings) -> Vec<CounterId> {
+    pub(super) fn enlist(
+        &mut self,
+        class: ClassId,
+        subject: Subject<'_>,
+        strings: &Strings,
+    ) -> Vec<CounterId> {
         let anchored = subject.labels.iter().filter_map(|label| self.anchored.get(label)).flatten();
         let candidates = anchored.chain(&self.unanchored);
-        let matching: Vec<_> = candidates
-            .copied()
-            .filter(|id| self.selection_ids.get(id.0).matches(subject, strings))
-            .collect();
+        let matching: Vec<_> =
+            candidates.copied().filter(|id| self.selection_ids.get(id.0).matches(subject, strings)).collect();
         let mut counters = Vec::new();
         for id in matching {
             let state = &mut self.selections[id.0 as usize];
