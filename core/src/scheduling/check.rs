@@ -8,6 +8,7 @@ use super::{
     ids::{ClassId, NodeId},
     reason::Reason,
     snapshot::Snapshot,
+    topology::CounterId,
 };
 
 /// The names of the resources that every node has.
@@ -40,7 +41,7 @@ impl Snapshot {
     }
 
     /// As [`Snapshot::how_many`] of a node that is known to take one.
-    pub(super) fn how_many_more(&self, class: ClassId, node: NodeId) -> u32 {
+    pub(crate) fn how_many_more(&self, class: ClassId, node: NodeId) -> u32 {
         let at = node.index();
         let spec = self.classes.get(class.0);
         if !spec.is_independent() || !spec.ports.is_empty() || !spec.storage.exclusive.is_empty() {
@@ -49,9 +50,8 @@ impl Snapshot {
         let expected = self.expected(spec, at);
         let free = self.free_beside(at, &expected);
         let fixed = spec.requests.iter().zip(free).filter(|(request, _)| **request > 0);
-        let others = spec.others.iter().map(|(resource, request)| {
-            self.other_free(at, *resource, &expected) / request
-        });
+        let others =
+            spec.others.iter().map(|(resource, request)| self.other_free(at, *resource, &expected) / request);
         let least = fixed.map(|(request, free)| free / request).chain(others).min().unwrap_or(i64::MAX);
         u32::try_from(least.max(1)).unwrap_or(u32::MAX)
     }
@@ -121,7 +121,8 @@ impl Snapshot {
         let free = self.fleet.nodes[at].others_free.get(resource as usize).copied().unwrap_or(0);
         let asked = |(class, count): &(ClassId, u32)| {
             let others = &self.classes.get(class.0).others;
-            let request = others.iter().find(|(other, _)| *other == resource).map_or(0, |(_, amount)| *amount);
+            let request =
+                others.iter().find(|(other, _)| *other == resource).map_or(0, |(_, amount)| *amount);
             request.saturating_mul(i64::from(*count))
         };
         free.saturating_sub(expected.iter().map(asked).sum())
@@ -134,7 +135,10 @@ impl Snapshot {
             fits(&spec.requests, &self.free_beside(at, expected))
         };
         fixed
-            && spec.others.iter().all(|(resource, request)| *request <= self.other_free(at, *resource, expected))
+            && spec
+                .others
+                .iter()
+                .all(|(resource, request)| *request <= self.other_free(at, *resource, expected))
     }
 
     /// What there is too little of.
@@ -176,9 +180,11 @@ impl Snapshot {
         there.sort_unstable();
         there.dedup();
         node.limits.iter().all(|(driver, limit)| {
-            let new = spec.storage.attached.iter().filter(|volume| {
-                volume.0 == *driver && there.binary_search(volume).is_err()
-            });
+            let new = spec
+                .storage
+                .attached
+                .iter()
+                .filter(|volume| volume.0 == *driver && there.binary_search(volume).is_err());
             let new = new.count();
             let old = there.iter().filter(|volume| volume.0 == *driver).count();
             new == 0 || i64::try_from(old + new).is_ok_and(|count| count <= *limit)
@@ -199,13 +205,12 @@ impl Snapshot {
     }
 
     /// How many expected pods a counter would count on the node.
-    fn expected_matches(&self, counter: super::topology::CounterId, at: usize, expected: Expected<'_>) -> u32 {
-        let counted =
-            |(class, _): &&(ClassId, u32)| self.counters_of[class.index()].contains(&counter);
+    fn expected_matches(&self, counter: CounterId, at: usize, expected: Expected<'_>) -> u32 {
+        let matches = |(class, _): &&(ClassId, u32)| self.counters_of[class.index()].contains(&counter);
         if expected.is_empty() || !self.topology.counts_on(counter, at) {
             return 0;
         }
-        expected.iter().filter(counted).map(|(_, count)| count).sum()
+        expected.iter().filter(matches).map(|(_, count)| count).sum()
     }
 
     /// Affinity and anti-affinity between pods, both ways.
@@ -222,7 +227,8 @@ impl Snapshot {
         }
         for counter in &spec.apart {
             if let Some(domain) = topology.domain(*counter, at)
-                && (topology.matched(*counter, domain) > 0 || self.expected_matches(*counter, at, expected) > 0)
+                && (topology.matched(*counter, domain) > 0
+                    || self.expected_matches(*counter, at, expected) > 0)
             {
                 return Err(Reason::PodAntiAffinity);
             }
@@ -246,12 +252,11 @@ impl Snapshot {
         let mut all_there = true;
         for counter in &spec.near {
             let Some(domain) = topology.domain(*counter, at) else { return false };
-            all_there &= topology.matched(*counter, domain) > 0
-                || self.expected_matches(*counter, at, expected) > 0;
+            all_there &=
+                topology.matched(*counter, domain) > 0 || self.expected_matches(*counter, at, expected) > 0;
         }
-        let somewhere = |counter| {
-            topology.total(counter) > 0 || self.expected_matches(counter, at, expected) > 0
-        };
+        let somewhere =
+            |counter| topology.total(counter) > 0 || self.expected_matches(counter, at, expected) > 0;
         all_there || (spec.near_itself && !spec.near.iter().any(|counter| somewhere(*counter)))
     }
 }

@@ -46,10 +46,12 @@ impl Filter {
 
     fn accepts(&self, node: &NodeInfo, strings: &Strings) -> bool {
         match self {
-            Self::Tolerations(keys) => node.taints.iter().filter(|taint| taints::repels(taint)).all(|taint| {
-                let value = taint.value.as_deref().unwrap_or_default();
-                keys.iter().any(|key| key.tolerance(strings).covers(&taint.key, value, &taint.effect))
-            }),
+            Self::Tolerations(keys) => {
+                node.taints.iter().filter(|taint| taints::repels(taint)).all(|taint| {
+                    let value = taint.value.as_deref().unwrap_or_default();
+                    keys.iter().any(|key| key.tolerance(strings).covers(&taint.key, value, &taint.effect))
+                })
+            }
             Self::Selector(selector) => selector.matches(&node.labels, strings),
         }
     }

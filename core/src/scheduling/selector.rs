@@ -129,9 +129,10 @@ pub(super) struct NodeSelector {
 impl NodeSelector {
     pub(super) fn matches(&self, labels: &[Label], strings: &Strings) -> bool {
         all_match(&self.all, labels, strings)
-            && self.any.as_deref().is_none_or(|terms| {
-                terms.iter().any(|term| all_match(term, labels, strings))
-            })
+            && self
+                .any
+                .as_deref()
+                .is_none_or(|terms| terms.iter().any(|term| all_match(term, labels, strings)))
     }
 
     /// `nodeSelector` and the terms of a required node affinity.

@@ -90,9 +90,10 @@ impl Snapshot {
     pub(crate) fn add_copy(&mut self, mold: &Mold, name: &str) -> NodeId {
         let symbol = self.strings.intern(name);
         let mut info = mold.info.clone();
-        let labels = info.labels.iter().map(|(key, value)| {
-            (*key, if mold.named.contains(key) { symbol } else { *value })
-        });
+        let labels = info
+            .labels
+            .iter()
+            .map(|(key, value)| (*key, if mold.named.contains(key) { symbol } else { *value }));
         info.labels = labels.collect();
         info.name = self.strings.name(symbol).clone();
         self.enter(info)
@@ -255,18 +256,20 @@ impl Snapshot {
     }
 
     /// Undoes everything since the checkpoint.
+    #[allow(clippy::needless_pass_by_value, reason = "a checkpoint serves once")]
     pub fn rollback(&mut self, to: Checkpoint) {
-        while self.log.len() > to.changes {
+        let Checkpoint { changes, freed } = to;
+        while self.log.len() > changes {
             let Some(change) = self.log.pop() else { break };
             self.undo(change);
         }
-        self.freed = to.freed;
+        self.freed = freed;
         self.close();
     }
 
     /// Keeps what was done since the checkpoint; an outer checkpoint can still undo it.
     pub fn keep(&mut self, checkpoint: Checkpoint) {
-        let Checkpoint { .. } = checkpoint;
+        drop(checkpoint);
         self.close();
     }
 

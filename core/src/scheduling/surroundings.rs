@@ -4,7 +4,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::api::{
     core::v1::{
-        NodeSelector, PersistentVolume, PersistentVolumeClaim, TopologySelectorTerm, VolumeResourceRequirements,
+        NodeSelector, PersistentVolume, PersistentVolumeClaim, TopologySelectorTerm,
+        VolumeResourceRequirements,
     },
     storage::v1::StorageClass as K8sStorageClass,
 };
@@ -104,11 +105,15 @@ impl Volume {
         Self {
             labels: volume.metadata.labels.clone().unwrap_or_default(),
             node_affinity: spec.node_affinity.as_ref().and_then(|affinity| affinity.required.clone()),
-            handle: spec.csi.as_ref().map(|csi| (csi.driver.as_str().into(), csi.volume_handle.as_str().into())),
+            handle: spec
+                .csi
+                .as_ref()
+                .map(|csi| (csi.driver.as_str().into(), csi.volume_handle.as_str().into())),
             class: name(spec.storage_class_name.as_ref()),
             bytes: bytes(spec.capacity.as_ref().and_then(|capacity| capacity.get("storage"))),
             access_modes: spec.access_modes.clone().unwrap_or_default(),
-            claim: claim.and_then(|claim| Some((name(claim.namespace.as_ref())?, name(claim.name.as_ref())?))),
+            claim: claim
+                .and_then(|claim| Some((name(claim.namespace.as_ref())?, name(claim.name.as_ref())?))),
             available: volume.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Available"),
         }
     }

@@ -19,7 +19,8 @@ const READINESS_PREFIX: &str = "readiness.k8s.io/";
 
 /// Whether a node carries this taint only while it starts.
 pub fn is_ephemeral(taint: &Taint) -> bool {
-    EPHEMERAL.contains(&(taint.key.as_str(), taint.effect.as_str())) || taint.key.starts_with(READINESS_PREFIX)
+    EPHEMERAL.contains(&(taint.key.as_str(), taint.effect.as_str()))
+        || taint.key.starts_with(READINESS_PREFIX)
 }
 
 /// Whether a taint keeps pods away that do not tolerate it; `PreferNoSchedule` only makes a node less liked.

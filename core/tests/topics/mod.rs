@@ -1,10 +1,12 @@
 //! A runner a topic, and what they share.
 
+mod estimator;
 mod fallback;
 mod hpa;
 mod modifiers;
 mod scale;
 mod schema;
+mod taints_hostports_volume;
 mod webhook;
 
 use std::{fmt::Debug, panic::catch_unwind};
@@ -24,6 +26,8 @@ pub(crate) enum Verdict {
 /// Runs a case of a topic; one that panics disagrees.
 pub(crate) fn judge(topic: &str, case: &Value) -> Verdict {
     let runner = match topic {
+        "estimator" => estimator::judge,
+        "taints_hostports_volume" => taints_hostports_volume::judge,
         "keda_fallback" => fallback::judge,
         "keda_hpa" => hpa::judge,
         "keda_modifiers" => modifiers::judge,
