@@ -24,12 +24,10 @@ const NOT_BUILT: &[(&str, &str)] = &[
     ("balanced", "consolidation of nodes"),
     ("budgets", "disruption of nodes"),
     ("drain", "scale-down of nodes"),
-    ("estimator", "scale-up of nodes"),
     ("expanders", "scale-up of nodes"),
     ("instance_selection", "node pools"),
     ("requirements", "node pools"),
     ("similar_groups", "scale-up of nodes"),
-    ("taints_hostports_volume", "the scheduling simulation"),
     ("utilization", "scale-down of nodes"),
 ];
 

@@ -9,6 +9,8 @@ use tandem_core::{
 };
 use thiserror::Error;
 
+pub use tandem_core::nodes::group::Template;
+
 /// Why a provider did not do what it was asked to.
 #[derive(Debug, Clone, Error)]
 pub enum CloudError {
@@ -69,15 +71,6 @@ pub struct NodeRef {
     pub name: Arc<str>,
     /// `spec.providerID`; for one that never registered the instance's id.
     pub provider_id: Arc<str>,
-}
-
-/// What a new node of a group would look like.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Template {
-    /// The node, with a name that is made up.
-    pub node: Node,
-    /// Pods that the provider knows to run on each (kube-proxy, say).
-    pub pods: Vec<Pod>,
 }
 
 /// A provider of node groups (Cluster Autoscaler's model of capacity).

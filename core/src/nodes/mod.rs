@@ -4,4 +4,5 @@ pub mod action;
 pub mod backoff;
 pub mod cluster_state;
 pub mod drain;
+pub mod estimator;
 pub mod group;

@@ -8,6 +8,7 @@ use super::{
     ids::{ClassId, NodeId},
     reason::Reason,
     snapshot::Snapshot,
+    topology::CounterId,
 };
 
 /// The names of the resources that every node has.
@@ -40,7 +41,7 @@ impl Snapshot {
     }
 
     /// As [`Snapshot::how_many`] of a node that is known to take one.
-    pub(super) fn how_many_more(&self, class: ClassId, node: NodeId) -> u32 {
+    pub(crate) fn how_many_more(&self, class: ClassId, node: NodeId) -> u32 {
         let at = node.index();
         let spec = self.classes.get(class.0);
         if !spec.is_independent() || !spec.ports.is_empty() || !spec.storage.exclusive.is_empty() {
@@ -204,17 +205,12 @@ impl Snapshot {
     }
 
     /// How many expected pods a counter would count on the node.
-    fn expected_matches(
-        &self,
-        counter: super::topology::CounterId,
-        at: usize,
-        expected: Expected<'_>,
-    ) -> u32 {
-        let counted = |(class, _): &&(ClassId, u32)| self.counters_of[class.index()].contains(&counter);
+    fn expected_matches(&self, counter: CounterId, at: usize, expected: Expected<'_>) -> u32 {
+        let matches = |(class, _): &&(ClassId, u32)| self.counters_of[class.index()].contains(&counter);
         if expected.is_empty() || !self.topology.counts_on(counter, at) {
             return 0;
         }
-        expected.iter().filter(counted).map(|(_, count)| count).sum()
+        expected.iter().filter(matches).map(|(_, count)| count).sum()
     }
 
     /// Affinity and anti-affinity between pods, both ways.

@@ -28,8 +28,26 @@ pub(super) struct SpreadRule {
     pub(super) min_domains: u32,
     /// Whether the pod itself is counted.
     pub(super) counts_itself: bool,
-    /// Whether it spreads over single nodes.
-    pub(super) over_nodes: bool,
+}
+
+/// What topology spread constraints name, be they hard or soft.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum SpreadOver {
+    Nothing,
+    /// Domains larger than a node only.
+    Domains,
+    /// Nodes, perhaps among others.
+    Nodes,
+}
+
+impl SpreadOver {
+    fn read(constraints: &[TopologySpreadConstraint]) -> Self {
+        match constraints {
+            [] => Self::Nothing,
+            some if some.iter().any(|rule| rule.topology_key == HOSTNAME) => Self::Nodes,
+            _ => Self::Domains,
+        }
+    }
 }
 
 /// What claims ask of a node, and take of it.
@@ -61,6 +79,8 @@ pub(super) struct Class {
     pub(super) affinity: Option<FilterId>,
     pub(super) ports: Box<[Port]>,
     pub(super) spread: Box<[SpreadRule]>,
+    /// What it is spread over, softly or not.
+    pub(super) spread_over: SpreadOver,
     /// A counter a term of required affinity; all count the pods that match every term.
     pub(super) near: Box<[CounterId]>,
     /// Whether the pod matches its own affinity.
@@ -73,7 +93,12 @@ pub(super) struct Class {
 impl Class {
     /// Whether a copy on a node changes nothing for the next but what is free: then arithmetic tells how many fit.
     pub(super) fn is_independent(&self) -> bool {
-        self.spread.is_empty() && self.near.is_empty() && self.apart.is_empty()
+        self.apart.is_empty() && !self.gains_by_its_like()
+    }
+
+    /// Whether a copy on one node can make room for another on a node that took none before.
+    pub(super) fn gains_by_its_like(&self) -> bool {
+        !self.spread.is_empty() || !self.near.is_empty()
     }
 
     /// Filters that no pod on a node changes.
@@ -102,6 +127,41 @@ impl Snapshot {
             self.by_shape.insert((address, terminating), (pod.shape.clone(), class));
         }
         class
+    }
+
+    /// What a pod of a class asks for: cpu in thousandths, memory in bytes.
+    pub(crate) fn cpu_and_memory(&self, class: ClassId) -> [i64; 2] {
+        let [cpu, memory, ..] = self.classes.get(class.0).requests;
+        [cpu, memory]
+    }
+
+    /// See [`Class::gains_by_its_like`].
+    pub(crate) fn gains_by_its_like(&self, class: ClassId) -> bool {
+        self.classes.get(class.0).gains_by_its_like()
+    }
+
+    /// Whether pods of a class are spread, softly or not, over single nodes.
+    pub(crate) fn is_spread_over_nodes(&self, class: ClassId) -> bool {
+        self.classes.get(class.0).spread_over == SpreadOver::Nodes
+    }
+
+    /// Whether no two pods of a class may be on one node.
+    pub(crate) fn is_apart_on_nodes(&self, class: ClassId) -> bool {
+        let own = &self.counters_of[class.index()];
+        let apart = &self.classes.get(class.0).apart;
+        apart.iter().any(|counter| own.contains(counter) && self.is_of_nodes(*counter))
+    }
+
+    /// Whether as many pods of a class fit on one empty node as on the next: no spread, and no anti-affinity in larger
+    /// domains than a node.
+    pub(crate) fn is_alike_on_every_node(&self, class: ClassId) -> bool {
+        let class = self.classes.get(class.0);
+        class.spread_over == SpreadOver::Nothing
+            && class.apart.iter().all(|counter| self.is_of_nodes(*counter))
+    }
+
+    fn is_of_nodes(&self, counter: CounterId) -> bool {
+        &**self.strings.name(self.topology.key(counter)) == HOSTNAME
     }
 
     fn intern_class(&mut self, class: Class) -> ClassId {
@@ -145,6 +205,7 @@ impl Snapshot {
             affinity,
             ports: shape.ports.iter().map(|port| Port::read(&mut self.strings, port)).collect(),
             spread: self.spread_rules(shape, &subject, tolerations, affinity),
+            spread_over: SpreadOver::read(&shape.spread),
             near,
             near_itself,
             apart: self.anti_affinity(shape, &subject),
@@ -214,7 +275,6 @@ impl Snapshot {
             max_skew: u32::try_from(rule.max_skew).unwrap_or(0),
             min_domains: rule.min_domains.and_then(|domains| u32::try_from(domains).ok()).unwrap_or(1),
             counts_itself,
-            over_nodes: rule.topology_key == HOSTNAME,
         }
     }
 

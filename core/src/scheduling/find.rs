@@ -40,6 +40,11 @@ impl Snapshot {
         found
     }
 
+    /// The ordinal after that of the last node.
+    pub(crate) fn end(&self) -> u32 {
+        ordinal(self.fleet.nodes.len())
+    }
+
     /// When something last changed that could make a class fit where it did not.
     fn last_help(&self, spec: &Class) -> u64 {
         let counters = spec.spread.iter().map(|rule| rule.counter).chain(spec.near.iter().copied());

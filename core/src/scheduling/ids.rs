@@ -26,6 +26,16 @@ impl NodeId {
     pub fn index(self) -> usize {
         self.0 as usize
     }
+
+    /// As [`NodeId::index`], as the number that it is.
+    pub(crate) fn ordinal(self) -> u32 {
+        self.0
+    }
+
+    /// The node of an ordinal.
+    pub(crate) fn at(ordinal: u32) -> Self {
+        Self(ordinal)
+    }
 }
 
 /// The ordinal that the next element of a list gets.

@@ -17,7 +17,7 @@ mod ports;
 pub mod reason;
 pub mod resources;
 mod selector;
-mod snapshot;
+pub(crate) mod snapshot;
 mod storage;
 pub mod surroundings;
 pub mod taints;

@@ -256,18 +256,20 @@ impl Snapshot {
     }
 
     /// Undoes everything since the checkpoint.
+    #[allow(clippy::needless_pass_by_value, reason = "a checkpoint serves once")]
     pub fn rollback(&mut self, to: Checkpoint) {
-        while self.log.len() > to.changes {
+        let Checkpoint { changes, freed } = to;
+        while self.log.len() > changes {
             let Some(change) = self.log.pop() else { break };
             self.undo(change);
         }
-        self.freed = to.freed;
+        self.freed = freed;
         self.close();
     }
 
     /// Keeps what was done since the checkpoint; an outer checkpoint can still undo it.
     pub fn keep(&mut self, checkpoint: Checkpoint) {
-        let Checkpoint { .. } = checkpoint;
+        drop(checkpoint);
         self.close();
     }
 

@@ -25,7 +25,8 @@ const PLACES: &[(&str, &str)] = &[
 const ZONE_SEPARATOR: &str = "__";
 
 impl Snapshot {
-    /// What claims in a namespace ask (kube-scheduler's VolumeRestrictions, NodeVolumeLimits, VolumeBinding, VolumeZone).
+    /// What claims in a namespace ask (kube-scheduler's plugins `VolumeRestrictions`,
+    /// `NodeVolumeLimits`, `VolumeBinding` and `VolumeZone`).
     pub(super) fn storage(&mut self, namespace: &Arc<str>, claims: &[Arc<str>]) -> Storage {
         let surroundings = self.surroundings.clone();
         let mut all = Collected::default();

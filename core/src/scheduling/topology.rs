@@ -185,7 +185,6 @@ impl Tally {
 #[derive(Debug, Clone)]
 struct Counter {
     domains: DomainsId,
-    selection: SelectionId,
     matched: Tally,
     /// Pods whose anti-affinity this is, by domain.
     owners: OrdinalMap<u32, u32>,
@@ -294,21 +293,18 @@ impl Topology {
         }
         self.selections[selection.0 as usize].counters.push(id);
         let classes = self.selections[selection.0 as usize].classes.clone();
-        let mut counter = Counter {
-            domains,
-            selection,
-            matched: Tally::default(),
-            owners: OrdinalMap::default(),
-            changed: 0,
-        };
+        let mut counter =
+            Counter { domains, matched: Tally::default(), owners: OrdinalMap::default(), changed: 0 };
         if classes.iter().any(|class| bound(*class)) {
-            let mut counted = BitSet::default();
-            classes.iter().for_each(|class| counted.set(class.index(), true));
+            let mut matching = BitSet::default();
+            for class in &classes {
+                matching.set(class.index(), true);
+            }
             for at in world.fleet.present.iter() {
                 let count: u32 = world.fleet.nodes[at]
                     .pods
                     .iter()
-                    .filter(|(class, _)| counted.contains(class.index()))
+                    .filter(|(class, _)| matching.contains(class.index()))
                     .map(|(_, count)| count)
                     .sum();
                 if let Some(domain) = self.counted_domain(domains, at).filter(|_| count > 0) {
@@ -424,6 +420,12 @@ impl Topology {
         }
     }
 
+    /// The topology key that a counter counts by.
+    pub(super) fn key(&self, counter: CounterId) -> Symbol {
+        let domains = &self.domains[self.counters[counter.0 as usize].domains.0 as usize];
+        **self.key_ids.get(domains.key.0)
+    }
+
     /// The domain of a node, whether it counts or not.
     pub(super) fn domain(&self, counter: CounterId, at: usize) -> Option<u32> {
         let domains = &self.domains[self.counters[counter.0 as usize].domains.0 as usize];
@@ -463,10 +465,6 @@ impl Topology {
 
     pub(super) fn changed(&self, counter: CounterId) -> u64 {
         self.counters[counter.0 as usize].changed
-    }
-
-    pub(super) fn selection_of(&self, counter: CounterId) -> SelectionId {
-        self.counters[counter.0 as usize].selection
     }
 }
 

@@ -1,11 +1,13 @@
 //! A runner a topic, and what they share.
 
+mod estimator;
 mod fallback;
 mod hpa;
 mod hpa_controller;
 mod modifiers;
 mod scale;
 mod schema;
+mod taints_hostports_volume;
 mod webhook;
 
 use std::{fmt::Debug, panic::catch_unwind};
@@ -26,6 +28,8 @@ pub(crate) enum Verdict {
 pub(crate) fn judge(topic: &str, case: &Value) -> Verdict {
     let runner = match topic {
         "hpa" => hpa_controller::judge,
+        "estimator" => estimator::judge,
+        "taints_hostports_volume" => taints_hostports_volume::judge,
         "keda_fallback" => fallback::judge,
         "keda_hpa" => hpa::judge,
         "keda_modifiers" => modifiers::judge,
