@@ -3,6 +3,7 @@
 mod fallback;
 mod hpa;
 mod modifiers;
+mod requirements;
 mod scale;
 mod schema;
 mod webhook;
@@ -29,6 +30,7 @@ pub(crate) fn judge(topic: &str, case: &Value) -> Verdict {
         "keda_modifiers" => modifiers::judge,
         "keda_scale" => scale::judge,
         "keda_webhook" => webhook::judge,
+        "requirements" => requirements::judge,
         _ => return Verdict::Disagrees("no runner knows the topic".to_owned()),
     };
     catch_unwind(|| runner(case))
