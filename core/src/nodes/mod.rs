@@ -6,3 +6,4 @@ pub mod cluster_state;
 pub mod drain;
 pub mod estimator;
 pub mod group;
+pub mod pools;

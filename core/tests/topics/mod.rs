@@ -5,6 +5,7 @@ mod fallback;
 mod hpa;
 mod hpa_controller;
 mod modifiers;
+mod requirements;
 mod scale;
 mod schema;
 mod taints_hostports_volume;
@@ -35,6 +36,7 @@ pub(crate) fn judge(topic: &str, case: &Value) -> Verdict {
         "keda_modifiers" => modifiers::judge,
         "keda_scale" => scale::judge,
         "keda_webhook" => webhook::judge,
+        "requirements" => requirements::judge,
         _ => return Verdict::Disagrees("no runner knows the topic".to_owned()),
     };
     catch_unwind(|| runner(case))
