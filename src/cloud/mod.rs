@@ -1,5 +1,9 @@
 //! Act: the providers of nodes behind one trait.
 
+pub mod aws;
+pub mod kube_proxy;
+pub mod spec;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
