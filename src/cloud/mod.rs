@@ -1,14 +1,13 @@
 //! Act: the providers of nodes behind one trait.
 
 pub mod aws;
-pub mod kube_proxy;
-pub mod spec;
-
-use std::sync::Arc;
 pub mod cluster_api;
 pub mod external_grpc;
+pub mod kube_proxy;
 pub mod kwok;
 pub mod provider;
+pub mod spec;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -22,6 +21,7 @@ use tandem_core::{
 use thiserror::Error;
 
 pub use tandem_core::nodes::group::Template;
+
 use crate::cluster::message;
 
 /// Why a provider did not do what it was asked to.
