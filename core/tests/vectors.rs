@@ -26,7 +26,6 @@ const NOT_BUILT: &[(&str, &str)] = &[
     ("expanders", "scale-up of nodes"),
     ("instance_selection", "node pools"),
     ("similar_groups", "scale-up of nodes"),
-    ("utilization", "scale-down of nodes"),
 ];
 
 /// A file of cases.

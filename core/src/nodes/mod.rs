@@ -7,3 +7,4 @@ pub mod drain;
 pub mod estimator;
 pub mod group;
 pub mod pools;
+pub mod utilization;

@@ -10,6 +10,7 @@ mod requirements;
 mod scale;
 mod schema;
 mod taints_hostports_volume;
+mod utilization;
 mod webhook;
 
 use std::{fmt::Debug, panic::catch_unwind};
@@ -39,6 +40,7 @@ pub(crate) fn judge(topic: &str, case: &Value) -> Verdict {
         "keda_scale" => scale::judge,
         "keda_webhook" => webhook::judge,
         "requirements" => requirements::judge,
+        "utilization" => utilization::judge,
         _ => return Verdict::Disagrees("no runner knows the topic".to_owned()),
     };
     catch_unwind(|| runner(case))
