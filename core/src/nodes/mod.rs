@@ -5,6 +5,8 @@ pub mod backoff;
 pub mod cluster_state;
 pub mod drain;
 pub mod estimator;
+pub mod expander;
 pub mod group;
 pub mod pools;
+pub mod similar;
 pub mod utilization;
