@@ -4,7 +4,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{BlockingReason, Budgets, Options, Outcome, Owners};
+use super::{BlockingReason, Budgets, Known, Options, Outcome, Owners};
 use crate::scheduling::{
     Pod,
     pod::{Owner, Phase, Restart},
@@ -45,10 +45,6 @@ pub(super) const RULES: &[(&str, Rule)] = &[
     ("PDB", disruption_budget),
 ];
 
-fn blocked(reason: BlockingReason, text: String) -> Option<Outcome> {
-    Some(Outcome::Blocked(reason, text))
-}
-
 fn mirror(pod: &Pod, _: &Context<'_>) -> Option<Outcome> {
     pod.is_mirror().then_some(Outcome::Skip)
 }
@@ -63,7 +59,7 @@ pub fn is_long_terminating(pod: &Pod, now: Timestamp) -> bool {
     pod.deleting.is_some_and(|deleting| deleting + grace + LONG_TERMINATING < now)
 }
 
-/// Whether an owner is of Kubernetes' own kinds; others use the same names (OpenKruise's StatefulSet).
+/// Whether an owner is of Kubernetes' own kinds; others use the same names (`OpenKruise`, say).
 fn is_builtin(owner: &Owner) -> bool {
     let group = owner.api_version.split_once('/').map_or("", |(group, _)| group);
     matches!(group, "" | "core" | "apps" | "extensions" | "batch")
@@ -77,23 +73,27 @@ fn replica_count(pod: &Pod, context: &Context<'_>) -> Option<Outcome> {
     let Owner { kind, name, .. } = owner;
     let known = match &**kind {
         "ReplicationController" | "ReplicaSet" | "StatefulSet" | "Job" | "DaemonSet" => {
-            owners.replicas(kind, &pod.shape.namespace, name)
+            owners.find(kind, &pod.shape.namespace, name)
         }
         _ => return None,
     };
-    let Some(replicas) = known else {
-        return blocked(
-            BlockingReason::ControllerNotFound,
-            format!("{kind} for {} is not available", pod.key()),
-        );
+    let replicas = match known {
+        Known::NotLookedUp => return None,
+        Known::Present(replicas) => replicas,
+        Known::Missing => {
+            return Some(Outcome::Blocked(
+                BlockingReason::ControllerNotFound,
+                format!("{kind} for {} is not available", pod.key()),
+            ));
+        }
     };
     let counted = matches!(&**kind, "ReplicationController" | "ReplicaSet");
     let least = i64::from(context.options.min_replica_count);
     let too_few = replicas.filter(|replicas| counted && i64::from(*replicas) < least)?;
-    blocked(
+    Some(Outcome::Blocked(
         BlockingReason::MinReplicasReached,
         format!("{kind} for {} has too few replicas spec: {too_few} min: {least}", pod.key()),
-    )
+    ))
 }
 
 fn daemon_set(pod: &Pod, _: &Context<'_>) -> Option<Outcome> {
@@ -131,7 +131,7 @@ fn replicated(pod: &Pod, context: &Context<'_>) -> Option<Outcome> {
     if replicated {
         return None;
     }
-    blocked(BlockingReason::NotReplicated, format!("{} is not replicated", pod.key()))
+    Some(Outcome::Blocked(BlockingReason::NotReplicated, format!("{} is not replicated", pod.key())))
 }
 
 fn system(pod: &Pod, context: &Context<'_>) -> Option<Outcome> {
@@ -143,20 +143,20 @@ fn system(pod: &Pod, context: &Context<'_>) -> Option<Outcome> {
     if old {
         return None;
     }
-    blocked(
+    Some(Outcome::Blocked(
         BlockingReason::UnmovableKubeSystemPod,
         format!("non-daemonset, non-mirrored, non-pdb-assigned kube-system pod present: {}", pod.name),
-    )
+    ))
 }
 
 fn not_safe_to_evict(pod: &Pod, _: &Context<'_>) -> Option<Outcome> {
     if !annotated(pod, "false") {
         return None;
     }
-    blocked(
+    Some(Outcome::Blocked(
         BlockingReason::NotSafeToEvictAnnotation,
         format!("pod annotated as not safe to evict present: {}", pod.name),
-    )
+    ))
 }
 
 fn local_storage(pod: &Pod, context: &Context<'_>) -> Option<Outcome> {
@@ -166,16 +166,16 @@ fn local_storage(pod: &Pod, context: &Context<'_>) -> Option<Outcome> {
     let safe = pod.shape.annotations.get(SAFE_LOCAL_VOLUMES).map_or("", String::as_str);
     let kept = |name: &str| safe.split(',').all(|other| other.trim() != name);
     let volume = pod.shape.local_volumes.iter().find(|volume| !volume.in_memory && kept(&volume.name))?;
-    blocked(
+    Some(Outcome::Blocked(
         BlockingReason::LocalStorageRequested,
         format!("pod with local storage present: {} (volume {})", pod.name, volume.name),
-    )
+    ))
 }
 
 fn disruption_budget(pod: &Pod, context: &Context<'_>) -> Option<Outcome> {
     let budget = context.budgets.of(pod).find(|budget| budget.allowed < 1)?;
-    blocked(
+    Some(Outcome::Blocked(
         BlockingReason::NotEnoughPdb,
         format!("not enough pod disruption budget {} to move {}", budget.name, pod.key()),
-    )
+    ))
 }
