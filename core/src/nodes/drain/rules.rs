@@ -18,16 +18,19 @@ pub const SAFE_LOCAL_VOLUMES: &str = "cluster-autoscaler.kubernetes.io/safe-to-e
 const LONG_TERMINATING: SignedDuration = SignedDuration::from_secs(30);
 
 /// What rules look at beside the pod.
-pub(super) struct Context<'a> {
+pub struct Context<'a> {
+    /// What the flags say.
     pub options: &'a Options,
-    /// `None` if owners are not looked up.
+    /// The controllers that there are; `None` if they are not looked up.
     pub owners: Option<&'a Owners>,
+    /// Budgets, and what is left of them.
     pub budgets: &'a Budgets,
+    /// The time.
     pub now: Timestamp,
 }
 
 /// A rule; `None` says nothing.
-pub(super) type Rule = fn(&Pod, &Context<'_>) -> Option<Outcome>;
+pub type Rule = fn(&Pod, &Context<'_>) -> Option<Outcome>;
 
 /// Every rule with its name, in order.
 pub(super) const RULES: &[(&str, Rule)] = &[
@@ -66,8 +69,17 @@ fn is_builtin(owner: &Owner) -> bool {
 }
 
 fn replica_count(pod: &Pod, context: &Context<'_>) -> Option<Outcome> {
-    let (owner, owners) = (pod.shape.owner.as_ref()?, context.owners?);
-    if !context.options.skip_custom_controllers || !is_builtin(owner) {
+    let (Owner { kind, name, api_version, .. }, owners) = (pod.shape.owner.as_ref()?, context.owners?);
+    // Others have kinds of the same name (OpenKruise's StatefulSet), which are not looked up.
+    let is_looked_up = match &**kind {
+        "ReplicationController" => true,
+        "DaemonSet" => api_version.starts_with("apps/"),
+        _ if pod.is_of_daemon_set() => false,
+        "Job" | "ReplicaSet" => true,
+        "StatefulSet" => api_version.starts_with("apps/"),
+        _ => false,
+    };
+    if !context.options.skip_custom_controllers || !is_looked_up {
         return None;
     }
     let Owner { kind, name, .. } = owner;
@@ -86,6 +98,12 @@ fn replica_count(pod: &Pod, context: &Context<'_>) -> Option<Outcome> {
                 format!("{kind} for {} is not available", pod.key()),
             ));
         }
+    let known = owners.replicas(kind, &pod.shape.namespace, name);
+    let Some(replicas) = known else {
+        return blocked(
+            BlockingReason::ControllerNotFound,
+            format!("{kind} for {} is not available", pod.key()),
+        );
     };
     let counted = matches!(&**kind, "ReplicationController" | "ReplicaSet");
     let least = i64::from(context.options.min_replica_count);
@@ -109,10 +127,11 @@ fn safe_to_evict(pod: &Pod, _: &Context<'_>) -> Option<Outcome> {
 }
 
 fn terminal(pod: &Pod, _: &Context<'_>) -> Option<Outcome> {
-    let ended = match pod.shape.restart {
-        Restart::Never => matches!(pod.phase, Phase::Succeeded | Phase::Failed),
-        Restart::OnFailure => pod.phase == Phase::Succeeded,
-        Restart::Always => false,
+    // Whatever restarts its containers, a pod that the kubelet gave up on stays failed.
+    let ended = match pod.phase {
+        Phase::Failed => true,
+        Phase::Succeeded => pod.shape.restart != Restart::Always,
+        _ => false,
     };
     ended.then_some(Outcome::Drain)
 }
@@ -141,7 +160,7 @@ fn system(pod: &Pod, context: &Context<'_>) -> Option<Outcome> {
     }
     let old = pod.created.is_some_and(|created| created + context.options.system_pod_timeout < context.now);
     if old {
-        return None;
+        return Some(Outcome::Drain);
     }
     Some(Outcome::Blocked(
         BlockingReason::UnmovableKubeSystemPod,
