@@ -31,7 +31,9 @@ pub struct Snapshot {
     pub(super) classes: Interned<Class>,
     /// Classes by the address of a shape, which is kept so that no other takes its address.
     pub(super) by_shape: OrdinalMap<(usize, bool), (Arc<Shape>, ClassId)>,
+    /// The classes with a label, of those before `indexed`.
     pub(super) classes_with: OrdinalMap<Label, Vec<ClassId>>,
+    pub(super) indexed: u32,
     /// By class: the counters that count its pods.
     pub(super) counters_of: Vec<Vec<CounterId>>,
     /// By class: pods on nodes.
