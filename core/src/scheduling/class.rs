@@ -91,11 +91,6 @@ pub(super) struct Class {
 }
 
 impl Class {
-    /// Whether a copy on a node changes nothing for the next but what is free: then arithmetic tells how many fit.
-    pub(super) fn is_independent(&self) -> bool {
-        self.apart.is_empty() && !self.gains_by_its_like()
-    }
-
     /// Whether a copy on one node can make room for another on a node that took none before.
     pub(super) fn gains_by_its_like(&self) -> bool {
         !self.spread.is_empty() || !self.near.is_empty()
