@@ -96,7 +96,7 @@ impl Twins {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(6000))]
 
     #[test]
     fn every_verdict_is_that_of_the_reference(story in random::story()) {
