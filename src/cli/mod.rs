@@ -3,6 +3,7 @@
 pub mod address;
 pub mod check;
 pub mod nodes;
+pub mod keda;
 pub mod run;
 
 use std::process::ExitCode;
