@@ -8,3 +8,5 @@ pub mod estimator;
 pub mod group;
 pub mod pass;
 pub mod pools;
+pub mod reasons;
+pub mod template;
