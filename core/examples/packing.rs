@@ -117,7 +117,8 @@ fn apart(differ: bool) -> (Duration, String) {
             snapshot.bind(class, node);
         }
     }
-    let pod = Pod { shape: Arc::new(Shape { affinity: apart_from("p"), ..shape(10, 10) }), ..Pod::default() };
+    let pod =
+        Pod { shape: Arc::new(Shape { affinity: Some(apart_from("p")), ..shape(10, 10) }), ..Pod::default() };
     let started = Instant::now();
     let class = snapshot.class(&pod);
     let found = snapshot.find(class, None).map(|node| snapshot.node(node).name().to_string());
@@ -132,7 +133,7 @@ fn selector(app: &str) -> LabelSelector {
 }
 
 /// Anti-affinity on nodes to the pods of an app.
-fn apart_from(app: &str) -> Option<Box<Affinity>> {
+fn apart_from(app: &str) -> Box<Affinity> {
     let term = PodAffinityTerm {
         label_selector: Some(selector(app)),
         topology_key: HOSTNAME.to_owned(),
@@ -142,7 +143,7 @@ fn apart_from(app: &str) -> Option<Box<Affinity>> {
         required_during_scheduling_ignored_during_execution: Some(vec![term]),
         ..PodAntiAffinity::default()
     };
-    Some(Box::new(Affinity { pod_anti_affinity: Some(anti), ..Affinity::default() }))
+    Box::new(Affinity { pod_anti_affinity: Some(anti), ..Affinity::default() })
 }
 
 /// Apps of ten pods each, or of one if the pods differ, each spread over three zones and apart on nodes.
@@ -165,7 +166,8 @@ fn constrained(differ: bool) -> (Duration, String) {
             ..TopologySpreadConstraint::default()
         };
         let labels = [("app".to_owned(), app.clone())].into();
-        let shape = Shape { labels, affinity: apart_from(&app), spread: vec![spread], ..shape(1_000, 10) };
+        let shape =
+            Shape { labels, affinity: Some(apart_from(&app)), spread: vec![spread], ..shape(1_000, 10) };
         let pod = Pod { shape: Arc::new(shape), ..Pod::default() };
         std::iter::repeat_n(pod, pods_per_app)
     };
