@@ -110,7 +110,11 @@ impl Hasher for OrdinalHasher {
     }
 
     fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
+        let (words, rest) = bytes.as_chunks::<8>();
+        for word in words {
+            self.write_u64(u64::from_le_bytes(*word));
+        }
+        for byte in rest {
             self.write_u64(u64::from(*byte));
         }
     }
@@ -139,26 +143,32 @@ pub(super) type OrdinalMap<K, V> = HashMap<K, V, BuildHasherDefault<OrdinalHashe
 /// Values that get an ordinal each, equal ones the same.
 #[derive(Debug, Clone)]
 pub(super) struct Interned<T> {
-    by_value: OrdinalMap<Arc<T>, u32>,
+    /// Ordinals by hash; a value whose hash another has is found under the next free number.
+    by_hash: OrdinalMap<u64, u32>,
     values: Vec<Arc<T>>,
 }
 
 impl<T> Default for Interned<T> {
     fn default() -> Self {
-        Self { by_value: OrdinalMap::default(), values: Vec::new() }
+        Self { by_hash: OrdinalMap::default(), values: Vec::new() }
     }
 }
 
 impl<T: Hash + Eq> Interned<T> {
     /// The ordinal of a value, and whether it is new.
     pub(super) fn intern(&mut self, value: T) -> (u32, bool) {
-        if let Some(known) = self.by_value.get(&value) {
-            return (*known, false);
+        let mut hasher = OrdinalHasher::default();
+        value.hash(&mut hasher);
+        let mut hash = hasher.finish();
+        while let Some(known) = self.by_hash.get(&hash) {
+            if *self.values[*known as usize] == value {
+                return (*known, false);
+            }
+            hash = hash.wrapping_add(1);
         }
         let id = ordinal(self.values.len());
-        let value = Arc::new(value);
-        self.values.push(value.clone());
-        self.by_value.insert(value, id);
+        self.by_hash.insert(hash, id);
+        self.values.push(Arc::new(value));
         (id, true)
     }
 

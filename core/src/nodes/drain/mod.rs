@@ -3,10 +3,7 @@
 mod budgets;
 mod rules;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -137,11 +134,21 @@ pub fn decide(opinions: impl IntoIterator<Item = Opinion>) -> Opinion {
     Opinion::default()
 }
 
-/// The controllers that there are.
+/// Replicas by namespace and name.
+type Replicas = BTreeMap<(Arc<str>, Arc<str>), Option<i32>>;
+
+/// The controllers that there are, by kind.
 #[derive(Debug, Clone, Default)]
-pub struct Owners {
-    replicas: BTreeMap<(Arc<str>, Arc<str>), BTreeMap<&'static str, Option<i32>>>,
-    kinds: BTreeSet<&'static str>,
+pub struct Owners(BTreeMap<&'static str, Replicas>);
+
+/// What is known of a controller.
+enum Known {
+    /// Its kind is not looked up.
+    NotLookedUp,
+    /// It is not there.
+    Missing,
+    /// It is there; with its replicas, if its kind has them.
+    Present(Option<i32>),
 }
 
 impl Owners {
@@ -151,19 +158,18 @@ impl Owners {
         kind: &'static str,
         objects: impl IntoIterator<Item = (Arc<str>, Arc<str>, Option<i32>)>,
     ) {
-        self.kinds.insert(kind);
-        for (namespace, name, replicas) in objects {
-            self.replicas.entry((namespace, name)).or_default().insert(kind, replicas);
-        }
+        let known = self.0.entry(kind).or_default();
+        known.extend(objects.into_iter().map(|(namespace, name, replicas)| ((namespace, name), replicas)));
     }
 
-    /// The replicas of a controller; `None` if it is not there, `Some(None)` if it has none to count or its kind is not
-    /// looked up.
-    fn replicas(&self, kind: &str, namespace: &Arc<str>, name: &Arc<str>) -> Option<Option<i32>> {
-        if !self.kinds.contains(kind) {
-            return Some(None);
+    fn find(&self, kind: &str, namespace: &Arc<str>, name: &Arc<str>) -> Known {
+        match self.0.get(kind) {
+            None => Known::NotLookedUp,
+            Some(known) => match known.get(&(namespace.clone(), name.clone())) {
+                None => Known::Missing,
+                Some(replicas) => Known::Present(*replicas),
+            },
         }
-        self.replicas.get(&(namespace.clone(), name.clone()))?.get(kind).copied()
     }
 }
 

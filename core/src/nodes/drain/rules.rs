@@ -4,7 +4,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{BlockingReason, Budgets, Options, Outcome, Owners};
+use super::{BlockingReason, Budgets, Known, Options, Outcome, Owners};
 use crate::scheduling::{
     Pod,
     pod::{Owner, Phase, Restart},
@@ -48,10 +48,6 @@ pub(super) const RULES: &[(&str, Rule)] = &[
     ("PDB", disruption_budget),
 ];
 
-fn blocked(reason: BlockingReason, text: String) -> Option<Outcome> {
-    Some(Outcome::Blocked(reason, text))
-}
-
 fn mirror(pod: &Pod, _: &Context<'_>) -> Option<Outcome> {
     pod.is_mirror().then_some(Outcome::Skip)
 }
@@ -68,32 +64,33 @@ pub fn is_long_terminating(pod: &Pod, now: Timestamp) -> bool {
 
 fn replica_count(pod: &Pod, context: &Context<'_>) -> Option<Outcome> {
     let (Owner { kind, name, api_version, .. }, owners) = (pod.shape.owner.as_ref()?, context.owners?);
-    // Others have kinds of the same name (OpenKruise's StatefulSet), which are not looked up.
+    // Others have kinds of the same name (`OpenKruise`, say), which are not looked up.
     let is_looked_up = match &**kind {
-        "ReplicationController" => true,
-        "DaemonSet" => api_version.starts_with("apps/"),
-        _ if pod.is_of_daemon_set() => false,
-        "Job" | "ReplicaSet" => true,
-        "StatefulSet" => api_version.starts_with("apps/"),
+        "DaemonSet" | "StatefulSet" if !api_version.starts_with("apps/") => false,
+        "ReplicationController" | "DaemonSet" => true,
+        "Job" | "ReplicaSet" | "StatefulSet" => !pod.is_of_daemon_set(),
         _ => false,
     };
     if !context.options.skip_custom_controllers || !is_looked_up {
         return None;
     }
-    let known = owners.replicas(kind, &pod.shape.namespace, name);
-    let Some(replicas) = known else {
-        return blocked(
-            BlockingReason::ControllerNotFound,
-            format!("{kind} for {} is not available", pod.key()),
-        );
+    let replicas = match owners.find(kind, &pod.shape.namespace, name) {
+        Known::NotLookedUp => return None,
+        Known::Present(replicas) => replicas,
+        Known::Missing => {
+            return Some(Outcome::Blocked(
+                BlockingReason::ControllerNotFound,
+                format!("{kind} for {} is not available", pod.key()),
+            ));
+        }
     };
     let counted = matches!(&**kind, "ReplicationController" | "ReplicaSet");
     let least = i64::from(context.options.min_replica_count);
     let too_few = replicas.filter(|replicas| counted && i64::from(*replicas) < least)?;
-    blocked(
+    Some(Outcome::Blocked(
         BlockingReason::MinReplicasReached,
         format!("{kind} for {} has too few replicas spec: {too_few} min: {least}", pod.key()),
-    )
+    ))
 }
 
 fn daemon_set(pod: &Pod, _: &Context<'_>) -> Option<Outcome> {
@@ -132,7 +129,7 @@ fn replicated(pod: &Pod, context: &Context<'_>) -> Option<Outcome> {
     if replicated {
         return None;
     }
-    blocked(BlockingReason::NotReplicated, format!("{} is not replicated", pod.key()))
+    Some(Outcome::Blocked(BlockingReason::NotReplicated, format!("{} is not replicated", pod.key())))
 }
 
 fn system(pod: &Pod, context: &Context<'_>) -> Option<Outcome> {
@@ -144,20 +141,20 @@ fn system(pod: &Pod, context: &Context<'_>) -> Option<Outcome> {
     if old {
         return Some(Outcome::Drain);
     }
-    blocked(
+    Some(Outcome::Blocked(
         BlockingReason::UnmovableKubeSystemPod,
         format!("non-daemonset, non-mirrored, non-pdb-assigned kube-system pod present: {}", pod.name),
-    )
+    ))
 }
 
 fn not_safe_to_evict(pod: &Pod, _: &Context<'_>) -> Option<Outcome> {
     if !annotated(pod, "false") {
         return None;
     }
-    blocked(
+    Some(Outcome::Blocked(
         BlockingReason::NotSafeToEvictAnnotation,
         format!("pod annotated as not safe to evict present: {}", pod.name),
-    )
+    ))
 }
 
 fn local_storage(pod: &Pod, context: &Context<'_>) -> Option<Outcome> {
@@ -167,16 +164,16 @@ fn local_storage(pod: &Pod, context: &Context<'_>) -> Option<Outcome> {
     let safe = pod.shape.annotations.get(SAFE_LOCAL_VOLUMES).map_or("", String::as_str);
     let kept = |name: &str| safe.split(',').all(|other| other.trim() != name);
     let volume = pod.shape.local_volumes.iter().find(|volume| !volume.in_memory && kept(&volume.name))?;
-    blocked(
+    Some(Outcome::Blocked(
         BlockingReason::LocalStorageRequested,
         format!("pod with local storage present: {} (volume {})", pod.name, volume.name),
-    )
+    ))
 }
 
 fn disruption_budget(pod: &Pod, context: &Context<'_>) -> Option<Outcome> {
     let budget = context.budgets.of(pod).find(|budget| budget.allowed < 1)?;
-    blocked(
+    Some(Outcome::Blocked(
         BlockingReason::NotEnoughPdb,
         format!("not enough pod disruption budget {} to move {}", budget.name, pod.key()),
-    )
+    ))
 }
