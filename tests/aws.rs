@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use tandem::cloud::{
     CloudError, CloudProvider, NodeRef,
-    aws::{Aws, Config, action::ACTIONS},
+    aws::{Aws, Config, action::ACTIONS, client::OnRequest},
 };
 use tandem_core::nodes::group::{InstanceState, NodeGroup};
 
@@ -282,7 +282,7 @@ async fn failures_are_retried_or_explained() {
     let seen: Arc<Mutex<Vec<(String, String)>>> = Arc::default();
     let told = seen.clone();
     let mut config = bed.config(&["0:5:web"], &[]);
-    config.on_request = Arc::new(move |action, status: &str, took: Duration| {
+    config.on_request = OnRequest::new(move |action, status, took| {
         assert!(took > Duration::ZERO);
         told.lock().push((action.to_owned(), status.to_owned()));
     });
