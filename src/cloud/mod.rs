@@ -20,6 +20,8 @@ use tandem_core::{
 };
 use thiserror::Error;
 
+pub use tandem_core::nodes::group::Template;
+
 use crate::cluster::message;
 
 /// Why a provider did not do what it was asked to.
@@ -126,15 +128,6 @@ impl From<&Node> for NodeRef {
             annotations: node.annotations.clone(),
         }
     }
-}
-
-/// What a new node of a group would look like.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Template {
-    /// The node, with a name that is made up.
-    pub node: Node,
-    /// Pods that the provider knows to run on each (kube-proxy, say).
-    pub pods: Vec<Pod>,
 }
 
 /// A provider of node groups (Cluster Autoscaler's model of capacity).
