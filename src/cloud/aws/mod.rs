@@ -11,6 +11,7 @@ mod credentials;
 pub mod discovery;
 pub mod eks;
 pub mod endpoints;
+pub mod fleet;
 pub mod form;
 mod groups;
 pub mod instance_types;

@@ -7,6 +7,7 @@
 //! loopback or inside a network namespace ([`Network`]), and everything stops when its value is dropped or when this
 //! process dies.
 
+pub mod aws_nodes;
 pub mod certificates;
 pub mod components;
 pub mod control_plane;
@@ -23,6 +24,7 @@ pub mod tandem;
 pub mod wait;
 pub mod xml;
 
+pub use aws_nodes::AwsNodes;
 pub use components::Components;
 pub use control_plane::{ControlPlane, Options};
 pub use install::Install;
