@@ -24,13 +24,9 @@ const NOT_BUILT: &[(&str, &str)] = &[
     ("balanced", "consolidation of nodes"),
     ("budgets", "disruption of nodes"),
     ("drain", "scale-down of nodes"),
-    ("estimator", "scale-up of nodes"),
     ("expanders", "scale-up of nodes"),
-    ("hpa", "the HPA controller's algorithm, for demand and simulate"),
     ("instance_selection", "node pools"),
-    ("requirements", "node pools"),
     ("similar_groups", "scale-up of nodes"),
-    ("taints_hostports_volume", "the scheduling simulation"),
     ("utilization", "scale-down of nodes"),
 ];
 

@@ -2,12 +2,13 @@
 
 use std::error::Error as StdError;
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use reqwest::{Certificate, Client, ClientBuilder, Identity, RequestBuilder, StatusCode, Url};
 use rustls::CertificateError;
 
+use crate::context::Context;
 use crate::error::Error;
 use crate::input::Secret;
 
@@ -124,7 +125,14 @@ pub(crate) struct Answer {
 }
 
 /// Sends a request and reads the whole answer within `timeout`.
-pub(crate) async fn send(request: RequestBuilder, timeout: Duration) -> Result<Answer, Error> {
+pub(crate) async fn send(cx: &Context, request: RequestBuilder, timeout: Duration) -> Result<Answer, Error> {
+    let started = Instant::now();
+    let answer = exchange(request, timeout).await;
+    cx.observer.request(answer.as_ref().ok().map(|answer| answer.status.as_u16()), started.elapsed());
+    answer
+}
+
+async fn exchange(request: RequestBuilder, timeout: Duration) -> Result<Answer, Error> {
     let (client, request) = request.timeout(timeout).build_split();
     let request = request.map_err(|problem| Error::Configuration(chain(&problem.without_url())))?;
     let address = address(request.url());
@@ -240,7 +248,7 @@ mod tests {
 
     async fn get(url: &str, timeout: Duration) -> Result<Answer, Error> {
         let clients = HttpClients::new().unwrap();
-        send(clients.verified.get(url), timeout).await
+        exchange(clients.verified.get(url), timeout).await
     }
 
     const LONG: Duration = Duration::from_secs(30);
@@ -345,7 +353,7 @@ mod tests {
     async fn status(server: &Server, transport: &Transport) -> Result<u16, String> {
         let clients = HttpClients::new().unwrap();
         let request = transport.client(&clients).unwrap().get(format!("https://{}", server.address));
-        send(request, LONG).await.map(|answer| answer.status.as_u16()).map_err(|error| error.to_string())
+        exchange(request, LONG).await.map(|answer| answer.status.as_u16()).map_err(|error| error.to_string())
     }
 
     fn own(ca: &str, identity: Option<&(String, String)>) -> Transport {

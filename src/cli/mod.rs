@@ -2,6 +2,7 @@
 
 pub mod address;
 pub mod check;
+pub mod nodes;
 pub mod run;
 
 use std::process::ExitCode;

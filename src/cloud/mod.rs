@@ -1,5 +1,6 @@
 //! Act: the providers of nodes behind one trait.
 
+pub mod aws;
 pub mod cluster_api;
 pub mod external_grpc;
 pub mod kube_proxy;
@@ -18,6 +19,8 @@ use tandem_core::{
     scheduling::{Node, Pod},
 };
 use thiserror::Error;
+
+pub use tandem_core::nodes::group::Template;
 
 use crate::cluster::message;
 
@@ -125,15 +128,6 @@ impl From<&Node> for NodeRef {
             annotations: node.annotations.clone(),
         }
     }
-}
-
-/// What a new node of a group would look like.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Template {
-    /// The node, with a name that is made up.
-    pub node: Node,
-    /// Pods that the provider knows to run on each (kube-proxy, say).
-    pub pods: Vec<Pod>,
 }
 
 /// A provider of node groups (Cluster Autoscaler's model of capacity).

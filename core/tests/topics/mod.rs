@@ -1,10 +1,14 @@
 //! A runner a topic, and what they share.
 
+mod estimator;
 mod fallback;
 mod hpa;
+mod hpa_controller;
 mod modifiers;
+mod requirements;
 mod scale;
 mod schema;
+mod taints_hostports_volume;
 mod webhook;
 
 use std::{fmt::Debug, panic::catch_unwind};
@@ -24,11 +28,15 @@ pub(crate) enum Verdict {
 /// Runs a case of a topic; one that panics disagrees.
 pub(crate) fn judge(topic: &str, case: &Value) -> Verdict {
     let runner = match topic {
+        "hpa" => hpa_controller::judge,
+        "estimator" => estimator::judge,
+        "taints_hostports_volume" => taints_hostports_volume::judge,
         "keda_fallback" => fallback::judge,
         "keda_hpa" => hpa::judge,
         "keda_modifiers" => modifiers::judge,
         "keda_scale" => scale::judge,
         "keda_webhook" => webhook::judge,
+        "requirements" => requirements::judge,
         _ => return Verdict::Disagrees("no runner knows the topic".to_owned()),
     };
     catch_unwind(|| runner(case))

@@ -1,0 +1,3 @@
+//! Node pools, Karpenter's model of capacity: nodes of any instance type that satisfies requirements.
+
+pub mod requirements;
