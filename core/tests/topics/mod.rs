@@ -1,5 +1,6 @@
 //! A runner a topic, and what they share.
 
+mod drain;
 mod estimator;
 mod fallback;
 mod hpa;
@@ -29,6 +30,7 @@ pub(crate) enum Verdict {
 pub(crate) fn judge(topic: &str, case: &Value) -> Verdict {
     let runner = match topic {
         "hpa" => hpa_controller::judge,
+        "drain" => drain::judge,
         "estimator" => estimator::judge,
         "taints_hostports_volume" => taints_hostports_volume::judge,
         "keda_fallback" => fallback::judge,

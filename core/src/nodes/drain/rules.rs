@@ -18,16 +18,19 @@ pub const SAFE_LOCAL_VOLUMES: &str = "cluster-autoscaler.kubernetes.io/safe-to-e
 const LONG_TERMINATING: SignedDuration = SignedDuration::from_secs(30);
 
 /// What rules look at beside the pod.
-pub(super) struct Context<'a> {
+pub struct Context<'a> {
+    /// What the flags say.
     pub options: &'a Options,
-    /// `None` if owners are not looked up.
+    /// The controllers that there are; `None` if they are not looked up.
     pub owners: Option<&'a Owners>,
+    /// Budgets, and what is left of them.
     pub budgets: &'a Budgets,
+    /// The time.
     pub now: Timestamp,
 }
 
 /// A rule; `None` says nothing.
-pub(super) type Rule = fn(&Pod, &Context<'_>) -> Option<Outcome>;
+pub type Rule = fn(&Pod, &Context<'_>) -> Option<Outcome>;
 
 /// Every rule with its name, in order.
 pub(super) const RULES: &[(&str, Rule)] = &[
@@ -59,25 +62,19 @@ pub fn is_long_terminating(pod: &Pod, now: Timestamp) -> bool {
     pod.deleting.is_some_and(|deleting| deleting + grace + LONG_TERMINATING < now)
 }
 
-/// Whether an owner is of Kubernetes' own kinds; others use the same names (`OpenKruise`, say).
-fn is_builtin(owner: &Owner) -> bool {
-    let group = owner.api_version.split_once('/').map_or("", |(group, _)| group);
-    matches!(group, "" | "core" | "apps" | "extensions" | "batch")
-}
-
 fn replica_count(pod: &Pod, context: &Context<'_>) -> Option<Outcome> {
-    let (owner, owners) = (pod.shape.owner.as_ref()?, context.owners?);
-    if !context.options.skip_custom_controllers || !is_builtin(owner) {
+    let (Owner { kind, name, api_version, .. }, owners) = (pod.shape.owner.as_ref()?, context.owners?);
+    // Others have kinds of the same name (`OpenKruise`, say), which are not looked up.
+    let is_looked_up = match &**kind {
+        "DaemonSet" | "StatefulSet" if !api_version.starts_with("apps/") => false,
+        "ReplicationController" | "DaemonSet" => true,
+        "Job" | "ReplicaSet" | "StatefulSet" => !pod.is_of_daemon_set(),
+        _ => false,
+    };
+    if !context.options.skip_custom_controllers || !is_looked_up {
         return None;
     }
-    let Owner { kind, name, .. } = owner;
-    let known = match &**kind {
-        "ReplicationController" | "ReplicaSet" | "StatefulSet" | "Job" | "DaemonSet" => {
-            owners.find(kind, &pod.shape.namespace, name)
-        }
-        _ => return None,
-    };
-    let replicas = match known {
+    let replicas = match owners.find(kind, &pod.shape.namespace, name) {
         Known::NotLookedUp => return None,
         Known::Present(replicas) => replicas,
         Known::Missing => {
@@ -109,10 +106,11 @@ fn safe_to_evict(pod: &Pod, _: &Context<'_>) -> Option<Outcome> {
 }
 
 fn terminal(pod: &Pod, _: &Context<'_>) -> Option<Outcome> {
-    let ended = match pod.shape.restart {
-        Restart::Never => matches!(pod.phase, Phase::Succeeded | Phase::Failed),
-        Restart::OnFailure => pod.phase == Phase::Succeeded,
-        Restart::Always => false,
+    // Whatever restarts its containers, a pod that the kubelet gave up on stays failed.
+    let ended = match pod.phase {
+        Phase::Failed => true,
+        Phase::Succeeded => pod.shape.restart != Restart::Always,
+        _ => false,
     };
     ended.then_some(Outcome::Drain)
 }
@@ -141,7 +139,7 @@ fn system(pod: &Pod, context: &Context<'_>) -> Option<Outcome> {
     }
     let old = pod.created.is_some_and(|created| created + context.options.system_pod_timeout < context.now);
     if old {
-        return None;
+        return Some(Outcome::Drain);
     }
     Some(Outcome::Blocked(
         BlockingReason::UnmovableKubeSystemPod,
