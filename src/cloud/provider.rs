@@ -139,3 +139,43 @@ fn own_namespace() -> Result<String, CloudError> {
 fn variable(name: &str) -> Option<String> {
     env::var(name).ok().map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What becomes of `--cloud-provider=NAME`, with a cluster where nobody listens.
+    async fn refusal(name: &str, settings: &Settings) -> String {
+        let config = Config::new("http://127.0.0.1:1".parse().unwrap());
+        let client = Client::try_from(config).unwrap();
+        connect(name, settings, client).await.err().map(|error| error.to_string()).unwrap_or_default()
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_is_said_before_anything_is_asked() {
+        let settings = Settings::default();
+        assert_eq!(
+            refusal("moon", &settings).await,
+            format!("--cloud-provider: \"moon\" is not known; there are {}", PROVIDERS.join(", "))
+        );
+        let error = refusal("externalgrpc", &settings).await;
+        assert!(error.starts_with("--cloud-config: externalgrpc needs it"), "{error}");
+        let discoveries = vec!["asg:tag=a".to_owned()];
+        let error = refusal("clusterapi", &Settings { discoveries, ..settings.clone() }).await;
+        assert!(error.starts_with("--node-group-auto-discovery: \"asg\" of"), "{error}");
+        let cloud_config = Some(PathBuf::from("/nowhere/kubeconfig"));
+        for name in ["externalgrpc", "clusterapi"] {
+            let error =
+                refusal(name, &Settings { cloud_config: cloud_config.clone(), ..settings.clone() }).await;
+            assert!(error.contains("--cloud-config") && error.contains("/nowhere/kubeconfig"), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn every_name_in_the_list_is_known() {
+        for name in PROVIDERS {
+            let error = refusal(name, &Settings::default()).await;
+            assert!(!error.is_empty() && !error.contains("is not known"), "{name}: {error}");
+        }
+    }
+}

@@ -14,10 +14,7 @@ use super::{
     discovery::Discovery,
     scalable::{Keys, Kind, Machine, Scalable, id, normalized},
 };
-use crate::{
-    cloud::{CloudError, NodeRef},
-    cluster::message,
-};
+use crate::cloud::{CloudError, NodeRef};
 
 /// The kinds of the API group that are served, in one version.
 #[derive(Debug, Clone)]
@@ -159,10 +156,7 @@ impl View<'_> {
         }
         let nodes: Api<Node> = Api::all(self.workload.clone());
         let list = nodes.list(&ListParams::default()).await;
-        let list = list.map_err(|error| CloudError::Unreachable {
-            call: "list nodes".to_owned(),
-            message: message(&error),
-        })?;
+        let list = list.map_err(|error| CloudError::from_api("list nodes", &error))?;
         let id = |node: Node| Some((node.name_any(), node.spec?.provider_id?));
         Ok(list.items.into_iter().filter_map(id).collect())
     }
