@@ -102,14 +102,9 @@ async fn remove_tainted(
         drain(client, &world.pods, &removal.daemon_pods, &options, &evicted).await;
     }
     wait_for_delays(world, &removal.node, options.delay_timeout).await;
-    let node = world.nodes.get("", &removal.node).map_or_else(
-        || NodeRef {
-            name: removal.node.clone(),
-            provider_id: removal.provider_id.clone(),
-            ..NodeRef::default()
-        },
-        |node| NodeRef::from(&*node),
-    );
+    let known = world.nodes.get("", &removal.node).map(|node| NodeRef::from(&*node)).unwrap_or_default();
+    // The decision's own names, whatever became of the node since.
+    let node = NodeRef { name: removal.node.clone(), provider_id: removal.provider_id.clone(), ..known };
     provider
         .delete_nodes(&removal.group, &[node])
         .await
