@@ -13,7 +13,8 @@ use serde_json::json;
 use tandem_core::{
     api::keda::ScaledObject,
     pods::hpa::{
-        MetricKind, ResourceTarget, ScaleTargetGvk, Target, TargetKind, TriggerMetric, generate, needs_update,
+        MetricKind, ResourceTarget, ScaleTargetGvk, Target, TargetKind, TriggerMetric, external_metrics,
+        generate, needs_update,
     },
     quantity::{format_milli, parse_milli},
 };
@@ -144,6 +145,19 @@ proptest! {
         found.metadata.labels.get_or_insert_default().insert("foreign".to_owned(), "label".to_owned());
         found.metadata.annotations.get_or_insert_default().insert("foreign".to_owned(), "annotation".to_owned());
         prop_assert!(!needs_update(&found, &desired));
+    }
+
+    #[test]
+    fn external_metrics_read_back(object in object(), metrics in metrics()) {
+        let found = stored(generate(&object, &gvk(), &metrics, "1").unwrap());
+        let wanted: Vec<_> = metrics
+            .into_iter()
+            .filter_map(|metric| match metric.metric {
+                MetricKind::External { name, target } => Some((name, target)),
+                MetricKind::Resource { .. } => None,
+            })
+            .collect();
+        prop_assert_eq!(external_metrics(&found), wanted);
     }
 
     #[test]

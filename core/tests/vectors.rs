@@ -21,12 +21,8 @@ const TOPICS_OF_SCALERS: &[&str] = &["keda_cron", "keda_metadata", "keda_metric_
 
 /// Topics whose part of the product is not built yet, with the part.
 const NOT_BUILT: &[(&str, &str)] = &[
-    ("drain", "scale-down of nodes"),
-    ("estimator", "scale-up of nodes"),
     ("expanders", "scale-up of nodes"),
-    ("hpa", "the HPA controller's algorithm, for demand and simulate"),
     ("similar_groups", "scale-up of nodes"),
-    ("taints_hostports_volume", "the scheduling simulation"),
     ("utilization", "scale-down of nodes"),
 ];
 

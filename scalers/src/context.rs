@@ -1,6 +1,7 @@
 //! What scalers may use of the world: HTTP clients, gRPC channels, the cluster, the clock.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -20,12 +21,47 @@ pub struct Context {
     pub cluster: Arc<dyn Cluster>,
     /// The clock.
     pub now: fn() -> Timestamp,
+    /// Hears of every request.
+    pub observer: Arc<dyn Observer>,
+}
+
+/// Hears of the requests of one metric.
+pub trait Observer: Send + Sync {
+    /// A request took this long and was answered with a status, or not at all.
+    fn request(&self, status: Option<u16>, took: Duration);
+
+    /// A query was answered without a value, which `ignored` takes for 0.
+    fn empty_answer(&self, ignored: bool);
+}
+
+/// Nobody listens.
+struct Silence;
+
+impl Observer for Silence {
+    fn request(&self, _: Option<u16>, _: Duration) {}
+    fn empty_answer(&self, _: bool) {}
 }
 
 impl Context {
     /// Fresh pools and the system's clock.
     pub fn new(cluster: Arc<dyn Cluster>) -> Result<Self, Error> {
-        Ok(Self { http: HttpClients::new()?, channels: Channels::default(), cluster, now: Timestamp::now })
+        Ok(Self {
+            http: HttpClients::new()?,
+            channels: Channels::default(),
+            cluster,
+            now: Timestamp::now,
+            observer: Arc::new(Silence),
+        })
+    }
+
+    /// The same, trusting the authorities of these PEM bundles beside the system's.
+    pub fn trusting(self, bundles: &[String]) -> Result<Self, Error> {
+        Ok(Self { http: HttpClients::trusting(bundles)?, ..self })
+    }
+
+    /// The same with an observer of one metric.
+    pub fn observed(&self, observer: Arc<dyn Observer>) -> Self {
+        Self { observer, ..self.clone() }
     }
 }
 

@@ -1,13 +1,14 @@
 //! HTTP: clients shared by all scalers, bounded answers, errors that say what is wrong.
 
 use std::error::Error as StdError;
-use std::sync::OnceLock;
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use reqwest::{Certificate, Client, ClientBuilder, Identity, RequestBuilder, StatusCode, Url};
 use rustls::CertificateError;
 
+use crate::context::Context;
 use crate::error::Error;
 use crate::input::Secret;
 
@@ -25,30 +26,46 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
 pub struct HttpClients {
     verified: Client,
     unverified: Client,
+    /// Trusted beside the system's.
+    authorities: Arc<[Certificate]>,
 }
 
 impl HttpClients {
-    /// Fresh pools. Makes ring the process's crypto provider for TLS, unless it has one.
+    /// Fresh pools that trust the system's authorities.
     pub fn new() -> Result<Self, Error> {
+        Self::trusting(&[])
+    }
+
+    /// Fresh pools that trust the authorities of these PEM bundles beside the system's. Makes ring the process's crypto provider for TLS, unless it has one.
+    pub fn trusting(bundles: &[String]) -> Result<Self, Error> {
         // An error means that the process has a provider, which is all we want.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let verified = builder().build().or_else(|problem| {
+        let read = |bundle: &String| Certificate::from_pem_bundle(bundle.as_bytes());
+        let authorities: reqwest::Result<Vec<_>> = bundles.iter().map(read).collect();
+        let authorities: Arc<[Certificate]> = authorities
+            .map_err(|problem| {
+                Error::Configuration(format!("an authority is no PEM certificate: {}", chain(&problem)))
+            })?
+            .concat()
+            .into();
+        let verified = builder(&authorities).build().or_else(|problem| {
             // An image without CA certificates; plain HTTP and triggers with their own CA still work there.
             tracing::warn!(problem = %chain(&problem), "no system CA certificates: https needs a trigger's own ca");
-            builder().tls_certs_only([]).build()
+            builder(&[]).tls_certs_only(authorities.to_vec()).build()
         });
-        let unverified = builder().tls_danger_accept_invalid_certs(true).build();
+        let unverified = builder(&[]).tls_danger_accept_invalid_certs(true).build();
         let made = |client: reqwest::Result<Client>| {
             client.map_err(|problem| {
                 Error::Configuration(format!("cannot make an HTTP client: {}", chain(&problem)))
             })
         };
-        Ok(Self { verified: made(verified)?, unverified: made(unverified)? })
+        Ok(Self { verified: made(verified)?, unverified: made(unverified)?, authorities })
     }
 }
 
-fn builder() -> ClientBuilder {
+fn builder(authorities: &[Certificate]) -> ClientBuilder {
     Client::builder()
+        .tls_certs_merge(authorities.to_vec())
         .user_agent(concat!("tandem/", env!("CARGO_PKG_VERSION")))
         .pool_max_idle_per_host(IDLE_PER_HOST)
         .pool_idle_timeout(IDLE_TIMEOUT)
@@ -88,7 +105,7 @@ impl Transport {
             Self::Unverified => Ok(&clients.unverified),
             Self::Own(own) => own
                 .client
-                .get_or_init(|| own.build())
+                .get_or_init(|| own.build(&clients.authorities))
                 .as_ref()
                 .map_err(|problem| Error::Configuration(problem.clone())),
         }
@@ -96,8 +113,8 @@ impl Transport {
 }
 
 impl OwnTransport {
-    fn build(&self) -> Result<Client, String> {
-        let mut builder = builder().tls_danger_accept_invalid_certs(self.unverified);
+    fn build(&self, authorities: &[Certificate]) -> Result<Client, String> {
+        let mut builder = builder(authorities).tls_danger_accept_invalid_certs(self.unverified);
         if let Some(ca) = &self.ca {
             let certificates = Certificate::from_pem_bundle(ca.expose().as_bytes()).unwrap_or_default();
             if certificates.is_empty() {
@@ -124,7 +141,14 @@ pub(crate) struct Answer {
 }
 
 /// Sends a request and reads the whole answer within `timeout`.
-pub(crate) async fn send(request: RequestBuilder, timeout: Duration) -> Result<Answer, Error> {
+pub(crate) async fn send(cx: &Context, request: RequestBuilder, timeout: Duration) -> Result<Answer, Error> {
+    let started = Instant::now();
+    let answer = exchange(request, timeout).await;
+    cx.observer.request(answer.as_ref().ok().map(|answer| answer.status.as_u16()), started.elapsed());
+    answer
+}
+
+async fn exchange(request: RequestBuilder, timeout: Duration) -> Result<Answer, Error> {
     let (client, request) = request.timeout(timeout).build_split();
     let request = request.map_err(|problem| Error::Configuration(chain(&problem.without_url())))?;
     let address = address(request.url());
@@ -240,7 +264,7 @@ mod tests {
 
     async fn get(url: &str, timeout: Duration) -> Result<Answer, Error> {
         let clients = HttpClients::new().unwrap();
-        send(clients.verified.get(url), timeout).await
+        exchange(clients.verified.get(url), timeout).await
     }
 
     const LONG: Duration = Duration::from_secs(30);
@@ -345,7 +369,7 @@ mod tests {
     async fn status(server: &Server, transport: &Transport) -> Result<u16, String> {
         let clients = HttpClients::new().unwrap();
         let request = transport.client(&clients).unwrap().get(format!("https://{}", server.address));
-        send(request, LONG).await.map(|answer| answer.status.as_u16()).map_err(|error| error.to_string())
+        exchange(request, LONG).await.map(|answer| answer.status.as_u16()).map_err(|error| error.to_string())
     }
 
     fn own(ca: &str, identity: Option<&(String, String)>) -> Transport {

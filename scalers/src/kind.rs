@@ -2,10 +2,13 @@
 
 use std::fmt;
 
+use futures::FutureExt;
+
+use crate::context::Context;
 use crate::input::Input;
 use crate::metadata::{Errors, Finding, Metadata, Offline, Param, View};
 use crate::nearest::nearest;
-use crate::scaler::{MetricType, Scaler};
+use crate::scaler::{Metric, MetricType, Scaler};
 
 /// One trigger type.
 pub struct Kind {
@@ -138,6 +141,16 @@ pub fn build(input: &Input) -> Result<Box<dyn Scaler>, Errors> {
         Some(scaler) if view.errors.is_empty() => Ok(scaler),
         _ => Err(Errors::new(&input.trigger_type, view.errors)),
     }
+}
+
+/// The metrics of a trigger as far as its manifest tells them, for one that cannot be built since its authentication or
+/// environment cannot be had: what may come from where `offline` cannot see is assumed to be there and right. `None`
+/// where the manifest is wrong or a remote process would have to be asked. Does no I/O.
+pub fn outline(input: &Input, offline: Offline, cx: &Context) -> Option<Vec<Metric>> {
+    let kind = kind(&input.trigger_type).ok()?;
+    let mut view = View { offline, ..View::building(input) };
+    let scaler = kind.read(&mut view).filter(|_| view.errors.is_empty() && !kind.open)?;
+    scaler.metrics(cx).now_or_never()?.ok()
 }
 
 /// Looks at a trigger as [`build`] does, and warns beside. What may come from where `offline` cannot see is assumed to

@@ -36,12 +36,12 @@ mod testing_grpc;
 mod values;
 
 pub use channels::Channels;
-pub use context::{Cluster, Context};
+pub use context::{Cluster, Context, Observer};
 pub use docs::docs_markdown;
 pub use error::Error;
 pub use http::HttpClients;
 pub use input::{DEFAULT_HTTP_TIMEOUT, Input, PodIdentity, Secret};
-pub use kind::{Example, Findings, Kind, UnknownTrigger, build, check, kind};
+pub use kind::{Example, Findings, Kind, UnknownTrigger, build, check, kind, outline};
 pub use metadata::{Errors, Finding, Offline, Param, ParamError, Source};
 pub use names::{IndexError, metric_name, normalize, without_index};
 pub use nearest::nearest;
@@ -138,6 +138,21 @@ mod tests {
         );
         assert_eq!(check(&input, Offline::default()).errors.len(), 2);
         assert_eq!(check(&input, Offline { auth: true, env: false }), Findings::default());
+    }
+
+    #[test]
+    fn a_trigger_without_its_secret_has_its_metrics_still() {
+        let cx = testing::Fixture::new().context;
+        let secret = Offline { auth: true, env: false };
+        let metadata =
+            [("serverAddress", "http://p"), ("query", "up"), ("threshold", "10"), ("authModes", "basic")];
+        let metrics =
+            |kind: &str, metadata: &[(&str, &str)]| outline(&testing::input(kind, metadata), secret, &cx);
+        assert!(build(&testing::input("prometheus", &metadata)).is_err());
+        let wanted = Metric::External { name: "prometheus".to_owned(), target_milli: 10_000 };
+        assert_eq!(metrics("prometheus", &metadata), Some(vec![wanted]));
+        assert_eq!(metrics("prometheus", &metadata[..2]), None, "no target");
+        assert_eq!(metrics("external", &[("scalerAddress", "localhost:1")]), None, "only the process knows");
     }
 
     #[test]

@@ -186,7 +186,7 @@ impl MetricsApi {
     async fn ask(&self, cx: &Context, url: Url) -> Result<f64, Error> {
         let at = address(&url);
         let request = self.auth.transport.client(&cx.http)?.get(url);
-        let answer = send(self.auth.apply(cx, request, self.timeout).await?, self.timeout).await?;
+        let answer = send(cx, self.auth.apply(cx, request, self.timeout).await?, self.timeout).await?;
         let failed = |what: &str| format!("error requesting metrics endpoint: {what} (from {at})");
         if answer.status.as_u16() != 200 {
             let what = format!("{}: api returned {}", self.url.path(), answer.status.as_u16());

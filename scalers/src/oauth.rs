@@ -63,7 +63,7 @@ impl OAuth {
         if let Some(token) = held.as_ref().filter(|token| token.expires.is_none_or(|end| now + EARLY < end)) {
             return Ok(token.value.clone());
         }
-        let token = self.grant.ask(client, now, timeout).await?;
+        let token = self.grant.ask(cx, client, timeout).await?;
         Ok(held.insert(token).value.clone())
     }
 }
@@ -71,16 +71,16 @@ impl OAuth {
 impl Grant {
     /// The client's secret goes into the header first, as the standard prefers; endpoints that refuse that get it in
     /// the form, as Go's `golang.org/x/oauth2` does.
-    async fn ask(&self, client: &Client, now: Timestamp, timeout: Duration) -> Result<Token, Error> {
+    async fn ask(&self, cx: &Context, client: &Client, timeout: Duration) -> Result<Token, Error> {
         let (id, secret) = (self.client_id.expose(), self.client_secret.expose());
         let in_header = client.post(self.token_uri.clone()).basic_auth(id, Some(secret)).form(&self.form());
-        if let Ok(token) = self.read(in_header, now, timeout).await? {
+        if let Ok(token) = self.read(cx, in_header, timeout).await? {
             return Ok(token);
         }
         let form: Vec<_> =
             self.form().into_iter().chain([("client_id", id), ("client_secret", secret)]).collect();
         let in_form = client.post(self.token_uri.clone()).form(&form);
-        self.read(in_form, now, timeout).await?.map_err(|status| {
+        self.read(cx, in_form, timeout).await?.map_err(|status| {
             let address = address(&self.token_uri);
             Error::Refused(format!(
                 "{address} gave no token for oauth: it answered {status} (check clientID and clientSecret)"
@@ -91,17 +91,18 @@ impl Grant {
     /// The token, or the status of the refusal.
     async fn read(
         &self,
+        cx: &Context,
         request: RequestBuilder,
-        now: Timestamp,
         timeout: Duration,
     ) -> Result<Result<Token, StatusCode>, Error> {
-        let answer = send(request, timeout).await?;
+        let answer = send(cx, request, timeout).await?;
         if !answer.status.is_success() {
             return Ok(Err(answer.status));
         }
         let token: TokenAnswer = serde_json::from_slice(&answer.body).map_err(|_| {
             Error::Answer(format!("{} answered an oauth request without a token", address(&self.token_uri)))
         })?;
+        let now = (cx.now)();
         let expires =
             token.expires_in.and_then(|seconds| now.checked_add(SignedDuration::from_secs(seconds)).ok());
         Ok(Ok(Token { value: token.access_token.into(), expires }))

@@ -156,8 +156,8 @@ impl Scaler for Prometheus {
             request = request.headers(HeaderMap::clone(headers));
         }
         let request = self.auth.apply(cx, request, self.timeout).await?;
-        let answer = send(request, self.timeout).await?;
-        self.value(&answer).map(|value| Reading::above(value, self.activation))
+        let answer = send(cx, request, self.timeout).await?;
+        self.value(&answer, cx).map(|value| Reading::above(value, self.activation))
     }
 }
 
@@ -184,7 +184,7 @@ struct Data {
 
 impl Prometheus {
     /// The one value of an answer. Up to the hints, the texts are KEDA's (`pkg/scalers/prometheus_scaler.go`).
-    fn value(&self, answer: &Answer) -> Result<f64, Error> {
+    fn value(&self, answer: &Answer, cx: &Context) -> Result<f64, Error> {
         let status = answer.status;
         let address = || Url::parse(&self.url).map(|url| address(&url)).unwrap_or_default();
         let parsed = serde_json::from_slice::<QueryAnswer>(&answer.body);
@@ -207,9 +207,9 @@ impl Prometheus {
         let sample = match (data.result_type.as_deref(), data.result) {
             (Some("scalar"), sample) => sample,
             (kind @ Some("matrix" | "string"), _) => return Err(self.no_number(kind)),
-            (_, Value::Null) => return self.null("the result is empty"),
+            (_, Value::Null) => return self.null("the result is empty", cx),
             (_, Value::Array(mut series)) => match series.len() {
-                0 => return self.null("the result is empty"),
+                0 => return self.null("the result is empty", cx),
                 1 => series.remove(0).get_mut("value").map(Value::take).unwrap_or_default(),
                 many => {
                     let message = format!("prometheus query {} returned multiple elements", self.query);
@@ -218,27 +218,29 @@ impl Prometheus {
             },
             _ => return Err(self.no_number(data.result_type.as_deref())),
         };
-        self.number(&sample)
+        self.number(&sample, cx)
     }
 
     /// The number of a sample, `[time, "number"]`.
-    fn number(&self, sample: &Value) -> Result<f64, Error> {
+    fn number(&self, sample: &Value, cx: &Context) -> Result<f64, Error> {
         let values = sample.as_array().map(Vec::as_slice).unwrap_or_default();
         let text = match values {
-            [] => return self.null("the value list is empty"),
+            [] => return self.null("the value list is empty", cx),
             [_] => {
                 let message = format!("prometheus query {} didn't return enough values", self.query);
                 return Err(Error::Answer(message));
             }
-            [_, Value::Null, ..] => return self.null("the value is null"),
+            [_, Value::Null, ..] => return self.null("the value is null", cx),
             [_, value, ..] => value.as_str().unwrap_or_default(),
         };
         let number: f64 = text.parse().map_err(|_| {
             Error::Answer(format!("prometheus query {} returned {text:?}, which is no number", self.query))
         })?;
         if number.is_finite() {
-            Ok(number)
-        } else if self.ignore_null {
+            return Ok(number);
+        }
+        cx.observer.empty_answer(self.ignore_null);
+        if self.ignore_null {
             Ok(0.0)
         } else {
             Err(Error::Answer(format!("prometheus query returns {text}")))
@@ -250,7 +252,8 @@ impl Prometheus {
         Error::Answer(format!("prometheus query {} returned a {kind}, not a number", self.query))
     }
 
-    fn null(&self, what: &str) -> Result<f64, Error> {
+    fn null(&self, what: &str, cx: &Context) -> Result<f64, Error> {
+        cx.observer.empty_answer(self.ignore_null);
         if self.ignore_null {
             return Ok(0.0);
         }

@@ -10,7 +10,10 @@ use k8s_openapi::api::{
 use scalers::nearest;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tandem_core::api::keda::{ClusterTriggerAuthentication, ScaledObject, TriggerAuthentication};
+use tandem_core::{
+    api::keda::{ClusterTriggerAuthentication, ScaledObject, TriggerAuthentication},
+    pods::workload::Workload,
+};
 
 use super::{
     Finding, Kind, Lookup, Report, Rule, Schemas, World,
@@ -248,8 +251,8 @@ pub(crate) struct Set {
     authentications: Objects<TriggerAuthentication>,
     cluster_authentications: Objects<ClusterTriggerAuthentication>,
     hpas: Objects<HorizontalPodAutoscaler>,
-    deployments: Objects<Deployment>,
-    stateful_sets: Objects<StatefulSet>,
+    deployments: Objects<Workload>,
+    stateful_sets: Objects<Workload>,
     limit_ranges: Objects<LimitRange>,
 }
 
@@ -282,8 +285,8 @@ impl Set {
 
     fn add_neighbour(&mut self, value: &Value) {
         match (text(value, "/apiVersion"), text(value, "/kind")) {
-            ("apps/v1", "Deployment") => add(&mut self.deployments, value),
-            ("apps/v1", "StatefulSet") => add(&mut self.stateful_sets, value),
+            ("apps/v1", "Deployment") => add_workload::<Deployment>(&mut self.deployments, value),
+            ("apps/v1", "StatefulSet") => add_workload::<StatefulSet>(&mut self.stateful_sets, value),
             ("autoscaling/v2", "HorizontalPodAutoscaler") => add(&mut self.hpas, value),
             ("v1", "LimitRange") => add(&mut self.limit_ranges, value),
             _ => {}
@@ -293,7 +296,18 @@ impl Set {
 
 /// Puts an object among its kind. One that cannot be read is not ours to complain of.
 fn add<K: DeserializeOwned>(objects: &mut Objects<K>, value: &Value) {
-    let Ok(object) = K::deserialize(value) else { return };
+    if let Ok(object) = K::deserialize(value) {
+        insert(objects, value, object);
+    }
+}
+
+fn add_workload<K: DeserializeOwned + Into<Workload>>(objects: &mut Objects<Workload>, value: &Value) {
+    if let Ok(object) = K::deserialize(value) {
+        insert(objects, value, object.into());
+    }
+}
+
+fn insert<K>(objects: &mut Objects<K>, value: &Value, object: K) {
     let of_namespace = objects.entry(namespace_of(value).to_owned()).or_default();
     let name = text(value, "/metadata/name").to_owned();
     of_namespace.retain(|(known, _)| *known != name);
@@ -321,11 +335,11 @@ impl Lookup for Set {
         all(&self.limit_ranges, namespace)
     }
 
-    fn deployment(&self, namespace: &str, name: &str) -> Option<Arc<Deployment>> {
+    fn deployment(&self, namespace: &str, name: &str) -> Option<Arc<Workload>> {
         one(&self.deployments, namespace, name)
     }
 
-    fn stateful_set(&self, namespace: &str, name: &str) -> Option<Arc<StatefulSet>> {
+    fn stateful_set(&self, namespace: &str, name: &str) -> Option<Arc<Workload>> {
         one(&self.stateful_sets, namespace, name)
     }
 

@@ -17,18 +17,17 @@ pub mod yaml;
 use std::sync::{Arc, OnceLock};
 
 use k8s_openapi::{
-    api::{
-        apps::v1::{Deployment, StatefulSet},
-        autoscaling::v2::HorizontalPodAutoscaler,
-        core::v1::LimitRange,
-    },
+    api::{autoscaling::v2::HorizontalPodAutoscaler, core::v1::LimitRange},
     apiextensions_apiserver::pkg::apis::apiextensions::v1::{
         CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrBool,
     },
 };
 use kube::CustomResourceExt;
 use serde_json::Value;
-use tandem_core::api::keda::{ClusterTriggerAuthentication, ScaledJob, ScaledObject, TriggerAuthentication};
+use tandem_core::{
+    api::keda::{ClusterTriggerAuthentication, ScaledJob, ScaledObject, TriggerAuthentication},
+    pods::workload::Workload,
+};
 
 pub use self::finding::{Finding, Report, Rule};
 use self::path::Path;
@@ -89,9 +88,9 @@ pub trait Lookup: Send + Sync {
     /// The LimitRanges of a namespace.
     fn limit_ranges(&self, namespace: &str) -> Vec<Arc<LimitRange>>;
     /// One Deployment.
-    fn deployment(&self, namespace: &str, name: &str) -> Option<Arc<Deployment>>;
+    fn deployment(&self, namespace: &str, name: &str) -> Option<Arc<Workload>>;
     /// One StatefulSet.
-    fn stateful_set(&self, namespace: &str, name: &str) -> Option<Arc<StatefulSet>>;
+    fn stateful_set(&self, namespace: &str, name: &str) -> Option<Arc<Workload>>;
     /// One TriggerAuthentication.
     fn trigger_authentication(&self, namespace: &str, name: &str) -> Option<Arc<TriggerAuthentication>>;
     /// One ClusterTriggerAuthentication.

@@ -1,6 +1,17 @@
 //! Act: the providers of nodes behind one trait.
 
-use std::sync::Arc;
+pub mod aws;
+pub mod cluster_api;
+pub mod external_grpc;
+pub mod kube_proxy;
+pub mod kwok;
+pub mod provider;
+pub mod spec;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use tandem_core::{
@@ -9,9 +20,21 @@ use tandem_core::{
 };
 use thiserror::Error;
 
+pub use tandem_core::nodes::group::Template;
+
+use crate::cluster::message;
+
 /// Why a provider did not do what it was asked to.
-#[derive(Debug, Clone, Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum CloudError {
+    /// What the user wrote (a flag, a file, an annotation) cannot be used.
+    #[error("{what}: {problem}")]
+    Configuration {
+        /// Where it is written.
+        what: String,
+        /// What is wrong, and what would be right.
+        problem: String,
+    },
     /// It does not offer this call.
     #[error("the provider does not offer {0}")]
     NotOffered(&'static str),
@@ -62,22 +85,49 @@ pub enum CloudError {
     },
 }
 
-/// A node's names at the provider.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+impl CloudError {
+    /// [`CloudError::Configuration`].
+    pub fn configuration(what: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self::Configuration { what: what.into(), problem: problem.into() }
+    }
+
+    /// What the API server's refusal of `call` means to a provider that works through it.
+    pub fn from_api(call: impl Into<String>, error: &kube::Error) -> Self {
+        let (call, message) = (call.into(), message(error));
+        match error {
+            kube::Error::Api(status) => match status.code {
+                403 => Self::Denied { call, message },
+                404 => Self::NotFound(message.strip_suffix(" not found").unwrap_or(&message).to_owned()),
+                429 => Self::Throttled { call, message },
+                _ => Self::Refused { call, code: status.reason.clone(), message },
+            },
+            _ => Self::Unreachable { call, message },
+        }
+    }
+}
+
+/// A node as providers know it: its names, and what they may have written upon it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct NodeRef {
     /// The node's name.
     pub name: Arc<str>,
     /// `spec.providerID`; for one that never registered the instance's id.
     pub provider_id: Arc<str>,
+    /// Its labels; none of one that never registered.
+    pub labels: BTreeMap<String, String>,
+    /// Its annotations; none of one that never registered.
+    pub annotations: BTreeMap<String, String>,
 }
 
-/// What a new node of a group would look like.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Template {
-    /// The node, with a name that is made up.
-    pub node: Node,
-    /// Pods that the provider knows to run on each (kube-proxy, say).
-    pub pods: Vec<Pod>,
+impl From<&Node> for NodeRef {
+    fn from(node: &Node) -> Self {
+        Self {
+            name: node.name.clone(),
+            provider_id: node.provider_id.clone(),
+            labels: node.labels.clone(),
+            annotations: node.annotations.clone(),
+        }
+    }
 }
 
 /// A provider of node groups (Cluster Autoscaler's model of capacity).
@@ -112,8 +162,13 @@ pub trait CloudProvider: Send + Sync {
     /// Never terminates a node.
     async fn decrease_target(&self, group: &str, target: u32, delta: u32) -> Result<(), CloudError>;
 
-    /// The label that marks nodes with GPUs.
-    fn gpu_label(&self) -> &'static str;
+    /// The label that marks nodes with GPUs; empty until the provider has been asked, and if it knows none.
+    fn gpu_label(&self) -> &str;
+
+    /// The values that the label of [`Self::gpu_label`] may have; empty if the provider does not say.
+    async fn gpu_types(&self) -> Result<BTreeSet<String>, CloudError> {
+        Ok(BTreeSet::new())
+    }
 
     /// The price of running this node for an hour; `None` if the provider has no prices.
     async fn node_price(&self, _node: &Node) -> Result<Option<f64>, CloudError> {

@@ -23,6 +23,12 @@ use parking_lot::RwLock;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
+use super::Key;
+
+/// Objects of one answer of the first listing, a few hundred kB: what is parsed at once is what the process keeps for ever
+/// as its greatest size.
+const PAGE: u32 = 50;
+
 /// Which objects are watched.
 #[derive(Debug, Clone, Default)]
 pub struct Scope {
@@ -33,25 +39,25 @@ pub struct Scope {
 }
 
 /// The objects of one kind, by namespace and name.
-pub struct Cache<K> {
-    objects: RwLock<HashMap<String, HashMap<String, Arc<K>>>>,
+pub struct Cache<T> {
+    objects: RwLock<HashMap<String, HashMap<String, Arc<T>>>>,
     /// How many of the watches have not delivered their first listing.
     pending: watch::Sender<usize>,
 }
 
-impl<K> Cache<K> {
+impl<T> Cache<T> {
     /// An empty cache that waits for `watches` first listings.
     pub fn new(watches: usize) -> Self {
         Self { objects: RwLock::default(), pending: watch::Sender::new(watches) }
     }
 
     /// The object of that name; an empty namespace for cluster-scoped kinds.
-    pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
+    pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<T>> {
         self.objects.read().get(namespace)?.get(name).cloned()
     }
 
     /// All objects of a namespace, ordered by name.
-    pub fn list(&self, namespace: &str) -> Vec<Arc<K>> {
+    pub fn list(&self, namespace: &str) -> Vec<Arc<T>> {
         let objects = self.objects.read();
         let mut found: Vec<_> = objects.get(namespace).into_iter().flatten().collect();
         found.sort_by(|a, b| a.0.cmp(b.0));
@@ -59,7 +65,7 @@ impl<K> Cache<K> {
     }
 
     /// All objects, in no order.
-    pub fn all(&self) -> Vec<Arc<K>> {
+    pub fn all(&self) -> Vec<Arc<T>> {
         self.objects.read().values().flat_map(HashMap::values).cloned().collect()
     }
 
@@ -85,22 +91,22 @@ impl<K> Cache<K> {
     }
 
     /// Puts an object in; `true` if it is new.
-    pub fn insert(&self, namespace: String, name: String, object: Arc<K>) {
+    pub fn insert(&self, namespace: String, name: String, object: Arc<T>) {
         self.objects.write().entry(namespace).or_default().insert(name, object);
     }
 
-    fn remove(&self, namespace: &str, name: &str) {
+    fn remove(&self, key: &Key) {
         let mut objects = self.objects.write();
-        if let Some(share) = objects.get_mut(namespace) {
-            share.remove(name);
+        if let Some(share) = objects.get_mut(&key.namespace) {
+            share.remove(&key.name);
             if share.is_empty() {
-                objects.remove(namespace);
+                objects.remove(&key.namespace);
             }
         }
     }
 
     /// Takes out what a fresh listing of `share` (a namespace, or all) no longer holds, and returns it.
-    fn retain(&self, share: Option<&str>, seen: &HashSet<(String, String)>) -> Vec<Arc<K>> {
+    fn retain(&self, share: Option<&str>, seen: &HashSet<Key>) -> Vec<(Key, Arc<T>)> {
         let mut gone = Vec::new();
         let mut objects = self.objects.write();
         for (namespace, names) in objects.iter_mut() {
@@ -108,9 +114,10 @@ impl<K> Cache<K> {
                 continue;
             }
             names.retain(|name, object| {
-                let keep = seen.contains(&(namespace.clone(), name.clone()));
+                let key = Key::new(namespace, name);
+                let keep = seen.contains(&key);
                 if !keep {
-                    gone.push(object.clone());
+                    gone.push((key, object.clone()));
                 }
                 keep
             });
@@ -120,17 +127,18 @@ impl<K> Cache<K> {
     }
 }
 
-/// Watches a namespaced kind of Kubernetes' own. `strip` drops what nobody reads; `changed` hears of every object
-/// that appeared, changed or went.
-pub fn watch_builtin<K>(
+/// Watches a namespaced kind of Kubernetes' own. `keep` makes what is held of an object, without what nobody reads;
+/// `changed` hears of every object that appeared, changed or went.
+pub fn watch_builtin<K, T>(
     client: &Client,
     scope: &Scope,
-    strip: fn(&mut K),
-    changed: impl Fn(&K) + Clone + Send + 'static,
-) -> Arc<Cache<K>>
+    keep: fn(K) -> T,
+    changed: impl Fn(Key, &T) + Clone + Send + Sync + 'static,
+) -> Arc<Cache<T>>
 where
     K: Resource<Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
     K::DynamicType: Default + Eq + Hash + Clone + Send,
+    T: Send + Sync + 'static,
 {
     let cache = Arc::new(Cache::new(scope.watches()));
     for share in scope.shares() {
@@ -138,9 +146,7 @@ where
             .as_deref()
             .map_or_else(|| Api::all(client.clone()), |namespace| Api::namespaced(client.clone(), namespace));
         let events = watcher::watcher(api, scope.config()).default_backoff();
-        let events =
-            events.map(move |event| event.map(|event| event.modify(|object| prepare(object, strip))));
-        tokio::spawn(fill(events, share, cache.clone(), changed.clone()));
+        tokio::spawn(fill(events, share, cache.clone(), keep, changed.clone()));
     }
     cache
 }
@@ -150,7 +156,7 @@ where
 pub fn watch_custom<K>(
     client: &Client,
     scope: &Scope,
-    changed: impl Fn(&K) + Clone + Send + 'static,
+    changed: impl Fn(Key, &K) + Clone + Send + Sync + 'static,
 ) -> Arc<Cache<K>>
 where
     K: Resource<Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
@@ -162,21 +168,21 @@ where
             .as_deref()
             .map_or_else(|| Api::all(client.clone()), |namespace| Api::namespaced(client.clone(), namespace));
         let events = watcher::watcher(api, scope.config()).default_backoff();
-        tokio::spawn(fill(readable(events), share, cache.clone(), changed.clone()));
+        tokio::spawn(fill(readable(events), share, cache.clone(), unmanaged, changed.clone()));
     }
     cache
 }
 
 /// [`watch_custom`] for a cluster-scoped kind.
-pub fn watch_cluster<K>(client: &Client, changed: impl Fn(&K) + Send + 'static) -> Arc<Cache<K>>
+pub fn watch_cluster<K>(client: &Client, changed: impl Fn(Key, &K) + Send + Sync + 'static) -> Arc<Cache<K>>
 where
     K: Resource<Scope = ClusterResourceScope> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
     K::DynamicType: Default + Eq + Hash + Clone + Send,
 {
     let cache = Arc::new(Cache::new(1));
     let api: Api<DeserializeGuard<K>> = Api::all(client.clone());
-    let events = watcher::watcher(api, watcher::Config::default()).default_backoff();
-    tokio::spawn(fill(readable(events), None, cache.clone(), changed));
+    let events = watcher::watcher(api, Scope::default().config()).default_backoff();
+    tokio::spawn(fill(readable(events), None, cache.clone(), unmanaged, changed));
     cache
 }
 
@@ -194,7 +200,7 @@ impl Scope {
     }
 
     fn config(&self) -> watcher::Config {
-        let config = watcher::Config::default();
+        let config = watcher::Config::default().page_size(PAGE);
         match &self.labels {
             Some(labels) => config.labels(labels),
             None => config,
@@ -202,9 +208,10 @@ impl Scope {
     }
 }
 
-fn prepare<K: Resource>(object: &mut K, strip: fn(&mut K)) {
+/// The object without the book of who wrote which field, often its greater part.
+pub fn unmanaged<K: Resource>(mut object: K) -> K {
     object.meta_mut().managed_fields = None;
-    strip(object);
+    object
 }
 
 fn readable<K>(
@@ -233,10 +240,7 @@ where
 {
     let (namespace, name) = (guard.namespace().unwrap_or_default(), guard.name_any());
     match guard.0 {
-        Ok(mut object) => {
-            object.meta_mut().managed_fields = None;
-            Some(object)
-        }
+        Ok(object) => Some(object),
         Err(error) => {
             let kind = K::kind(&K::DynamicType::default()).into_owned();
             tracing::error!(kind, %namespace, %name, %error, "object cannot be read and is ignored");
@@ -245,11 +249,12 @@ where
     }
 }
 
-async fn fill<K>(
+async fn fill<K, T>(
     events: impl Stream<Item = watcher::Result<Event<K>>>,
     share: Option<String>,
-    cache: Arc<Cache<K>>,
-    changed: impl Fn(&K),
+    cache: Arc<Cache<T>>,
+    keep: fn(K) -> T,
+    changed: impl Fn(Key, &T),
 ) where
     K: Resource,
     K::DynamicType: Default,
@@ -257,26 +262,32 @@ async fn fill<K>(
     let mut events = std::pin::pin!(events);
     let mut seen = HashSet::new();
     let mut synced = false;
+    let put = |key: Key, object: K| {
+        let object = Arc::new(keep(object));
+        cache.insert(key.namespace.clone(), key.name.clone(), object.clone());
+        changed(key, &object);
+    };
     while let Some(event) = events.next().await {
         match event {
             Ok(Event::Init) => seen.clear(),
             Ok(Event::InitApply(object)) => {
-                seen.insert((object.namespace().unwrap_or_default(), object.name_any()));
-                put(&cache, object, &changed);
+                let key = Key::of(&object);
+                seen.insert(key.clone());
+                put(key, object);
             }
             Ok(Event::InitDone) => {
-                let gone = cache.retain(share.as_deref(), &std::mem::take(&mut seen));
-                for object in &gone {
-                    changed(object);
+                for (key, object) in cache.retain(share.as_deref(), &std::mem::take(&mut seen)) {
+                    changed(key, &object);
                 }
                 if !std::mem::replace(&mut synced, true) {
                     cache.pending.send_modify(|pending| *pending = pending.saturating_sub(1));
                 }
             }
-            Ok(Event::Apply(object)) => put(&cache, object, &changed),
+            Ok(Event::Apply(object)) => put(Key::of(&object), object),
             Ok(Event::Delete(object)) => {
-                cache.remove(&object.namespace().unwrap_or_default(), &object.name_any());
-                changed(&object);
+                let key = Key::of(&object);
+                cache.remove(&key);
+                changed(key, &keep(object));
             }
             Err(error) => {
                 let kind = K::kind(&K::DynamicType::default()).into_owned();
@@ -284,12 +295,6 @@ async fn fill<K>(
             }
         }
     }
-}
-
-fn put<K: Resource>(cache: &Cache<K>, object: K, changed: &impl Fn(&K)) {
-    let object = Arc::new(object);
-    cache.insert(object.namespace().unwrap_or_default(), object.name_any(), object.clone());
-    changed(&object);
 }
 
 #[cfg(test)]
@@ -310,19 +315,19 @@ mod tests {
     async fn a_restarted_watch_replaces_its_own_namespace_only() {
         let cache = Arc::new(Cache::<ConfigMap>::new(2));
         let deleted = Arc::new(parking_lot::Mutex::new(Vec::new()));
-        let changed = |object: &ConfigMap| deleted.lock().push(object.name_any());
+        let changed = |key: Key, _: &ConfigMap| deleted.lock().push(key.name);
         let first = |namespace: &str, names: &[&str]| {
             let mut events = vec![Ok(Event::Init)];
             events.extend(names.iter().map(|name| Ok(Event::InitApply(config_map(namespace, name)))));
             events.push(Ok(Event::InitDone));
             stream::iter(events)
         };
-        fill(first("a", &["x", "y"]), Some("a".into()), cache.clone(), |_| {}).await;
+        fill(first("a", &["x", "y"]), Some("a".into()), cache.clone(), unmanaged, |_, _| {}).await;
         assert!(!cache.is_synced(), "namespace b has not been listed");
-        fill(first("b", &["z"]), Some("b".into()), cache.clone(), |_| {}).await;
+        fill(first("b", &["z"]), Some("b".into()), cache.clone(), unmanaged, |_, _| {}).await;
         assert!(cache.is_synced());
 
-        fill(first("a", &["y"]), Some("a".into()), cache.clone(), changed).await;
+        fill(first("a", &["y"]), Some("a".into()), cache.clone(), unmanaged, changed).await;
         let names: Vec<_> = cache.list("a").iter().map(|object| object.name_any()).collect();
         assert_eq!(names, ["y"]);
         assert!(cache.get("b", "z").is_some());

@@ -2,11 +2,15 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use k8s_openapi::api::core::v1::{ConfigMap, Container, EnvVar, PodTemplateSpec, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, PodTemplateSpec, Secret};
 use kube::{
     Api,
     api::{ApiResource, DynamicObject},
     core::GroupVersionKind,
+};
+use tandem_core::pods::{
+    hpa::ScaleTargetGvk,
+    workload::{Container, EnvFrom, EnvSource, EnvValue, Template},
 };
 
 use super::{
@@ -78,11 +82,25 @@ impl Cluster {
         key: &str,
         sources: &mut Sources,
     ) -> Result<Option<String>, NamedError> {
-        let watched = self.secrets.watch(&Key::new(namespace, name));
+        let secret = self.secret(namespace, name, sources).await?;
+        let data = secret.and_then(|secret| secret.data.as_ref()?.get(key).cloned());
+        Ok(data.map(|value| String::from_utf8_lossy(&value.0).into_owned()))
+    }
+
+    async fn secret(
+        &self,
+        namespace: &str,
+        name: &str,
+        sources: &mut Sources,
+    ) -> Result<Option<Arc<Secret>>, NamedError> {
+        let key = Key::new(namespace, name);
+        if let Some(allowed) = self.secrets_only_in.clone().filter(|allowed| allowed != namespace) {
+            return Err(NamedError::Restricted { key, allowed });
+        }
+        let watched = self.secrets.watch(&key);
         let secret = self.secrets.get(&watched).await;
         sources.secrets.push(watched);
-        let data = secret?.and_then(|secret| secret.data.as_ref()?.get(key).cloned());
-        Ok(data.map(|value| String::from_utf8_lossy(&value.0).into_owned()))
+        secret
     }
 
     /// A value of a ConfigMap; `None` where the ConfigMap or the key is missing.
@@ -114,18 +132,35 @@ impl Cluster {
         container: Option<&str>,
         sources: &mut Sources,
     ) -> Result<BTreeMap<String, String>, EnvError> {
-        let template = self.pod_template(target).await?;
-        let container = pick(&template, container, target)?;
+        let workload = self.scale.workload(target);
+        let read;
+        let template = match &workload {
+            Some(workload) => &workload.template,
+            None => {
+                read = self.read_template(target).await?;
+                &read
+            }
+        };
+        let container = pick(template, container, target)?;
         let mut env = BTreeMap::new();
-        for source in container.env_from.iter().flatten() {
-            let prefix = source.prefix.as_deref().unwrap_or_default();
+        for source in &container.env_from {
             for (name, value) in self.env_from(&target.namespace, source, sources).await? {
-                env.insert(format!("{prefix}{name}"), value);
+                env.insert(format!("{}{name}", source.prefix), value);
             }
         }
-        for var in container.env.iter().flatten() {
-            if let Some(value) = self.env_value(&target.namespace, var, &env, sources).await? {
-                env.insert(var.name.clone(), value);
+        for variable in &container.env {
+            let value = match &variable.value {
+                EnvValue::Text(text) => Some(expand(text, &env)),
+                EnvValue::Secret(at) => {
+                    self.secret_value(&target.namespace, &at.name, &at.key, sources).await?
+                }
+                EnvValue::ConfigMap(at) => {
+                    self.config_map_value(&target.namespace, &at.name, &at.key, sources).await?
+                }
+                EnvValue::Pod => None,
+            };
+            if let Some(value) = value {
+                env.insert(variable.name.to_string(), value);
             }
         }
         Ok(env)
@@ -134,94 +169,60 @@ impl Cluster {
     async fn env_from(
         &self,
         namespace: &str,
-        source: &k8s_openapi::api::core::v1::EnvFromSource,
+        source: &EnvFrom,
         sources: &mut Sources,
     ) -> Result<BTreeMap<String, String>, NamedError> {
-        if let Some(reference) = &source.config_map_ref {
-            let watched = self.config_maps.watch(&Key::new(namespace, &reference.name));
-            let map = self.config_maps.get(&watched).await;
-            sources.config_maps.push(watched);
-            return Ok(map?.and_then(|map| map.data.clone()).unwrap_or_default());
+        match &source.source {
+            EnvSource::ConfigMap(name) => {
+                let watched = self.config_maps.watch(&Key::new(namespace, name));
+                let map = self.config_maps.get(&watched).await;
+                sources.config_maps.push(watched);
+                Ok(map?.and_then(|map| map.data.clone()).unwrap_or_default())
+            }
+            EnvSource::Secret(name) => {
+                let secret = self.secret(namespace, name, sources).await?;
+                let data = secret.and_then(|secret| secret.data.clone()).unwrap_or_default();
+                let text = |value: k8s_openapi::ByteString| String::from_utf8_lossy(&value.0).into_owned();
+                Ok(data.into_iter().map(|(name, value)| (name, text(value))).collect())
+            }
         }
-        let Some(reference) = &source.secret_ref else { return Ok(BTreeMap::new()) };
-        let watched = self.secrets.watch(&Key::new(namespace, &reference.name));
-        let secret = self.secrets.get(&watched).await;
-        sources.secrets.push(watched);
-        let data = secret?.and_then(|secret| secret.data.clone()).unwrap_or_default();
-        Ok(data
-            .into_iter()
-            .map(|(name, value)| (name, String::from_utf8_lossy(&value.0).into_owned()))
-            .collect())
     }
 
-    async fn env_value(
-        &self,
-        namespace: &str,
-        var: &EnvVar,
-        known: &BTreeMap<String, String>,
-        sources: &mut Sources,
-    ) -> Result<Option<String>, NamedError> {
-        let Some(from) = &var.value_from else {
-            return Ok(Some(expand(var.value.as_deref().unwrap_or_default(), known)));
-        };
-        if let Some(reference) = &from.secret_key_ref {
-            return self.secret_value(namespace, &reference.name, &reference.key, sources).await;
+    /// The pod template of a kind that is not watched.
+    async fn read_template(&self, target: &Target) -> Result<Template, EnvError> {
+        let ScaleTargetGvk { group, version, kind, resource } = &target.gvk;
+        let none =
+            |message: String| EnvError::NoTemplate { kind: kind.clone(), name: target.name.clone(), message };
+        if group == "apps" && matches!(kind.as_str(), "Deployment" | "StatefulSet") {
+            return Err(none("it does not exist".to_owned()));
         }
-        if let Some(reference) = &from.config_map_key_ref {
-            return self.config_map_value(namespace, &reference.name, &reference.key, sources).await;
-        }
-        Ok(None)
-    }
-
-    async fn pod_template(&self, target: &Target) -> Result<PodTemplateSpec, EnvError> {
-        let none = |message: String| EnvError::NoTemplate {
-            kind: target.gvk.kind.clone(),
-            name: target.name.clone(),
-            message,
-        };
-        match (target.gvk.group.as_str(), target.gvk.kind.as_str()) {
-            ("apps", "Deployment") => {
-                let found = self.deployments.get(&target.namespace, &target.name);
-                found
-                    .map(|object| object.spec.template.clone())
-                    .ok_or_else(|| none("it does not exist".to_owned()))
-            }
-            ("apps", "StatefulSet") => {
-                let found = self.stateful_sets.get(&target.namespace, &target.name);
-                found
-                    .map(|object| object.spec.template.clone())
-                    .ok_or_else(|| none("it does not exist".to_owned()))
-            }
-            _ => {
-                let gvk = GroupVersionKind::gvk(&target.gvk.group, &target.gvk.version, &target.gvk.kind);
-                let resource = ApiResource::from_gvk_with_plural(&gvk, &target.gvk.resource);
-                let api: Api<DynamicObject> =
-                    Api::namespaced_with(self.client.clone(), &target.namespace, &resource);
-                let object = api.get(&target.name).await.map_err(|error| none(super::message(&error)))?;
-                let template = object.data.pointer("/spec/template").cloned();
-                let template = template.ok_or_else(|| none("it has no spec.template".to_owned()))?;
-                serde_json::from_value(template).map_err(|error| none(error.to_string()))
-            }
-        }
+        let gvk = GroupVersionKind::gvk(group, version, kind);
+        let resource = ApiResource::from_gvk_with_plural(&gvk, resource);
+        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &target.namespace, &resource);
+        let object = api.get(&target.name).await.map_err(|error| none(super::message(&error)))?;
+        let template = object.data.pointer("/spec/template").cloned();
+        let template = template.ok_or_else(|| none("it has no spec.template".to_owned()))?;
+        let template: PodTemplateSpec =
+            serde_json::from_value(template).map_err(|error| none(error.to_string()))?;
+        Ok(template.into())
     }
 }
 
 fn pick<'a>(
-    template: &'a PodTemplateSpec,
+    template: &'a Template,
     wanted: Option<&str>,
     target: &Target,
 ) -> Result<&'a Container, EnvError> {
-    let containers = template.spec.as_ref().map_or(&[][..], |spec| &spec.containers);
     let wanted = wanted.filter(|name| !name.is_empty());
     let found = match wanted {
-        Some(name) => containers.iter().find(|container| container.name == name),
-        None => containers.first(),
+        Some(name) => template.containers.iter().find(|container| *container.name == *name),
+        None => template.containers.first(),
     };
     found.ok_or_else(|| EnvError::NoContainer {
         wanted: wanted.unwrap_or_default().to_owned(),
         kind: target.gvk.kind.clone(),
         name: target.name.clone(),
-        present: containers.iter().map(|container| container.name.as_str()).collect::<Vec<_>>().join(", "),
+        present: template.containers.iter().map(|container| &*container.name).collect::<Vec<_>>().join(", "),
     })
 }
 

@@ -4,9 +4,12 @@ pub mod auth;
 pub mod cache;
 pub mod client;
 pub mod env;
+pub mod mirror;
 pub mod named;
 pub mod reader;
 pub mod scale;
+pub mod shapes;
+pub mod world;
 
 use std::sync::Arc;
 
@@ -16,10 +19,13 @@ use k8s_openapi::api::{
     core::v1::{ConfigMap, LimitRange, Secret},
 };
 use kube::{Client, Resource, ResourceExt};
-use tandem_core::api::keda::{ClusterTriggerAuthentication, ScaledJob, ScaledObject, TriggerAuthentication};
+use tandem_core::{
+    api::keda::{ClusterTriggerAuthentication, ScaledJob, ScaledObject, TriggerAuthentication},
+    pods::workload::Workload,
+};
 use tokio::sync::mpsc;
 
-use cache::{Cache, Scope};
+use cache::{Cache, Scope, unmanaged};
 use named::Named;
 
 /// Namespace and name of an object. Cluster-scoped objects have an empty namespace.
@@ -81,9 +87,9 @@ pub struct Cluster {
     /// HPAs, ours and others'.
     pub hpas: Arc<Cache<HorizontalPodAutoscaler>>,
     /// Deployments: replicas and container environments.
-    pub deployments: Arc<Cache<Deployment>>,
+    pub deployments: Arc<Cache<Workload>>,
     /// StatefulSets: replicas and container environments.
-    pub stateful_sets: Arc<Cache<StatefulSet>>,
+    pub stateful_sets: Arc<Cache<Workload>>,
     /// LimitRanges (their defaults count as resource requests at admission).
     pub limit_ranges: Arc<Cache<LimitRange>>,
     /// Secrets, each watched by its name while a trigger uses it.
@@ -94,19 +100,30 @@ pub struct Cluster {
     pub scale: scale::Scales,
     /// Where a ClusterTriggerAuthentication's Secrets live (`KEDA_CLUSTER_OBJECT_NAMESPACE`).
     pub cluster_object_namespace: String,
+    /// The one namespace whose Secrets are read (`KEDA_RESTRICT_SECRET_ACCESS`); `None` for all.
+    pub secrets_only_in: Option<String>,
+}
+
+/// What is watched, and what may be read.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// Namespaces to watch; empty means all.
+    pub namespaces: Vec<String>,
+    /// Label selector of ScaledObjects and ScaledJobs.
+    pub labels: Option<String>,
+    /// See [`Cluster::cluster_object_namespace`].
+    pub cluster_object_namespace: String,
+    /// See [`Cluster::secrets_only_in`].
+    pub secrets_only_in: Option<String>,
 }
 
 impl Cluster {
     /// Starts all watches. Changes arrive on the returned channel, also those of the first listing.
-    pub fn start(
-        client: &Client,
-        namespaces: &[String],
-        labels: Option<&str>,
-        cluster_object_namespace: String,
-    ) -> (Arc<Self>, mpsc::UnboundedReceiver<Change>) {
+    pub fn start(client: &Client, settings: Settings) -> (Arc<Self>, mpsc::UnboundedReceiver<Change>) {
         let (changes, receiver) = mpsc::unbounded_channel();
-        let scope = Scope { namespaces: namespaces.to_vec(), labels: None };
-        let selected = Scope { labels: labels.map(str::to_owned), ..scope.clone() };
+        let Settings { namespaces, labels, cluster_object_namespace, secrets_only_in } = settings;
+        let scope = Scope { namespaces, labels: None };
+        let selected = Scope { labels, ..scope.clone() };
         let send = |make: fn(Key) -> Change| {
             let changes = changes.clone();
             // The receiver lives as long as the process; after it, a change has no reader and no meaning.
@@ -118,26 +135,24 @@ impl Cluster {
         let authentication = send(Change::Authentication);
         let cluster_authentication = send(Change::Authentication);
         let owned_hpa = send(Change::OwnedHpa);
-        let deployments = cache::watch_builtin::<Deployment>(client, &scope, strip_deployment, |_| {});
-        let stateful_sets = cache::watch_builtin::<StatefulSet>(client, &scope, strip_stateful_set, |_| {});
+        let deployments =
+            cache::watch_builtin(client, &scope, <Workload as From<Deployment>>::from, |_, _| {});
+        let stateful_sets =
+            cache::watch_builtin(client, &scope, <Workload as From<StatefulSet>>::from, |_, _| {});
         let cluster = Self {
             client: client.clone(),
-            scaled_objects: cache::watch_custom::<ScaledObject>(client, &selected, move |object| {
-                scaled_object(Key::of(object));
+            scaled_objects: cache::watch_custom::<ScaledObject>(client, &selected, move |key, _| {
+                scaled_object(key)
             }),
-            scaled_jobs: cache::watch_custom::<ScaledJob>(client, &selected, move |object| {
-                scaled_job(Key::of(object));
-            }),
-            authentications: cache::watch_custom::<TriggerAuthentication>(client, &scope, move |object| {
-                authentication(Key::of(object));
+            scaled_jobs: cache::watch_custom::<ScaledJob>(client, &selected, move |key, _| scaled_job(key)),
+            authentications: cache::watch_custom::<TriggerAuthentication>(client, &scope, move |key, _| {
+                authentication(key)
             }),
             cluster_authentications: cache::watch_cluster::<ClusterTriggerAuthentication>(
                 client,
-                move |object| {
-                    cluster_authentication(Key::of(object));
-                },
+                move |key, _| cluster_authentication(key),
             ),
-            hpas: cache::watch_builtin::<HorizontalPodAutoscaler>(client, &scope, strip_hpa, move |hpa| {
+            hpas: cache::watch_builtin(client, &scope, slim_hpa, move |_, hpa| {
                 if let Some(owner) = scaled_object_owner(hpa) {
                     owned_hpa(owner);
                 }
@@ -145,10 +160,11 @@ impl Cluster {
             scale: scale::Scales::new(client.clone(), deployments.clone(), stateful_sets.clone()),
             deployments,
             stateful_sets,
-            limit_ranges: cache::watch_builtin::<LimitRange>(client, &scope, |_| {}, |_| {}),
+            limit_ranges: cache::watch_builtin(client, &scope, unmanaged::<LimitRange>, |_, _| {}),
             secrets: Named::new(client.clone(), send(Change::Secret)),
             config_maps: Named::new(client.clone(), send(Change::ConfigMap)),
             cluster_object_namespace,
+            secrets_only_in,
         };
         (Arc::new(cluster), receiver)
     }
@@ -194,43 +210,15 @@ pub fn scaled_object_owner(hpa: &HorizontalPodAutoscaler) -> Option<Key> {
     Some(Key::new(&hpa.namespace()?, &owner.name))
 }
 
-/// Drops what no decision reads; a cache of 15,000 Deployments must not hold their volumes and histories.
-fn strip_deployment(deployment: &mut Deployment) {
-    deployment.status = None;
-    deployment.metadata.annotations = None;
-    strip_template(&mut deployment.spec.template);
-}
-
-fn strip_stateful_set(set: &mut StatefulSet) {
-    set.status = None;
-    set.metadata.annotations = None;
-    set.spec.volume_claim_templates = None;
-    strip_template(&mut set.spec.template);
-}
-
-fn strip_template(template: &mut k8s_openapi::api::core::v1::PodTemplateSpec) {
-    template.metadata = None;
-    let Some(spec) = &mut template.spec else { return };
-    let containers = spec.containers.drain(..).map(|container| k8s_openapi::api::core::v1::Container {
-        name: container.name,
-        env: container.env,
-        env_from: container.env_from,
-        resources: container.resources,
-        ..Default::default()
-    });
-    *spec = k8s_openapi::api::core::v1::PodSpec {
-        containers: containers.collect(),
-        resources: spec.resources.take(),
-        ..Default::default()
-    };
-}
-
-fn strip_hpa(hpa: &mut HorizontalPodAutoscaler) {
-    // The current metrics change with every sync and decide nothing here; of the conditions only one is read.
+/// What decisions read of an HPA. Its current metrics change with every sync; of its conditions only one is looked at.
+fn slim_hpa(hpa: HorizontalPodAutoscaler) -> HorizontalPodAutoscaler {
+    let mut hpa = unmanaged(hpa);
     if let Some(status) = &mut hpa.status {
         status.current_metrics = None;
         if let Some(conditions) = &mut status.conditions {
             conditions.retain(|condition| condition.type_ == "ScalingActive");
+            conditions.shrink_to_fit();
         }
     }
+    hpa
 }

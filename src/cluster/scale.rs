@@ -2,10 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use k8s_openapi::api::{
-    apps::v1::{Deployment, StatefulSet},
-    core::v1::Pod,
-};
+use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, Client,
     api::{ApiResource, DynamicObject, ListParams, Patch, PatchParams},
@@ -14,7 +11,7 @@ use kube::{
 };
 use parking_lot::RwLock;
 use tandem_core::api::keda::ScaleTargetRef;
-use tandem_core::pods::hpa::ScaleTargetGvk;
+use tandem_core::pods::{hpa::ScaleTargetGvk, workload::Workload};
 
 use super::{cache::Cache, message};
 
@@ -82,8 +79,8 @@ impl Target {
 /// Reads and writes scales.
 pub struct Scales {
     client: Client,
-    deployments: Arc<Cache<Deployment>>,
-    stateful_sets: Arc<Cache<StatefulSet>>,
+    deployments: Arc<Cache<Workload>>,
+    stateful_sets: Arc<Cache<Workload>>,
     /// What discovery answered. A kind does not change its plural, so an entry never expires.
     kinds: RwLock<HashMap<(String, String), ScaleTargetGvk>>,
 }
@@ -92,8 +89,8 @@ impl Scales {
     /// The caches answer for Deployments and StatefulSets; other kinds are asked for.
     pub fn new(
         client: Client,
-        deployments: Arc<Cache<Deployment>>,
-        stateful_sets: Arc<Cache<StatefulSet>>,
+        deployments: Arc<Cache<Workload>>,
+        stateful_sets: Arc<Cache<Workload>>,
     ) -> Self {
         Self { client, deployments, stateful_sets, kinds: RwLock::default() }
     }
@@ -145,28 +142,20 @@ impl Scales {
     /// # Errors
     /// The target does not exist, has no scale, or the API server failed.
     pub async fn replicas(&self, target: &Target) -> Result<i32, ScaleError> {
-        // The API server defaults an absent count to 1.
-        match self.cached(target) {
-            Some(replicas) => Ok(replicas),
+        match self.workload(target) {
+            Some(workload) => Ok(workload.replicas),
             None => self.read(target).await,
         }
     }
 
-    fn cached(&self, target: &Target) -> Option<i32> {
-        if target.gvk.group != "apps" {
-            return None;
-        }
-        match target.gvk.kind.as_str() {
-            "Deployment" => {
-                let object = self.deployments.get(&target.namespace, &target.name)?;
-                Some(object.spec.replicas.unwrap_or(1))
-            }
-            "StatefulSet" => {
-                let object = self.stateful_sets.get(&target.namespace, &target.name)?;
-                Some(object.spec.replicas.unwrap_or(1))
-            }
-            _ => None,
-        }
+    /// The target, where its kind is watched and it exists.
+    pub fn workload(&self, target: &Target) -> Option<Arc<Workload>> {
+        let cache = match (target.gvk.group.as_str(), target.gvk.kind.as_str()) {
+            ("apps", "Deployment") => &self.deployments,
+            ("apps", "StatefulSet") => &self.stateful_sets,
+            _ => return None,
+        };
+        cache.get(&target.namespace, &target.name)
     }
 
     /// The replicas by GET of the scale subresource.

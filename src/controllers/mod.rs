@@ -4,6 +4,7 @@ pub mod authentication;
 pub mod finalizer;
 pub mod manager;
 pub mod merge;
+pub mod nodes;
 pub mod scaled_job;
 pub mod scaled_object;
 

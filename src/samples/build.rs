@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, panic::AssertUnwindSafe, sync::Arc, time::Durat
 
 use futures::FutureExt;
 use kube::ResourceExt;
-use scalers::{Context, Input, Metric};
+use scalers::{Context, Input, Metric, Offline};
 use tandem_core::{
     api::keda::{ScaleTrigger, ScaledObject},
     pods::{
@@ -17,6 +17,8 @@ use tokio::sync::Notify;
 use super::{
     object::{ObjectSamples, Trigger},
     slot::Slot,
+    stand_in,
+    traffic::{Durations, Traffic},
 };
 use crate::cluster::{
     Cluster, Key,
@@ -33,6 +35,8 @@ pub struct Builder<'a> {
     pub cluster: &'a Cluster,
     /// What scalers may use.
     pub cx: &'a Context,
+    /// Where the duration of requests goes.
+    pub durations: &'a Durations,
     /// Deadline of one request to a source.
     pub http_timeout: Duration,
 }
@@ -54,10 +58,15 @@ pub async fn build(
 
     let mut triggers = Vec::with_capacity(object.spec.triggers.len());
     for (index, trigger) in object.spec.triggers.iter().enumerate() {
-        let input = input(builder, object, index, trigger, &env, &mut sources).await;
-        triggers.push(build_trigger(builder.cx, index, trigger, input).await);
+        let resolved = resolve(builder, object, index, trigger, &env, &mut sources).await;
+        triggers.push(build_trigger(builder, object, trigger, resolved).await);
     }
-    let slots = triggers.iter().flat_map(slots).collect();
+    let slots: Vec<_> = triggers.iter().flat_map(|trigger| slots(trigger, builder.durations)).collect();
+    for slot in slots.iter().filter(|slot| triggers[slot.trigger].scaler.is_none()) {
+        if let Some(earlier) = before.and_then(|before| before.slot(&slot.metric)) {
+            slot.inherit(earlier);
+        }
+    }
     let authentications = authentications(object, &key.namespace);
     let health = match before {
         Some(before) => before.health(),
@@ -67,7 +76,6 @@ pub async fn build(
     ObjectSamples::new(
         super::object::Parts {
             key,
-            object: object.clone(),
             formula: formula::compile(object).map_err(|error| error.to_string()),
             target,
             triggers,
@@ -76,6 +84,7 @@ pub async fn build(
             authentications,
             timeout: builder.http_timeout,
         },
+        object.clone(),
         health,
         rhythm,
         wake,
@@ -89,79 +98,112 @@ fn authentications(object: &ScaledObject, namespace: &str) -> Vec<Key> {
         .collect()
 }
 
-async fn input(
+/// A trigger with its references resolved, as far as they can be.
+pub(super) struct Resolved {
+    pub input: Input,
+    /// What could not be had.
+    pub unseen: Offline,
+    /// Why not.
+    pub problem: Option<String>,
+}
+
+async fn resolve(
     builder: &Builder<'_>,
     object: &ScaledObject,
     index: usize,
     trigger: &ScaleTrigger,
     env: &EnvSource<'_>,
     sources: &mut Sources,
-) -> Result<Input, String> {
+) -> Resolved {
     let namespace = object.namespace().unwrap_or_default();
     let authentication = match &trigger.authentication_ref {
-        Some(reference) => builder
-            .cluster
-            .authentication(&namespace, reference, env, sources)
-            .await
-            .map_err(|error| error.to_string())?,
-        None => Authentication::default(),
+        Some(reference) => {
+            let found = builder.cluster.authentication(&namespace, reference, env, sources).await;
+            found.map_err(|error| error.to_string())
+        }
+        None => Ok(Authentication::default()),
     };
     let resolved_env = if trigger.metadata.keys().any(|name| name.ends_with("FromEnv")) {
-        let target = env.target.as_ref().map_err(Clone::clone)?;
-        builder
-            .cluster
-            .environment(target, env.container, sources)
-            .await
-            .map_err(|error| error.to_string())?
+        environment(builder, env, sources).await
     } else {
-        BTreeMap::new()
+        Ok(BTreeMap::new())
     };
     let metric_type = trigger.metric_type.as_deref().filter(|text| !text.is_empty());
-    Ok(Input {
+    let metric_type = metric_type
+        .map(str::parse)
+        .transpose()
+        .map_err(|error: scalers::UnknownMetricType| error.to_string());
+    let unseen = Offline { auth: authentication.is_err(), env: resolved_env.is_err() };
+    let problem = [authentication.as_ref().err(), resolved_env.as_ref().err(), metric_type.as_ref().err()]
+        .into_iter()
+        .flatten()
+        .next()
+        .cloned();
+    let authentication = authentication.unwrap_or_default();
+    let input = Input {
         trigger_type: trigger.type_.clone(),
         trigger_index: index,
         trigger_name: trigger.name.clone(),
         metadata: trigger.metadata.clone(),
         auth_params: authentication.params,
-        resolved_env,
+        resolved_env: resolved_env.unwrap_or_default(),
         pod_identity: authentication.identity,
-        metric_type: metric_type
-            .map(str::parse)
-            .transpose()
-            .map_err(|error: scalers::UnknownMetricType| error.to_string())?,
+        metric_type: metric_type.unwrap_or_default(),
         as_metric_source: object.spec.scaling_modifiers().is_some(),
         object_kind: "ScaledObject".to_owned(),
         object_name: object.name_any(),
         namespace,
         http_timeout: builder.http_timeout,
-    })
+    };
+    Resolved { input, unseen, problem }
+}
+
+async fn environment(
+    builder: &Builder<'_>,
+    env: &EnvSource<'_>,
+    sources: &mut Sources,
+) -> Result<BTreeMap<String, String>, String> {
+    let target = env.target.as_ref().map_err(Clone::clone)?;
+    let found = builder.cluster.environment(target, env.container, sources).await;
+    found.map_err(|error| error.to_string())
 }
 
 async fn build_trigger(
-    cx: &Context,
-    index: usize,
+    builder: &Builder<'_>,
+    object: &ScaledObject,
     trigger: &ScaleTrigger,
-    input: Result<Input, String>,
+    resolved: Resolved,
 ) -> Trigger {
-    let built = input.and_then(|input| {
-        let built = std::panic::catch_unwind(AssertUnwindSafe(|| scalers::build(&input)));
-        built
-            .map_err(|_| "the scaler panicked while it was built".to_owned())?
-            .map_err(|error| error.to_string())
-    });
+    let index = resolved.input.trigger_index;
+    let built = match &resolved.problem {
+        Some(problem) => Err(problem.clone()),
+        None => std::panic::catch_unwind(AssertUnwindSafe(|| scalers::build(&resolved.input)))
+            .map_err(|_| "the scaler panicked while it was built".to_owned())
+            .and_then(|built| built.map_err(|error| error.to_string())),
+    };
     let scaler: Result<Arc<dyn scalers::Scaler>, String> = built.map(Arc::from);
     let metrics = match &scaler {
-        Ok(scaler) => metrics(scaler.as_ref(), cx).await,
+        Ok(scaler) => metrics(scaler.as_ref(), builder.cx).await,
         Err(error) => Err(error.clone()),
+    };
+    let mut value_target = trigger.metric_type.as_deref() == Some("Value");
+    let (metrics, problem) = match metrics {
+        Ok(metrics) => (Some(metrics), None),
+        Err(problem) => {
+            let stand_in = stand_in::find(builder, object, &resolved);
+            value_target = stand_in.as_ref().map_or(value_target, |stand_in| stand_in.value_target);
+            (stand_in.map(|stand_in| stand_in.metrics), Some(problem))
+        }
     };
     Trigger {
         index,
         trigger_type: trigger.type_.clone(),
         name: trigger.name.clone().filter(|name| !name.is_empty()),
         use_cached: trigger.use_cached_metrics.unwrap_or(false),
-        value_target: trigger.metric_type.as_deref() == Some("Value"),
-        scaler,
+        value_target,
+        scaler: scaler.ok(),
         metrics,
+        problem,
     }
 }
 
@@ -174,9 +216,8 @@ async fn metrics(scaler: &dyn scalers::Scaler, cx: &Context) -> Result<Vec<Metri
     }
 }
 
-fn slots(trigger: &Trigger) -> Vec<Slot> {
-    let Ok(metrics) = &trigger.metrics else { return Vec::new() };
-    let external = metrics.iter().filter_map(|metric| match metric {
+fn slots(trigger: &Trigger, durations: &Durations) -> Vec<Slot> {
+    let external = trigger.metrics.iter().flatten().filter_map(|metric| match metric {
         Metric::External { name, target_milli } => Some((name, *target_milli)),
         Metric::Resource { .. } => None,
     });
@@ -184,7 +225,9 @@ fn slots(trigger: &Trigger) -> Vec<Slot> {
         .map(|(name, milli)| {
             let kind = if trigger.value_target { TargetKind::Value } else { TargetKind::AverageValue };
             let metric = scalers::metric_name(trigger.index, name);
-            Slot::new(metric, name.clone(), trigger.index, trigger.name.clone(), MetricTarget { kind, milli })
+            let target = MetricTarget { kind, milli };
+            let traffic = Traffic::new(&trigger.trigger_type, durations.clone());
+            Slot::new(metric, name.clone(), trigger.index, trigger.name.clone(), target, traffic)
         })
         .collect()
 }
@@ -193,7 +236,8 @@ fn slots(trigger: &Trigger) -> Vec<Slot> {
 pub(super) fn trigger_metrics(triggers: &[Trigger]) -> Result<Vec<TriggerMetric>, String> {
     let mut all = Vec::new();
     for trigger in triggers {
-        let metrics = trigger.metrics.as_ref().map_err(|error| trigger.broken(error))?;
+        let unknown = || trigger.broken().unwrap_or_default();
+        let metrics = trigger.metrics.as_ref().ok_or_else(unknown)?;
         all.extend(metrics.iter().map(|metric| TriggerMetric {
             trigger_index: trigger.index,
             trigger_type: trigger.trigger_type.clone(),

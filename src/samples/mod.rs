@@ -6,6 +6,8 @@ pub mod observe;
 pub mod rhythm;
 pub mod schedule;
 pub mod slot;
+mod stand_in;
+pub mod traffic;
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -84,12 +86,11 @@ impl MetricSource for SampleStore {
             samples.visited(Instant::now());
         }
         let metric = request.metric.as_str();
-        if metric.eq_ignore_ascii_case(COMPOSITE) && samples.object.spec.scaling_modifiers().is_some() {
+        if metric.eq_ignore_ascii_case(COMPOSITE) && samples.object().spec.scaling_modifiers().is_some() {
             return self.composite(&samples, has_rhythm).await;
         }
         let Some(slot) = samples.slot(metric) else { return Err(unknown(&samples, metric)) };
         let sample = samples.current(slot, &self.cx, has_rhythm).await;
-        let Some(sample) = sample else { return Err(unknown(&samples, metric)) };
         if has_rhythm {
             self.observer.age(sample.taken.elapsed());
         }
@@ -117,12 +118,12 @@ impl SampleStore {
     async fn composite(&self, samples: &ObjectSamples, has_rhythm: bool) -> Result<MetricValue, MetricError> {
         let current = samples.slots.iter().map(|slot| samples.current(slot, &self.cx, has_rhythm));
         let read = futures::future::join_all(current).await;
-        let oldest = read.iter().flatten().map(|sample| sample.taken.elapsed()).max();
+        let oldest = read.iter().map(|sample| sample.taken.elapsed()).max();
         if let Some(age) = oldest.filter(|_| has_rhythm) {
             self.observer.age(age);
         }
         // The composite value is as old as its oldest part.
-        let taken_at = read.iter().flatten().map(|sample| sample.at).min().unwrap_or_else(self.cx.now);
+        let taken_at = read.iter().map(|sample| sample.at).min().unwrap_or_else(self.cx.now);
         let evaluation = samples.evaluate(&self.cluster, None).await;
         match evaluation.composite {
             Some(Ok(milli)) => Ok(MetricValue { milli, taken_at }),
@@ -137,10 +138,7 @@ impl SampleStore {
 /// Why an object has no such metric: a trigger that could not be built says so itself.
 fn unknown(samples: &ObjectSamples, metric: &str) -> MetricError {
     let index = metric.strip_prefix('s').and_then(|rest| rest.split_once('-')?.0.parse::<usize>().ok());
-    let broken = index.and_then(|index| {
-        let trigger = samples.triggers.get(index)?;
-        trigger.metrics.as_ref().err().map(|error| trigger.broken(error))
-    });
+    let broken = index.and_then(|index| samples.triggers.get(index)?.broken());
     match broken.or_else(|| samples.formula.as_ref().err().cloned()) {
         Some(error) => MetricError::Failed(format!("metric:{metric} encountered error: {error}")),
         None => MetricError::Failed(format!("no matching metrics found for {metric}")),

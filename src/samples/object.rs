@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use scalers::{Context, Metric, Scaler};
 use tandem_core::{
@@ -52,16 +53,19 @@ pub struct Trigger {
     pub use_cached: bool,
     /// Whether its target is for the whole workload (`metricType: Value`).
     pub value_target: bool,
-    /// The scaler, or why there is none.
-    pub scaler: Result<Arc<dyn Scaler>, String>,
-    /// Its metrics, or why they are not known.
-    pub metrics: Result<Vec<Metric>, String>,
+    /// The scaler, where it could be built.
+    pub scaler: Option<Arc<dyn Scaler>>,
+    /// Its metrics, where they are known. Those of a trigger with a `problem` are what a fallback stands on.
+    pub metrics: Option<Vec<Metric>>,
+    /// Why it could not be built, or its metrics not be asked for.
+    pub problem: Option<String>,
 }
 
 impl Trigger {
-    /// An error of this trigger, with its place.
-    pub fn broken(&self, error: &str) -> String {
-        format!("error in trigger {} ({}): {error}", self.index, self.trigger_type)
+    /// Its problem, with its place.
+    pub fn broken(&self) -> Option<String> {
+        let problem = self.problem.as_ref()?;
+        Some(format!("error in trigger {} ({}): {problem}", self.index, self.trigger_type))
     }
 }
 
@@ -69,8 +73,6 @@ impl Trigger {
 pub struct Parts {
     /// Which object.
     pub key: Key,
-    /// The object as it was built.
-    pub object: Arc<ScaledObject>,
     /// The target, or why it is not known.
     pub target: Result<Target, String>,
     /// Its triggers, in order.
@@ -90,6 +92,7 @@ pub struct Parts {
 /// The triggers of one ScaledObject at one generation, with their samples.
 pub struct ObjectSamples {
     parts: Parts,
+    object: ArcSwap<ScaledObject>,
     health: Mutex<BTreeMap<String, HealthStatus>>,
     rhythm: Mutex<Rhythm>,
     /// Wakes the object's task when a reader changed what is due.
@@ -110,13 +113,25 @@ impl ObjectSamples {
     /// Without a sample yet, but with what an earlier generation learned.
     pub fn new(
         parts: Parts,
+        object: Arc<ScaledObject>,
         mut health: BTreeMap<String, HealthStatus>,
         rhythm: Rhythm,
         wake: Arc<Notify>,
     ) -> Self {
         health.retain(|metric, _| parts.slots.iter().any(|slot| slot.metric == *metric));
         let (health, rhythm) = (Mutex::new(health), Mutex::new(rhythm));
-        Self { parts, health, rhythm, wake, delay: AtomicU64::new(0) }
+        let object = ArcSwap::new(object);
+        Self { parts, object, health, rhythm, wake, delay: AtomicU64::new(0) }
+    }
+
+    /// The object, of the generation that the triggers were built from.
+    pub fn object(&self) -> Arc<ScaledObject> {
+        self.object.load_full()
+    }
+
+    /// Takes the object as the cache holds it now, at the same generation: nobody then holds its earlier status.
+    pub fn follow(&self, object: &Arc<ScaledObject>) {
+        self.object.store(object.clone());
     }
 
     /// How old a sample may be for a reader that should not wait.
@@ -126,17 +141,18 @@ impl ObjectSamples {
 
     /// `pollingInterval`.
     pub fn polling_interval(&self) -> Duration {
-        Duration::from_secs(u64::try_from(self.object.spec.polling_interval()).unwrap_or(1))
+        Duration::from_secs(u64::try_from(self.object.load().spec.polling_interval()).unwrap_or(1))
     }
 
     /// The first thing that keeps the object from working, in words for its condition.
     pub fn broken(&self) -> Option<String> {
         let formula = self.formula.as_ref().err().cloned();
-        formula.or_else(|| {
-            self.triggers
-                .iter()
-                .find_map(|trigger| trigger.metrics.as_ref().err().map(|error| trigger.broken(error)))
-        })
+        formula.or_else(|| self.triggers.iter().find_map(Trigger::broken))
+    }
+
+    /// Whether something of the object says nothing at all, and no fallback can stand in for it.
+    pub fn is_blind(&self) -> bool {
+        self.formula.is_err() || self.triggers.iter().any(|trigger| trigger.metrics.is_none())
     }
 
     /// The metrics of all triggers, for the HPA.
@@ -193,23 +209,28 @@ impl ObjectSamples {
     }
 
     /// Asks the source of one metric; whoever waits for the same answer shares it.
-    pub async fn refresh_slot(&self, slot: &Slot, cx: &Context) -> Option<Sample> {
-        let Ok(scaler) = &self.triggers[slot.trigger].scaler else { return None };
-        // A trigger's own timeout may be longer than the default; the deadline only has to be longer still.
-        let deadline = self.polling_interval().max(self.timeout) + DEADLINE_SLACK;
-        let (sample, own) = slot.refresh(scaler.as_ref(), cx, deadline).await;
+    pub async fn refresh_slot(&self, slot: &Slot, cx: &Context) -> Sample {
+        let trigger = &self.triggers[slot.trigger];
+        let (sample, own) = match &trigger.scaler {
+            Some(scaler) => {
+                // A trigger's own timeout may be longer than the default; the deadline only has to be longer still.
+                let deadline = self.polling_interval().max(self.timeout) + DEADLINE_SLACK;
+                slot.refresh(scaler.as_ref(), cx, deadline).await
+            }
+            None => (slot.fail(cx, trigger.problem.as_deref().unwrap_or_default()), true),
+        };
         if own {
             let mut health = self.health.lock();
             let health = health.entry(slot.metric.clone()).or_default();
-            fallback::record(health, sample.result.is_ok(), &self.object.spec);
+            fallback::record(health, sample.result.is_ok(), &self.object.load().spec);
         }
-        Some(sample)
+        sample
     }
 
     /// A sample that need not be asked for: from the last poll where the trigger says so, else a fresh one. A reader
     /// whose rhythm is followed and who came out of turn is given a new sample if the source is quick: the refresh
     /// that was meant for its visit then falls away, so the source is not asked more often.
-    pub async fn current(&self, slot: &Slot, cx: &Context, has_rhythm: bool) -> Option<Sample> {
+    pub async fn current(&self, slot: &Slot, cx: &Context, has_rhythm: bool) -> Sample {
         let use_cached = self.triggers[slot.trigger].use_cached;
         let is_fresh = |sample: &Sample| {
             let quick = has_rhythm && sample.latency <= QUICK;
@@ -217,7 +238,7 @@ impl ObjectSamples {
             use_cached || sample.taken.elapsed() <= fresh_for
         };
         match slot.latest().filter(is_fresh) {
-            Some(sample) => Some(sample),
+            Some(sample) => sample,
             None => self.refresh_slot(slot, cx).await,
         }
     }
@@ -249,14 +270,15 @@ impl ObjectSamples {
             })
             .collect();
         let formula = self.formula.as_ref().ok().and_then(Option::as_ref);
-        let resource_triggers = self.object.spec.triggers.iter().any(ScaleTrigger::is_resource);
-        status::evaluate(&self.object.spec, &samples, formula, resource_triggers, replicas)
+        let object = self.object();
+        let resource_triggers = object.spec.triggers.iter().any(ScaleTrigger::is_resource);
+        status::evaluate(&object.spec, &samples, formula, resource_triggers, replicas)
     }
 
     /// What a fallback may need, asked for only where a source fails and a fallback is configured.
     async fn replicas(&self, cluster: &Cluster, current: Option<i32>, latest: &[Option<Sample>]) -> Replicas {
         let failing = latest.iter().flatten().any(|sample| sample.result.is_err());
-        let (true, Some(_), Ok(target)) = (failing, &self.object.spec.fallback, &self.target) else {
+        let (true, Some(_), Ok(target)) = (failing, &self.object.load().spec.fallback, &self.target) else {
             return Replicas { current, ready_pods: None };
         };
         let current = match current {

@@ -15,6 +15,8 @@ use parking_lot::Mutex;
 use scalers::{Context, Reading, Scaler};
 use tokio::time::Instant;
 
+use super::traffic::Traffic;
+
 /// What a source said, and when.
 #[derive(Debug, Clone)]
 pub struct Sample {
@@ -40,6 +42,8 @@ pub struct Slot {
     pub trigger_name: Option<String>,
     /// Per-pod or whole-workload target, in thousandths.
     pub target: tandem_core::pods::hpa::Target,
+    /// Its requests.
+    pub traffic: Arc<Traffic>,
     latest: Mutex<Option<Sample>>,
     flight: tokio::sync::Mutex<()>,
     errors: AtomicU64,
@@ -53,6 +57,7 @@ impl Slot {
         trigger: usize,
         trigger_name: Option<String>,
         target: tandem_core::pods::hpa::Target,
+        traffic: Arc<Traffic>,
     ) -> Self {
         Self {
             metric,
@@ -60,6 +65,7 @@ impl Slot {
             trigger,
             trigger_name,
             target,
+            traffic,
             latest: Mutex::default(),
             flight: tokio::sync::Mutex::default(),
             errors: AtomicU64::new(0),
@@ -81,6 +87,24 @@ impl Slot {
         self.errors.load(Ordering::Relaxed)
     }
 
+    /// A failure where there is no source to ask.
+    pub fn fail(&self, cx: &Context, error: &str) -> Sample {
+        self.errors.fetch_add(1, Ordering::Relaxed);
+        let sample = Sample {
+            taken: Instant::now(),
+            at: (cx.now)(),
+            latency: Duration::ZERO,
+            result: Err(error.into()),
+        };
+        *self.latest.lock() = Some(sample.clone());
+        sample
+    }
+
+    /// Takes over the failure of an earlier slot, so that a try to build the trigger anew is not counted as another.
+    pub fn inherit(&self, earlier: &Self) {
+        *self.latest.lock() = earlier.latest().filter(|sample| sample.result.is_err());
+    }
+
     /// Asks the source, unless an answer comes while this call waits for its turn: then that one serves (single flight).
     /// `true` with a sample that this call took.
     pub async fn refresh(&self, scaler: &dyn Scaler, cx: &Context, deadline: Duration) -> (Sample, bool) {
@@ -90,7 +114,7 @@ impl Slot {
             return (sample, false);
         }
         let (taken, at) = (Instant::now(), (cx.now)());
-        let result = guarded_read(scaler, cx, &self.part, deadline).await;
+        let result = guarded_read(scaler, &cx.observed(self.traffic.clone()), &self.part, deadline).await;
         if result.is_err() {
             self.errors.fetch_add(1, Ordering::Relaxed);
         }
@@ -133,7 +157,7 @@ mod tests {
     use scalers::{Error, Metric};
     use tokio::sync::Semaphore;
 
-    use super::*;
+    use super::{super::traffic, *};
 
     struct NoCluster;
 
@@ -179,7 +203,14 @@ mod tests {
 
     fn bed(panics: bool) -> (Slot, Gated, Context) {
         let target = tandem_core::pods::hpa::Target::default();
-        let slot = Slot::new("s0-gated".to_owned(), "gated".to_owned(), 0, None, target);
+        let slot = Slot::new(
+            "s0-gated".to_owned(),
+            "gated".to_owned(),
+            0,
+            None,
+            target,
+            Traffic::new("gated", traffic::durations()),
+        );
         let scaler = Gated { gate: Semaphore::new(0), asked: AtomicUsize::new(0), panics };
         (slot, scaler, Context::new(Arc::new(NoCluster)).unwrap())
     }

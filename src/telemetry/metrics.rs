@@ -88,6 +88,27 @@ struct BuildLabels {
     goarch: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    namespace: String,
+    scaled_resource: String,
+    scaler: String,
+    trigger_name: String,
+    metric_name: String,
+    status_code: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[expect(non_snake_case, reason = "KEDA's label names")]
+struct EmptyLabels {
+    namespace: String,
+    scaledResource: String,
+    triggerName: String,
+    metricName: String,
+    resourceType: &'static str,
+    ignoreNullValues: &'static str,
+}
+
 /// The metrics of one external metric of one trigger.
 struct ScalerSeries {
     labels: ScalerLabels,
@@ -130,6 +151,7 @@ impl Collector for Objects {
             "Queries that gave no value",
             series.iter().map(|s| (s.labels.clone(), s.errors)),
         )?;
+        self.encode_traffic(&mut encoder)?;
         self.encode_objects(&mut encoder)
     }
 }
@@ -171,6 +193,52 @@ impl Objects {
             key(&a.labels).cmp(&key(&b.labels))
         });
         all
+    }
+
+    fn encode_traffic(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
+        let mut all = self.samples.all();
+        all.sort_by(|a, b| a.key.cmp(&b.key));
+        let slots =
+            || all.iter().flat_map(|samples| samples.slots.iter().map(move |slot| (&samples.key, slot)));
+        let requests = slots().flat_map(|(key, slot)| {
+            slot.traffic.requests().into_iter().map(move |(status_code, count)| {
+                let labels = RequestLabels {
+                    namespace: key.namespace.clone(),
+                    scaled_resource: key.name.clone(),
+                    scaler: slot.traffic.scaler().to_owned(),
+                    trigger_name: slot.trigger_name.clone().unwrap_or_default(),
+                    metric_name: slot.metric.clone(),
+                    status_code,
+                };
+                (labels, count)
+            })
+        });
+        counters(
+            encoder,
+            "keda_scaler_http_requests",
+            "HTTP requests of the trigger to its source",
+            requests,
+        )?;
+        let empty = slots().flat_map(|(key, slot)| {
+            let counts = slot.traffic.empty().into_iter().filter(|(_, count)| *count > 0);
+            counts.map(move |(ignored, count)| {
+                let labels = EmptyLabels {
+                    namespace: key.namespace.clone(),
+                    scaledResource: key.name.clone(),
+                    triggerName: slot.trigger_name.clone().unwrap_or_default(),
+                    metricName: slot.metric.clone(),
+                    resourceType: "scaledobject",
+                    ignoreNullValues: if ignored { "true" } else { "false" },
+                };
+                (labels, count)
+            })
+        });
+        counters(
+            encoder,
+            "keda_scaler_empty_upstream_responses",
+            "Answers of the source without a value",
+            empty,
+        )
     }
 
     fn encode_objects(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {

@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::{
-    apps::v1::{Deployment, StatefulSet},
-    autoscaling::v2::HorizontalPodAutoscaler,
-    core::v1::LimitRange,
+use k8s_openapi::api::{autoscaling::v2::HorizontalPodAutoscaler, core::v1::LimitRange};
+use tandem_core::{
+    api::keda::{ClusterTriggerAuthentication, ScaledObject, TriggerAuthentication},
+    pods::workload::Workload,
 };
-use tandem_core::api::keda::{ClusterTriggerAuthentication, ScaledObject, TriggerAuthentication};
 
 use crate::{check::Lookup, cluster::Cluster};
 
@@ -24,11 +23,11 @@ impl Lookup for Cluster {
         self.limit_ranges.list(namespace)
     }
 
-    fn deployment(&self, namespace: &str, name: &str) -> Option<Arc<Deployment>> {
+    fn deployment(&self, namespace: &str, name: &str) -> Option<Arc<Workload>> {
         self.deployments.get(namespace, name)
     }
 
-    fn stateful_set(&self, namespace: &str, name: &str) -> Option<Arc<StatefulSet>> {
+    fn stateful_set(&self, namespace: &str, name: &str) -> Option<Arc<Workload>> {
         self.stateful_sets.get(namespace, name)
     }
 

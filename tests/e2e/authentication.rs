@@ -68,7 +68,7 @@ fn secret(password: &str) -> Value {
 }
 
 /// A `ScaledObject` that authenticates by the Secret.
-async fn guarded_object(case: &Case<'_>, url: &str) -> Result<()> {
+async fn guarded_object(case: &Case<'_>, url: &str, mut spec: Value) -> Result<()> {
     case.apply(json!({
         "apiVersion": "keda.sh/v1alpha1", "kind": "TriggerAuthentication", "metadata": { "name": "source" },
         "spec": { "secretTargetRef": [
@@ -80,7 +80,8 @@ async fn guarded_object(case: &Case<'_>, url: &str) -> Result<()> {
     let mut trigger = prometheus(url, "up", "10");
     trigger["metadata"]["authModes"] = json!("basic");
     trigger["authenticationRef"] = json!({ "name": "source" });
-    case.scaled_object("shop", json!({ "minReplicaCount": 1, "triggers": [trigger] })).await
+    spec["triggers"] = json!([trigger]);
+    case.scaled_object("shop", spec).await
 }
 
 /// A rotated Secret is used without anything being restarted or edited.
@@ -89,7 +90,7 @@ pub(crate) async fn secret_rotated(case: &Case<'_>) -> Result<()> {
     allow_secrets(case).await?;
     case.deployment("shop", 1).await?;
     case.apply(secret("old")).await?;
-    guarded_object(case, &source.server.url()).await?;
+    guarded_object(case, &source.server.url(), json!({ "minReplicaCount": 1 })).await?;
     case.wait_replicas("shop", 2).await?;
     let authentications = case.get("shop").await?["status"]["authenticationsTypes"].clone();
     ensure!(authentications == "source", "authenticationsTypes is {authentications}");
@@ -106,7 +107,7 @@ pub(crate) async fn secret_missing(case: &Case<'_>) -> Result<()> {
     let source = GuardedSource::start("s3cr3t-word", 30).await?;
     allow_secrets(case).await?;
     case.deployment("shop", 1).await?;
-    guarded_object(case, &source.server.url()).await?;
+    guarded_object(case, &source.server.url(), json!({ "minReplicaCount": 1 })).await?;
     let message = case.wait_condition("shop", "Ready", "False", "").await?;
     ensure!(message.contains("source"), "the message does not name the Secret: {message}");
     case.apply(secret("s3cr3t-word")).await?;
@@ -115,4 +116,21 @@ pub(crate) async fn secret_missing(case: &Case<'_>) -> Result<()> {
     let leaked = case.world.log_lines("s3cr3t-word", 5).await;
     ensure!(!leaked.contains("s3cr3t-word"), "the password is in a log: {leaked}");
     Ok(())
+}
+
+/// A trigger whose Secret is missing has a target all the same, on which its fallback stands.
+pub(crate) async fn secret_missing_with_fallback(case: &Case<'_>) -> Result<()> {
+    let source = GuardedSource::start("word", 30).await?;
+    allow_secrets(case).await?;
+    case.deployment("shop", 1).await?;
+    let fallback = json!({ "failureThreshold": 1, "replicas": 4 });
+    guarded_object(case, &source.server.url(), json!({ "minReplicaCount": 1, "fallback": fallback })).await?;
+    case.wait_replicas("shop", 4).await?;
+    case.wait_condition("shop", "Fallback", "True", "FallbackExists").await?;
+    let message = case.wait_condition("shop", "Ready", "False", "ScaledObjectCheckFailed").await?;
+    ensure!(message.contains("source"), "the message does not name the Secret: {message}");
+    case.apply(secret("word")).await?;
+    case.wait_condition("shop", "Ready", "True", "").await?;
+    case.wait_condition("shop", "Fallback", "False", "NoFallbackFound").await?;
+    case.wait_replicas("shop", 3).await
 }

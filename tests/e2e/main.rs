@@ -88,6 +88,10 @@ fn side_by_side(bed: &Arc<Bed>) -> Vec<Trial> {
         bed.scenario("drift::scaled_object_deleted", drift::scaled_object_deleted),
         bed.scenario("authentication::secret_rotated", authentication::secret_rotated),
         bed.scenario("authentication::secret_missing", authentication::secret_missing),
+        bed.scenario(
+            "authentication::secret_missing_with_fallback",
+            authentication::secret_missing_with_fallback,
+        ),
         bed.scenario("targets::stateful_set", targets::stateful_set),
         bed.scenario("targets::custom_resource", targets::custom_resource),
         bed.scenario("sources::slow", sources::slow),

@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::SignedDuration;
 
+use crate::scheduling::{Node, Pod};
+
 /// A group of like nodes that a provider keeps at a size.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NodeGroup {
@@ -19,6 +21,15 @@ pub struct NodeGroup {
     pub instances: Vec<Instance>,
     /// What of the flags is different for this group.
     pub options: GroupOptions,
+}
+
+/// What a new node of a group would look like.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Template {
+    /// The node, with a name that is made up.
+    pub node: Node,
+    /// Pods that the provider knows to run on each (kube-proxy, say).
+    pub pods: Vec<Pod>,
 }
 
 /// A machine of a group.

@@ -1,4 +1,10 @@
 //! Decisions about nodes: which to add, which to take away, and why.
 
+pub mod action;
+pub mod backoff;
+pub mod cluster_state;
+pub mod drain;
+pub mod estimator;
 pub mod group;
+pub mod pass;
 pub mod pools;

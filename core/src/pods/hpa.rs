@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     api::keda::{ScaledObject, ScalingModifiers},
-    quantity::format_milli,
+    quantity::{format_milli, parse_milli},
 };
 
 mod update;
@@ -171,6 +171,20 @@ pub fn metric_names(metrics: &[TriggerMetric]) -> (Vec<String>, Vec<String>) {
         }
     }
     (external, resources)
+}
+
+/// The external metrics that an HPA asks for, with their targets.
+pub fn external_metrics(hpa: &HorizontalPodAutoscaler) -> Vec<(String, Target)> {
+    let sources = hpa.spec.metrics.iter().flatten().filter_map(|metric| metric.external.as_ref());
+    let metric = |source: &ExternalMetricSource| {
+        let (kind, quantity) = match (&source.target.average_value, &source.target.value) {
+            (Some(quantity), _) => (TargetKind::AverageValue, quantity),
+            (None, value) => (TargetKind::Value, value.as_ref()?),
+        };
+        let milli = parse_milli(&quantity.0).ok()?;
+        Some((source.metric.name.clone(), Target { kind, milli }))
+    };
+    sources.filter_map(metric).collect()
 }
 
 /// The HPA that scales the object's target between 1 and its maximum; `version` is the value of its version label.

@@ -8,3 +8,4 @@ pub mod hpa;
 pub mod reasons;
 pub mod status;
 pub mod validate;
+pub mod workload;

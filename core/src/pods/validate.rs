@@ -205,7 +205,7 @@ pub fn triggers(triggers: &[ScaleTrigger]) -> Vec<Violation> {
 fn scale_to_zero(object: &ScaledObject) -> Option<Violation> {
     let spec = &object.spec;
     let asleep = spec.min_replicas() == 0
-        && existing::Workload::of(&spec.scale_target_ref).is_some()
+        && existing::WorkloadKind::of(&spec.scale_target_ref).is_some()
         && !spec.triggers.is_empty()
         && spec.triggers.iter().all(ScaleTrigger::is_resource);
     asleep.then(|| {

@@ -36,6 +36,18 @@ pub enum Phase {
     Unknown,
 }
 
+/// What happens when a pod's containers end (`spec.restartPolicy`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Restart {
+    /// They start again.
+    #[default]
+    Always,
+    /// They start again if they failed.
+    OnFailure,
+    /// That is the end.
+    Never,
+}
+
 /// What the scheduler says of a pod (condition `PodScheduled`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Scheduled {
@@ -116,8 +128,8 @@ pub struct Shape {
     pub scheduler: Arc<str>,
     /// Seconds that it has to stop.
     pub grace_seconds: i64,
-    /// Whether it is ended for good when its containers end (`restartPolicy` is not `Always`).
-    pub runs_to_completion: bool,
+    /// What happens when its containers end.
+    pub restart: Restart,
 }
 
 /// A pod as decisions see it.
@@ -232,12 +244,12 @@ impl Shape {
             priority: spec.priority,
             preempts: spec.preemption_policy.as_deref() != Some("Never"),
             scheduler: spec.scheduler_name.as_deref().unwrap_or("default-scheduler").into(),
-            grace_seconds: pod
-                .metadata
-                .deletion_grace_period_seconds
-                .or(spec.termination_grace_period_seconds)
-                .unwrap_or(DEFAULT_GRACE_SECONDS),
-            runs_to_completion: spec.restart_policy.as_deref().is_some_and(|policy| policy != "Always"),
+            grace_seconds: spec.termination_grace_period_seconds.unwrap_or(DEFAULT_GRACE_SECONDS),
+            restart: match spec.restart_policy.as_deref() {
+                Some("Never") => Restart::Never,
+                Some("OnFailure") => Restart::OnFailure,
+                _ => Restart::Always,
+            },
         }
     }
 }

@@ -88,6 +88,17 @@ impl Resources {
         self.combine(other, i64::max);
     }
 
+    /// The lesser amount of each resource; one that either lacks is left out.
+    pub fn lower_to(&mut self, other: &Self) {
+        self.cpu = self.cpu.min(other.cpu);
+        self.memory = self.memory.min(other.memory);
+        self.storage = self.storage.min(other.storage);
+        self.pods = self.pods.min(other.pods);
+        self.other.retain(|name, amount| {
+            other.other.get(name).map(|least| *amount = (*amount).min(*least)).is_some()
+        });
+    }
+
     /// This amount `times` over.
     #[must_use]
     pub fn times(&self, times: i64) -> Self {

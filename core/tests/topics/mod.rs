@@ -2,13 +2,17 @@
 
 mod balanced;
 mod budgets;
+mod drain;
+mod estimator;
 mod fallback;
 mod hpa;
+mod hpa_controller;
 mod instance_selection;
 mod modifiers;
 mod requirements;
 mod scale;
 mod schema;
+mod taints_hostports_volume;
 mod webhook;
 
 use std::{fmt::Debug, panic::catch_unwind};
@@ -33,6 +37,10 @@ pub(crate) fn judge(topic: &str, case: &Value, meta: &Value) -> Verdict {
         }
         "balanced" => balanced::judge,
         "budgets" => budgets::judge,
+        "hpa" => hpa_controller::judge,
+        "drain" => drain::judge,
+        "estimator" => estimator::judge,
+        "taints_hostports_volume" => taints_hostports_volume::judge,
         "keda_fallback" => fallback::judge,
         "keda_hpa" => hpa::judge,
         "keda_modifiers" => modifiers::judge,

@@ -2,12 +2,16 @@
 
 use std::sync::Arc;
 
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use kube::{Resource, ResourceExt, core::CustomResourceExt};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tandem_core::{
     api::keda::{ClusterTriggerAuthentication, ScaledJob, ScaledObject, TriggerAuthentication},
-    pods::validate::{self, Existing, Violation},
+    pods::{
+        validate::{self, Existing, Violation},
+        workload::Workload,
+    },
 };
 
 use super::{Differences, Verdict, object, read, schema, unknown_kind};
@@ -108,8 +112,8 @@ fn scaled_object(object: &ScaledObject, case: &Value) -> (Vec<Violation>, Vec<St
     let existing = Existing {
         hpas: &listed(case, "HorizontalPodAutoscaler"),
         scaled_objects: &listed(case, "ScaledObject"),
-        deployments: &listed(case, "Deployment"),
-        stateful_sets: &listed(case, "StatefulSet"),
+        deployments: &workloads::<Deployment>(case, "Deployment"),
+        stateful_sets: &workloads::<StatefulSet>(case, "StatefulSet"),
         limit_ranges: &listed(case, "LimitRange"),
         complete: true,
         dry_run: case["dryRun"] == true,
@@ -131,6 +135,13 @@ fn listed<K: DeserializeOwned + ResourceExt>(case: &Value, kind: &str) -> Vec<Ar
         .filter(|object| object.namespace().as_deref() == namespace)
         .map(Arc::new)
         .collect()
+}
+
+fn workloads<K>(case: &Value, kind: &str) -> Vec<Arc<Workload>>
+where
+    K: DeserializeOwned + ResourceExt + Clone + Into<Workload>,
+{
+    listed::<K>(case, kind).into_iter().map(|object| Arc::new(K::clone(&object).into())).collect()
 }
 
 /// The API server of the cases knows Kubernetes' own kinds.

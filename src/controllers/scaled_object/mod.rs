@@ -20,7 +20,11 @@ use tokio::{sync::mpsc, task::JoinSet, time::Instant};
 use super::{Shared, manager::Wake};
 use crate::{
     cluster::Key,
-    samples::{build, object::ObjectSamples, schedule},
+    samples::{
+        build,
+        object::{ObjectSamples, Trigger},
+        schedule,
+    },
 };
 use status::StatusKeeper;
 
@@ -44,7 +48,7 @@ struct Task {
     wake: Arc<Wake>,
     samples: Option<Arc<ObjectSamples>>,
     /// What the last reconcile saw; `None` asks for a new one.
-    reconciled: Option<Seen>,
+    reconciled: Option<Arc<ScaledObject>>,
     /// When a failed reconcile is tried again, and the pause after that.
     retry: Option<(Instant, Duration)>,
     /// When triggers that could not be built are tried again, and the pause after that.
@@ -60,36 +64,23 @@ struct Task {
     status: StatusKeeper,
     /// No poll before this.
     first_poll: Instant,
-    /// Watches of push scalers; dropped with the samples they belong to.
-    pushes: JoinSet<()>,
-    pushes_to: mpsc::Sender<(usize, Push)>,
-    pushes_from: mpsc::Receiver<(usize, Push)>,
+    /// What the push scalers say, where the object has any; dropped with the samples they belong to.
+    pushes: Option<Pushes>,
 }
 
-/// What a reconcile depends on, beside the HPA.
-struct Seen {
-    uid: Option<String>,
-    generation: Option<i64>,
-    annotations: std::collections::BTreeMap<String, String>,
-    labels: std::collections::BTreeMap<String, String>,
+/// The watches of an object's push scalers, and where they send.
+struct Pushes {
+    received: mpsc::Receiver<(usize, Push)>,
+    _watches: JoinSet<()>,
 }
 
-impl Seen {
-    fn is(&self, object: &ScaledObject) -> bool {
-        self.uid == object.metadata.uid
-            && self.generation == object.metadata.generation
-            && self.annotations == *object.annotations()
-            && self.labels == *object.labels()
-    }
-
-    fn of(object: &ScaledObject) -> Self {
-        Self {
-            uid: object.uid(),
-            generation: object.metadata.generation,
-            annotations: object.annotations().clone(),
-            labels: object.labels().clone(),
-        }
-    }
+/// Whether two states of an object ask a reconcile for the same, beside the HPA: its status does not count.
+fn asks_the_same(before: &ScaledObject, after: &ScaledObject) -> bool {
+    let (before, after) = (&before.metadata, &after.metadata);
+    before.uid == after.uid
+        && before.generation == after.generation
+        && before.annotations == after.annotations
+        && before.labels == after.labels
 }
 
 /// Runs until the object is gone. `starting` is whether the whole process starts.
@@ -100,7 +91,6 @@ pub async fn run(shared: Arc<Shared>, key: Key, wake: Arc<Wake>, starting: bool)
     } else {
         Duration::ZERO
     };
-    let (pushes_to, pushes_from) = mpsc::channel(PUSHES);
     let mut task = Task {
         status: StatusKeeper::default(),
         samples: None,
@@ -112,9 +102,7 @@ pub async fn run(shared: Arc<Shared>, key: Key, wake: Arc<Wake>, starting: bool)
         failing: BTreeSet::new(),
         polls: 0,
         first_poll: Instant::now() + schedule::phase(&key.to_string(), window),
-        pushes: JoinSet::new(),
-        pushes_to,
-        pushes_from,
+        pushes: None,
         shared,
         key,
         wake,
@@ -140,11 +128,18 @@ pub async fn run(shared: Arc<Shared>, key: Key, wake: Arc<Wake>, starting: bool)
         tokio::select! {
             () = task.wake.notify.notified() => {}
             changed = leading.changed() => if changed.is_err() { return },
-            Some((trigger, push)) = task.pushes_from.recv() => {
+            Some((trigger, push)) = next_push(&mut task.pushes) => {
                 Box::pin(task.on_push(&object, trigger, push)).await;
             }
             () = sleep_until(due) => Box::pin(task.on_due(&object, due)).await,
         }
+    }
+}
+
+async fn next_push(pushes: &mut Option<Pushes>) -> Option<(usize, Push)> {
+    match pushes {
+        Some(pushes) => pushes.received.recv().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -167,8 +162,9 @@ impl Task {
     /// Builds the triggers where the object or what they use changed, and reconciles where this replica writes.
     async fn bring_up_to_date(&mut self, object: &Arc<ScaledObject>, owns: bool) {
         let stale = self.samples.as_ref().is_none_or(|samples| {
-            samples.object.metadata.generation != object.metadata.generation
-                || samples.object.metadata.uid != object.metadata.uid
+            let built = samples.object();
+            built.metadata.generation != object.metadata.generation
+                || built.metadata.uid != object.metadata.uid
         });
         let now = Instant::now();
         let is_due = |at: Option<(Instant, Duration)>| at.is_some_and(|(at, _)| at <= now);
@@ -176,17 +172,20 @@ impl Task {
             self.build(object, stale).await;
             // A changed Secret or target may heal or break the object: it is looked at again.
             self.reconciled = None;
+        } else if let Some(samples) = &self.samples {
+            samples.follow(object);
         }
         if !owns {
             return;
         }
         self.status.seed(object);
         if is_due(self.retry)
-            || self.reconciled.as_ref().is_none_or(|seen| !seen.is(object))
+            || self.reconciled.as_ref().is_none_or(|seen| !asks_the_same(seen, object))
             || self.hpa_drifted(object)
         {
             self.reconcile(object).await;
         } else {
+            self.reconciled = Some(object.clone());
             self.mirror_hpa().await;
         }
     }
@@ -196,23 +195,32 @@ impl Task {
         let builder = build::Builder {
             cluster: &self.shared.cluster,
             cx: self.shared.samples.context(),
+            durations: &self.shared.samples.observer().durations,
             http_timeout: self.shared.http_timeout,
         };
         let samples = build::build(&builder, object, before.as_deref(), self.wake.notify.clone()).await;
         let samples = Arc::new(samples);
         self.shared.samples.insert(samples.clone());
-        self.pushes = JoinSet::new();
-        for trigger in &samples.triggers {
-            let Ok(scaler) = &trigger.scaler else { continue };
-            if scaler.pushes() {
-                let (scaler, cx, index) =
-                    (scaler.clone(), self.shared.samples.context().clone(), trigger.index);
-                self.pushes.spawn(follow_pushes(scaler, cx, index, self.pushes_to.clone()));
-            }
-        }
+        self.pushes = self.watch_pushes(&samples.triggers);
         let pause = self.rebuild.filter(|_| !fresh).map_or(RETRY_AFTER, |(_, pause)| pause);
         self.rebuild = samples.broken().map(|_| (Instant::now() + pause, (pause * 2).min(RETRY_AT_MOST)));
         self.samples = Some(samples);
+    }
+
+    fn watch_pushes(&self, triggers: &[Trigger]) -> Option<Pushes> {
+        let pushing = triggers.iter().filter_map(|trigger| {
+            let scaler = trigger.scaler.as_ref().filter(|scaler| scaler.pushes())?;
+            Some((trigger.index, scaler.clone()))
+        });
+        let mut pushing = pushing.peekable();
+        pushing.peek()?;
+        let (sender, received) = mpsc::channel(PUSHES);
+        let mut watches = JoinSet::new();
+        for (index, scaler) in pushing {
+            let cx = self.shared.samples.context().clone();
+            watches.spawn(follow_pushes(scaler, cx, index, sender.clone()));
+        }
+        Some(Pushes { received, _watches: watches })
     }
 
     fn next_due(&self, object: &ScaledObject, owns: bool) -> Option<Instant> {

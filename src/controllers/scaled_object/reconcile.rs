@@ -13,7 +13,7 @@ use tandem_core::{
 };
 use tokio::time::Instant;
 
-use super::{RETRY_AFTER, RETRY_AT_MOST, Seen, Task};
+use super::{RETRY_AFTER, RETRY_AT_MOST, Task};
 
 /// Why an object is not ready, in the words of its condition.
 pub(super) struct Failure(pub(super) String);
@@ -58,7 +58,7 @@ impl Task {
         if object.spec.fallback.is_none() {
             self.status.set(reasons::no_fallback());
         }
-        self.reconciled = Some(Seen::of(object));
+        self.reconciled = Some(object.clone());
         self.write_status().await;
     }
 

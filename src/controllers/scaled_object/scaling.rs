@@ -49,7 +49,7 @@ impl Task {
             target_kind: &format!("{}.{}", target.gvk.api_version(), target.gvk.kind),
             current,
             active: evaluation.active || pushed.is_some(),
-            error: evaluation.error || samples.broken().is_some(),
+            error: evaluation.error || samples.is_blind(),
             active_triggers: &active_triggers,
             last_active: self.status.last_active(),
             hpa: hpa.as_deref(),

@@ -1,6 +1,6 @@
 //! The status of a ScaledObject, kept in memory and written when something in it changed.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -36,12 +36,12 @@ const INITIAL: [(&str, &str); 4] = [
     (reasons::PAUSED, "False"),
 ];
 
-/// The status as it should be, and as it was last written.
+/// The status as it should be, and as it was last written: one and the same while they are equal, which is nearly always.
 #[derive(Default)]
 pub(super) struct StatusKeeper {
     seeded: bool,
-    current: ScaledObjectStatus,
-    written: ScaledObjectStatus,
+    current: Arc<ScaledObjectStatus>,
+    written: Arc<ScaledObjectStatus>,
     last_active: Option<Timestamp>,
 }
 
@@ -51,15 +51,16 @@ impl StatusKeeper {
         if self.seeded {
             return;
         }
-        self.current = object.status.clone().unwrap_or_default();
-        self.written = self.current.clone();
-        self.last_active = self.current.last_active_time.as_ref().map(|time| time.0);
+        let mut current = object.status.clone().unwrap_or_default();
+        self.last_active = current.last_active_time.as_ref().map(|time| time.0);
+        self.written = Arc::new(current.clone());
         for (type_, status) in INITIAL {
-            if !self.current.conditions.iter().any(|condition| condition.type_ == type_) {
+            if !current.conditions.iter().any(|condition| condition.type_ == type_) {
                 let (type_, status) = (type_.to_owned(), status.to_owned());
-                self.current.conditions.push(Condition { type_, status, ..Condition::default() });
+                current.conditions.push(Condition { type_, status, ..Condition::default() });
             }
         }
+        self.current = Arc::new(current);
         if self.is_true(reasons::ACTIVE) {
             // Nobody knows how long it stayed active after the last write: the cooldown starts anew.
             self.last_active = Some(Timestamp::now());
@@ -72,8 +73,12 @@ impl StatusKeeper {
         self.seeded = false;
     }
 
+    fn edit(&mut self) -> &mut ScaledObjectStatus {
+        Arc::make_mut(&mut self.current)
+    }
+
     pub(super) fn set(&mut self, condition: Condition) {
-        reasons::set(&mut self.current.conditions, condition);
+        reasons::set(&mut self.edit().conditions, condition);
     }
 
     pub(super) fn is_true(&self, type_: &str) -> bool {
@@ -98,7 +103,7 @@ impl StatusKeeper {
     }
 
     pub(super) fn paused_replicas(&mut self, replicas: Option<i32>) {
-        self.current.paused_replica_count = replicas;
+        self.edit().paused_replica_count = replicas;
     }
 
     /// What the printer columns show of the spec.
@@ -107,7 +112,7 @@ impl StatusKeeper {
         let mut types: Vec<_> = object.spec.triggers.iter().map(|trigger| trigger.type_.as_str()).collect();
         types.sort_unstable();
         types.dedup();
-        self.current.triggers_types = joined(types);
+        self.edit().triggers_types = joined(types);
         let mut authentications: Vec<_> = object
             .spec
             .triggers
@@ -117,27 +122,28 @@ impl StatusKeeper {
             .collect();
         authentications.sort_unstable();
         authentications.dedup();
-        self.current.authentications_types = joined(authentications);
+        self.edit().authentications_types = joined(authentications);
     }
 
     /// The target's kind; its replicas are kept at first sight.
     pub(super) fn target(&mut self, gvk: &ScaleTargetGvk, replicas: i32) {
         let ScaleTargetGvk { group, version, kind, resource } = gvk.clone();
         let group_version = if group.is_empty() { version.clone() } else { format!("{group}/{version}") };
-        self.current.scale_target_kind = Some(format!("{group_version}.{kind}"));
-        self.current.scale_target_gvkr = Some(GroupVersionKindResource { group, version, kind, resource });
-        self.current.original_replica_count.get_or_insert(replicas);
+        let status = self.edit();
+        status.scale_target_kind = Some(format!("{group_version}.{kind}"));
+        status.scale_target_gvkr = Some(GroupVersionKindResource { group, version, kind, resource });
+        status.original_replica_count.get_or_insert(replicas);
     }
 
     /// The HPA and the metrics it reads; health of metrics that are gone goes too.
     pub(super) fn hpa(&mut self, name: &str, metrics: &[TriggerMetric], object: &ScaledObject) {
         let (external, resource) = hpa::metric_names(metrics);
-        self.current.health.retain(|metric, _| external.contains(metric) || metric == hpa::COMPOSITE);
-        self.current.hpa_name = Some(name.to_owned());
-        self.current.external_metric_names = external;
-        self.current.resource_metric_names = resource;
-        self.current.composite_scaler_name =
-            object.spec.scaling_modifiers().map(|_| hpa::COMPOSITE.to_owned());
+        let status = self.edit();
+        status.health.retain(|metric, _| external.contains(metric) || metric == hpa::COMPOSITE);
+        status.hpa_name = Some(name.to_owned());
+        status.external_metric_names = external;
+        status.resource_metric_names = resource;
+        status.composite_scaler_name = object.spec.scaling_modifiers().map(|_| hpa::COMPOSITE.to_owned());
     }
 
     /// Failures by metric. Once a fallback stands in, a further failure changes nothing and is not worth a write.
@@ -152,11 +158,11 @@ impl StatusKeeper {
                 health.clone_from(known);
             }
         }
-        self.current.health = health;
+        self.edit().health = health;
     }
 
     pub(super) fn activity(&mut self, activity: BTreeMap<String, TriggerActivity>) {
-        self.current.triggers_activity = activity;
+        self.edit().triggers_activity = activity;
     }
 
     /// The patch that brings the API server up to date, `None` where nothing changed.
@@ -170,17 +176,18 @@ impl StatusKeeper {
         });
         // A change is written with the time as it is; the time alone only now and then.
         if overdue || self.current != self.written {
-            self.current.last_active_time = self.last_active.map(whole_seconds);
+            self.edit().last_active_time = self.last_active.map(whole_seconds);
         }
         if self.current == self.written {
+            self.current = self.written.clone();
             return None;
         }
-        merge::diff(&json!(self.written), &json!(self.current))
+        merge::diff(&json!(*self.written), &json!(*self.current))
     }
 
     /// The patch arrived.
     fn patched(&mut self) {
-        self.written.clone_from(&self.current);
+        self.written = self.current.clone();
     }
 }
 

@@ -28,8 +28,9 @@ use serde_json::{Value, json};
 use tandem_core::api::keda::ScaledObject;
 
 use super::{
+    failover,
     latency::{self, read_beside},
-    process,
+    process::{self, Resident},
 };
 use harness::tandem::Addresses;
 
@@ -88,6 +89,7 @@ async fn measure(args: &PodsArgs, program: &std::path::Path) -> Result<()> {
     let addresses = Addresses::of_services(&install)?;
     let pod = install.pods.first().context("no pod of Tandem")?;
     let mut tandem = Tandem::start(&control_plane, program, pod, addresses, &[]).await?;
+    resident("resident memory without an object", &tandem)?;
 
     let started = Instant::now();
     create_objects(&client, &source, args.objects).await?;
@@ -104,6 +106,13 @@ async fn measure(args: &PodsArgs, program: &std::path::Path) -> Result<()> {
     tandem = Tandem::spawn(&control_plane, program, pod, addresses, &[]).await?;
     restart(&client, args.objects, started).await?;
     tandem.stop().await?;
+
+    let load = (args.objects, READS_PER_SECOND);
+    let mut seen = failover::measure(&control_plane, &install, program, NAMESPACE, load).await?;
+    let (failed, all) = (seen.reads.failed, seen.reads.failed + seen.reads.metric.len());
+    row("leader killed: reads that failed", format!("{failed} of {all}"));
+    row("leader killed: read p99", millis(seen.reads.metric.percentile(99)));
+    row("leader killed: another one acts after", format!("{:.1} s", seen.acted_after.as_secs_f64()));
     Ok(())
 }
 
@@ -131,8 +140,7 @@ async fn window(args: &PodsArgs, client: &Client, source: &Source, tandem: &Tand
             format!("{} (namespace {}, {:+.1} ms)", millis(metric), millis(control), over * 1000.0),
         );
     }
-    let resident = process::resident(tandem.id())?;
-    row("resident memory", format!("{:.1} MiB", mebibytes(resident)));
+    resident("resident memory", tandem)?;
     row("processor time a minute", format!("{:.2} s", cpu.as_secs_f64() / minutes));
     row("source queries an object-minute", format!("{:.2}", float(queries) / objects / minutes));
     row("status writes an object-hour", format!("{:.2}", patches / objects / minutes * 60.0));
@@ -145,6 +153,14 @@ async fn window(args: &PodsArgs, client: &Client, source: &Source, tandem: &Tand
     ] {
         row(what, bucket_percentile(&before, &after, name, 0.99));
     }
+    Ok(())
+}
+
+/// What a process holds now.
+fn resident(name: &str, tandem: &Tandem) -> Result<()> {
+    let Resident { own, files } = process::resident(tandem.id())?;
+    let (all, own, files) = (mebibytes(own + files), mebibytes(own), mebibytes(files));
+    row(name, format!("{all:.1} MiB ({own:.1} of its own, {files:.1} of its files)"));
     Ok(())
 }
 

@@ -8,11 +8,24 @@ use anyhow::{Context, Result};
 const TICKS: f64 = 100.0;
 
 /// Resident memory, bytes.
-pub(super) fn resident(pid: u32) -> Result<u64> {
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Resident {
+    /// What the process holds of its own.
+    pub own: u64,
+    /// Pages of its binary and other files, which the kernel takes back when it needs the room.
+    pub files: u64,
+}
+
+/// Resident memory of a process.
+pub(super) fn resident(pid: u32) -> Result<Resident> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).context("no VmRSS")?;
-    let kib: u64 = line.split_whitespace().nth(1).context("no VmRSS value")?.parse()?;
-    Ok(kib * 1024)
+    let bytes = |name: &str| -> Result<u64> {
+        let line =
+            status.lines().find_map(|line| line.strip_prefix(name)).with_context(|| format!("no {name}"))?;
+        let kib: u64 = line.split_whitespace().next().context("no value")?.parse()?;
+        Ok(kib * 1024)
+    };
+    Ok(Resident { own: bytes("RssAnon:")?, files: bytes("RssFile:")? + bytes("RssShmem:")? })
 }
 
 /// Processor time used so far, user and system.

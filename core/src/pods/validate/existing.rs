@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::{
-    apps::v1::{Deployment, StatefulSet},
     autoscaling::v2::HorizontalPodAutoscaler,
-    core::v1::{Container, LimitRange, LimitRangeItem, PodSpec},
+    core::v1::{LimitRange, LimitRangeItem},
 };
 use kube::ResourceExt;
 
@@ -15,8 +14,8 @@ use crate::{
     pods::{
         annotations::{TRANSFER_HPA_OWNERSHIP, VALIDATE_HPA_OWNERSHIP},
         hpa::{advanced_hpa_name, hpa_name},
+        workload::{Requests, Template, Workload},
     },
-    quantity::parse_milli,
 };
 
 /// Answers whether the API server knows an `apiVersion` and `kind`.
@@ -30,9 +29,9 @@ pub struct Existing<'a> {
     /// ScaledObjects; the object itself may be among them.
     pub scaled_objects: &'a [Arc<ScaledObject>],
     /// Deployments; the target alone is enough.
-    pub deployments: &'a [Arc<Deployment>],
+    pub deployments: &'a [Arc<Workload>],
     /// StatefulSets; the target alone is enough.
-    pub stateful_sets: &'a [Arc<StatefulSet>],
+    pub stateful_sets: &'a [Arc<Workload>],
     /// LimitRanges.
     pub limit_ranges: &'a [Arc<LimitRange>],
     /// What is not listed does not exist. A file of manifests does not know that: the cluster may hold more.
@@ -45,12 +44,12 @@ pub struct Existing<'a> {
 
 /// The kinds of target whose pods are known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Workload {
+pub(super) enum WorkloadKind {
     Deployment,
     StatefulSet,
 }
 
-impl Workload {
+impl WorkloadKind {
     /// The kind that a reference names, `None` for any but the two.
     pub(super) fn of(target: &ScaleTargetRef) -> Option<Self> {
         match type_of(target.api_version.as_deref(), target.kind.as_deref()) {
@@ -153,36 +152,31 @@ fn other_scaled_object(object: &ScaledObject, other: &ScaledObject) -> Option<Vi
 /// Containers of the target that do not request a resource that is scaled on, so that its utilization is unknown.
 fn missing_requests(object: &ScaledObject, existing: &Existing<'_>) -> Vec<Violation> {
     let target = &object.spec.scale_target_ref;
-    let Some(workload) = Workload::of(target) else { return Vec::new() };
+    let Some(kind) = WorkloadKind::of(target) else { return Vec::new() };
     let mut resources =
         object.spec.triggers.iter().enumerate().filter(|(_, trigger)| trigger.is_resource()).peekable();
     if resources.peek().is_none() {
         return Vec::new();
     }
-    match pods(workload, &target.name, existing) {
+    match template(kind, &target.name, existing) {
         Some(pod) => resources
             .flat_map(|(index, trigger)| unrequested(index, trigger, pod, existing.limit_ranges))
             .collect(),
         None if existing.complete => {
-            let message = format!("{workload:?}.apps {:?} not found", target.name);
+            let message = format!("{kind:?}.apps {:?} not found", target.name);
             vec![Violation::at(reason::UNKNOWN_TARGET, "spec.scaleTargetRef.name", message)]
         }
         None => Vec::new(),
     }
 }
 
-/// The pods of the target.
-fn pods<'a>(workload: Workload, name: &str, existing: &Existing<'a>) -> Option<&'a PodSpec> {
-    match workload {
-        Workload::Deployment => {
-            let found = existing.deployments.iter().find(|deployment| deployment.name_any() == name)?;
-            found.spec.template.spec.as_ref()
-        }
-        Workload::StatefulSet => {
-            let found = existing.stateful_sets.iter().find(|set| set.name_any() == name)?;
-            found.spec.template.spec.as_ref()
-        }
-    }
+/// The pod template of the target.
+fn template<'a>(kind: WorkloadKind, name: &str, existing: &Existing<'a>) -> Option<&'a Template> {
+    let workloads = match kind {
+        WorkloadKind::Deployment => existing.deployments,
+        WorkloadKind::StatefulSet => existing.stateful_sets,
+    };
+    workloads.iter().find(|workload| *workload.name == *name).map(|workload| &workload.template)
 }
 
 /// The containers that a resource trigger measures and that do not request its resource. A request of the whole pod
@@ -190,7 +184,7 @@ fn pods<'a>(workload: Workload, name: &str, existing: &Existing<'a>) -> Option<&
 fn unrequested<'a>(
     index: usize,
     trigger: &'a ScaleTrigger,
-    pod: &'a PodSpec,
+    pod: &'a Template,
     limits: &[Arc<LimitRange>],
 ) -> impl Iterator<Item = Violation> {
     let resource = trigger.type_.as_str();
@@ -200,12 +194,11 @@ fn unrequested<'a>(
         .filter_map(|range| range.spec.as_ref())
         .flat_map(|spec| &spec.limits)
         .any(|limit| defaults(limit, resource));
-    let of_pod = selected.is_none()
-        && pod.resources.as_ref().is_some_and(|pod| is_positive(pod.requests.as_ref(), resource));
+    let of_pod = selected.is_none() && pod.requests.has(resource);
     pod.containers
         .iter()
-        .filter(move |container| selected.is_none_or(|name| container.name == *name))
-        .filter(move |container| !defaulted && !of_pod && !requests(container, resource))
+        .filter(move |container| selected.is_none_or(|name| *container.name == **name))
+        .filter(move |container| !defaulted && !of_pod && !container.requests.has(resource))
         .map(move |container| {
             let message = format!(
                 "the scaledobject has a {resource} trigger but the container {} doesn't have the {resource} request \
@@ -216,23 +209,8 @@ fn unrequested<'a>(
         })
 }
 
-/// Whether a container requests a resource, or limits it, which requests as much.
-fn requests(container: &Container, resource: &str) -> bool {
-    container.resources.as_ref().is_some_and(|resources| {
-        is_positive(resources.requests.as_ref(), resource) || is_positive(resources.limits.as_ref(), resource)
-    })
-}
-
 /// Whether a LimitRange gives containers a request or limit of a resource.
 fn defaults(limit: &LimitRangeItem, resource: &str) -> bool {
-    limit.type_ == "Container"
-        && (is_positive(limit.default_request.as_ref(), resource)
-            || is_positive(limit.default.as_ref(), resource))
-}
-
-type Resources = std::collections::BTreeMap<String, k8s_openapi::apimachinery::pkg::api::resource::Quantity>;
-
-fn is_positive(resources: Option<&Resources>, resource: &str) -> bool {
-    let quantity = resources.and_then(|resources| resources.get(resource));
-    quantity.is_some_and(|quantity| parse_milli(&quantity.0).is_ok_and(|milli| milli > 0))
+    let lists = [limit.default_request.as_ref(), limit.default.as_ref()];
+    limit.type_ == "Container" && Requests::of(lists).has(resource)
 }

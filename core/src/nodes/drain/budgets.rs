@@ -1,0 +1,124 @@
+//! PodDisruptionBudgets, and what is left of them while nodes are chosen.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use k8s_openapi::{api::policy::v1::PodDisruptionBudget, apimachinery::pkg::apis::meta::v1::LabelSelector};
+
+use crate::scheduling::Pod;
+
+/// A PodDisruptionBudget as decisions see it.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Budget {
+    /// Its namespace; it covers pods of this one alone.
+    pub namespace: Arc<str>,
+    /// Its name.
+    pub name: Arc<str>,
+    /// The pods that it covers; absent covers none, empty covers all.
+    pub selector: Option<LabelSelector>,
+    /// Evictions that it allows now.
+    pub allowed: i32,
+    /// Whether pods that are not ready may always be evicted (`unhealthyPodEvictionPolicy: AlwaysAllow`).
+    pub always_allows_unhealthy: bool,
+}
+
+impl Budget {
+    /// Reads a budget of the API. Before its controller has counted, it allows nothing.
+    pub fn read(budget: &PodDisruptionBudget) -> Self {
+        let spec = budget.spec.as_ref();
+        let policy = spec.and_then(|spec| spec.unhealthy_pod_eviction_policy.as_deref());
+        Self {
+            namespace: budget.metadata.namespace.as_deref().unwrap_or_default().into(),
+            name: budget.metadata.name.as_deref().unwrap_or_default().into(),
+            selector: spec.and_then(|spec| spec.selector.clone()),
+            allowed: budget.status.as_ref().and_then(|status| status.disruptions_allowed).unwrap_or(0),
+            always_allows_unhealthy: policy == Some("AlwaysAllow"),
+        }
+    }
+
+    /// Whether it covers a pod.
+    pub fn covers(&self, pod: &Pod) -> bool {
+        let labels = &pod.shape.labels;
+        *self.namespace == *pod.shape.namespace
+            && self.selector.as_ref().is_some_and(|selector| selects(selector, labels))
+    }
+}
+
+/// Whether a selector selects these labels; one with an unknown operator selects nothing.
+pub fn selects(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
+    let equal = selector.match_labels.iter().flatten().all(|(key, value)| labels.get(key) == Some(value));
+    equal
+        && selector.match_expressions.iter().flatten().all(|expression| {
+            let value = labels.get(&expression.key);
+            let listed = |value: &String| expression.values.iter().flatten().any(|other| other == value);
+            match expression.operator.as_str() {
+                "In" => value.is_some_and(listed),
+                "NotIn" => !value.is_some_and(listed),
+                "Exists" => value.is_some(),
+                "DoesNotExist" => value.is_none(),
+                _ => false,
+            }
+        })
+}
+
+/// Budgets, less the evictions that have been decided upon in a pass.
+#[derive(Debug, Clone, Default)]
+pub struct Budgets(BTreeMap<Arc<str>, Vec<Budget>>);
+
+/// Whether pods can be evicted under their budgets.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Evictable {
+    /// All at once.
+    InParallel,
+    /// All, but some only after others are back.
+    InTurn,
+    /// Not this one.
+    Not(Arc<Pod>),
+}
+
+impl Budgets {
+    /// Budgets as they are now.
+    pub fn new(budgets: impl IntoIterator<Item = Budget>) -> Self {
+        let mut by_namespace: BTreeMap<Arc<str>, Vec<Budget>> = BTreeMap::new();
+        for budget in budgets {
+            by_namespace.entry(budget.namespace.clone()).or_default().push(budget);
+        }
+        Self(by_namespace)
+    }
+
+    /// The budgets that cover a pod.
+    pub fn of<'a>(&'a self, pod: &'a Pod) -> impl Iterator<Item = &'a Budget> {
+        self.0.get(&pod.shape.namespace).into_iter().flatten().filter(|budget| budget.covers(pod))
+    }
+
+    /// Whether these pods can be evicted.
+    pub fn can_evict(&self, pods: &[Arc<Pod>]) -> Evictable {
+        let mut needed: BTreeMap<(&str, &str), i32> = BTreeMap::new();
+        let mut in_turn = false;
+        for pod in pods {
+            for budget in self.of(pod) {
+                let count = needed.entry((&budget.namespace, &budget.name)).or_default();
+                *count += 1;
+                if budget.allowed < 1 {
+                    return Evictable::Not(pod.clone());
+                }
+                in_turn |= budget.allowed < *count;
+            }
+        }
+        if in_turn { Evictable::InTurn } else { Evictable::InParallel }
+    }
+
+    /// Takes these pods' evictions off; no budget falls below zero.
+    pub fn evict(&mut self, pods: &[Arc<Pod>]) {
+        for pod in pods {
+            let budgets = self.0.get_mut(&pod.shape.namespace).into_iter().flatten();
+            for budget in budgets.filter(|budget| budget.covers(pod)) {
+                budget.allowed = (budget.allowed - 1).max(0);
+            }
+        }
+    }
+
+    /// What each budget still allows, in order of namespace.
+    pub fn allowed(&self) -> impl Iterator<Item = &Budget> {
+        self.0.values().flatten()
+    }
+}

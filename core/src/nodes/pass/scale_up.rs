@@ -1,0 +1,399 @@
+//! Which groups grow, and by how much, for the pods that fit nowhere.
+//!
+//! As Cluster Autoscaler's orchestrator (`core/scaleup/orchestrator`), except that several groups may grow in one pass:
+//! after each choice the nodes that it adds are part of the snapshot, and what still fits nowhere is weighed again.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use jiff::Timestamp;
+
+use super::{Choose, Input, Memory, Outcome, PassSettings, World};
+use crate::{
+    nodes::{
+        action::{Action, Increase},
+        estimator::{Limiter, Limits, estimate, estimate_and_keep},
+        group::{NodeGroup, Template},
+    },
+    scheduling::{ClassId, Pod, Resources, Snapshot},
+};
+
+/// How groups grow.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ScaleUpSettings {
+    /// `--max-nodes-per-scaleup`.
+    pub most_at_once: u32,
+    /// `--max-nodes-total`; `None` without a limit.
+    pub max_nodes: Option<u32>,
+    /// The greater bound of `--cores-total`, in cores.
+    pub max_cores: i64,
+    /// The greater bound of `--memory-total`, in bytes.
+    pub max_memory: i64,
+    /// `--scale-up-from-zero`.
+    pub from_zero: bool,
+    /// `--enforce-node-group-min-size`.
+    pub enforce_min: bool,
+}
+
+/// A group that is looked at.
+#[derive(Debug, Clone)]
+pub struct Candidate {
+    /// The group.
+    pub group: NodeGroup,
+    /// What a new node of it would look like.
+    pub template: Template,
+    /// Why it may not grow now, in Cluster Autoscaler's words.
+    pub barred: Option<String>,
+}
+
+/// Pods that fit nowhere, identical to the scheduler.
+#[derive(Debug, Clone)]
+pub struct Waiting {
+    /// Their class.
+    pub class: ClassId,
+    /// They, in order of name.
+    pub pods: Vec<Arc<Pod>>,
+}
+
+/// What one group could do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExpansionOption {
+    /// The group, as an index into the candidates.
+    pub candidate: usize,
+    /// Nodes that it would get.
+    pub nodes: u32,
+    /// How many of the waiting pods would run there, by index.
+    pub scheduled: Vec<u32>,
+}
+
+impl ExpansionOption {
+    /// How many pods would run there.
+    pub fn pods(&self) -> u32 {
+        self.scheduled.iter().sum()
+    }
+}
+
+/// The plan in the making.
+pub struct ScaleUp<'a> {
+    snapshot: &'a mut Snapshot,
+    /// Groups, in order of name.
+    pub candidates: Vec<Candidate>,
+    /// What waits.
+    pub waiting: Vec<Waiting>,
+    /// How many of each still wait.
+    left: Vec<u32>,
+    /// How many more nodes each group may get.
+    room: Vec<u32>,
+    added: BTreeMap<usize, u32>,
+    /// Why a group cannot help a class: by waiting and candidate.
+    refused: BTreeMap<(usize, usize), String>,
+    /// The groups that help a class.
+    helped_by: BTreeMap<usize, Vec<usize>>,
+    now: Timestamp,
+}
+
+/// What is to be done for the pods that fit nowhere.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct ScaleUpPlan {
+    /// Groups that grow, in order of name.
+    pub increases: Vec<Increase>,
+    /// Pods that will find a place, with the groups that were grown for them.
+    pub helped: Vec<(Arc<Pod>, Vec<Arc<str>>)>,
+    /// Pods that no group can help, with each group's reason.
+    pub refused: Vec<(Arc<Pod>, Arc<[Refusal]>)>,
+}
+
+/// A group that cannot help pods.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The group.
+    pub group: Arc<str>,
+    /// Why.
+    pub reason: String,
+}
+
+impl<'a> ScaleUp<'a> {
+    /// Begins a plan. `snapshot` holds every node that there is or that is on its way, with the pods it will run.
+    pub fn new(
+        snapshot: &'a mut Snapshot,
+        candidates: Vec<Candidate>,
+        waiting: Vec<Waiting>,
+        now: Timestamp,
+    ) -> Self {
+        let left = waiting.iter().map(|waiting| u32::try_from(waiting.pods.len()).unwrap_or(u32::MAX));
+        let room = |candidate: &Candidate| {
+            let open = candidate.barred.is_none();
+            if open { candidate.group.max.saturating_sub(candidate.group.target) } else { 0 }
+        };
+        Self {
+            left: left.collect(),
+            room: candidates.iter().map(room).collect(),
+            snapshot,
+            candidates,
+            waiting,
+            added: BTreeMap::new(),
+            refused: BTreeMap::new(),
+            helped_by: BTreeMap::new(),
+            now,
+        }
+    }
+
+    /// What each group could do for the pods that still wait; `most` nodes a group at once.
+    pub fn options(&mut self, most: u32) -> Vec<ExpansionOption> {
+        (0..self.candidates.len()).filter_map(|candidate| self.option(candidate, most)).collect()
+    }
+
+    fn option(&mut self, candidate: usize, most: u32) -> Option<ExpansionOption> {
+        let fitting = self.fitting(candidate);
+        let room = self.room[candidate].min(most);
+        if room == 0 || fitting.is_empty() {
+            return None;
+        }
+        let groups: Vec<_> =
+            fitting.iter().map(|waiting| (self.waiting[*waiting].class, self.left[*waiting])).collect();
+        let clock = || self.now;
+        let mut limiter = Limiter::start(nodes(room), &clock);
+        let template = &self.candidates[candidate].template;
+        let estimate = estimate(self.snapshot, template, &groups, &mut limiter);
+        let mut scheduled = vec![0; self.waiting.len()];
+        for (waiting, count) in fitting.into_iter().zip(&estimate.scheduled) {
+            scheduled[waiting] = *count;
+        }
+        (estimate.nodes > 0).then_some(ExpansionOption { candidate, nodes: estimate.nodes, scheduled })
+    }
+
+    /// The classes that still wait and that a fresh node of the group takes; of the others the reason is kept.
+    fn fitting(&mut self, candidate: usize) -> Vec<usize> {
+        let checkpoint = self.snapshot.checkpoint();
+        let Candidate { template, barred, group } = &self.candidates[candidate];
+        let node = self.snapshot.add_node(&template.node);
+        for pod in &template.pods {
+            let class = self.snapshot.class(pod);
+            self.snapshot.bind(class, node);
+        }
+        let mut fitting = Vec::new();
+        for (waiting, Waiting { class, .. }) in self.waiting.iter().enumerate() {
+            if self.left[waiting] == 0 {
+                continue;
+            }
+            let reason = match self.snapshot.check(*class, node) {
+                Err(reason) => reason.to_string(),
+                Ok(()) => match barred {
+                    Some(why) => why.clone(),
+                    None if group.max <= group.target => MAX_SIZE_REACHED.to_owned(),
+                    None => {
+                        fitting.push(waiting);
+                        continue;
+                    }
+                },
+            };
+            self.refused.entry((waiting, candidate)).or_insert(reason);
+        }
+        self.snapshot.rollback(checkpoint);
+        fitting
+    }
+
+    /// Takes an option, as far as `allowed` nodes; the nodes are part of the snapshot from now on. Returns how many nodes
+    /// the group gets.
+    pub fn take(&mut self, option: &ExpansionOption, allowed: u32) -> u32 {
+        let candidate = option.candidate;
+        let allowed = allowed.min(self.room[candidate]).min(option.nodes);
+        if allowed == 0 {
+            self.room[candidate] = 0;
+            return 0;
+        }
+        let fitting: Vec<usize> =
+            (0..self.waiting.len()).filter(|waiting| option.scheduled[*waiting] > 0).collect();
+        let groups: Vec<_> =
+            fitting.iter().map(|waiting| (self.waiting[*waiting].class, self.left[*waiting])).collect();
+        let clock = || self.now;
+        let mut limiter = Limiter::start(nodes(allowed), &clock);
+        let template = &self.candidates[candidate].template;
+        let kept = estimate_and_keep(self.snapshot, template, &groups, &mut limiter);
+        for (waiting, count) in fitting.into_iter().zip(&kept.scheduled) {
+            self.left[waiting] -= (*count).min(self.left[waiting]);
+            if *count > 0 {
+                self.helped_by.entry(waiting).or_default().push(candidate);
+            }
+        }
+        // An option that comes to nothing would be chosen for ever.
+        self.room[candidate] = if kept.nodes == 0 { 0 } else { self.room[candidate] - kept.nodes };
+        *self.added.entry(candidate).or_default() += kept.nodes;
+        kept.nodes
+    }
+
+    /// Lets a group grow no further, for this reason.
+    fn bar(&mut self, candidate: usize, reason: String) {
+        self.room[candidate] = 0;
+        let short = (0..self.left.len()).filter(|waiting| self.left[*waiting] > 0);
+        for waiting in short {
+            self.refused.entry((waiting, candidate)).or_insert_with(|| reason.clone());
+        }
+        self.candidates[candidate].barred.get_or_insert(reason);
+    }
+
+    /// Moves `nodes` of what one group was to get to another that is like it (`--balance-similar-node-groups`).
+    pub fn shift(&mut self, from: usize, to: usize, nodes: u32) {
+        let given = self.added.entry(from).or_default();
+        let nodes = nodes.min(*given).min(self.room[to]);
+        *given -= nodes;
+        self.room[from] += nodes;
+        self.room[to] -= nodes;
+        *self.added.entry(to).or_default() += nodes;
+    }
+
+    /// The plan.
+    pub fn finish(self) -> ScaleUpPlan {
+        let mut plan = ScaleUpPlan::default();
+        for (candidate, nodes) in self.added.iter().filter(|(_, nodes)| **nodes > 0) {
+            let group = &self.candidates[*candidate].group;
+            plan.increases.push(Increase {
+                group: group.id.clone(),
+                from: group.target,
+                to: group.target + nodes,
+                max: group.max,
+            });
+        }
+        for (waiting, Waiting { pods, .. }) in self.waiting.iter().enumerate() {
+            let helped = pods.len() - (self.left[waiting] as usize).min(pods.len());
+            let helpers = self.helped_by.get(&waiting).into_iter().flatten();
+            let groups: Vec<_> =
+                helpers.map(|candidate| self.candidates[*candidate].group.id.clone()).collect();
+            plan.helped.extend(pods[..helped].iter().map(|pod| (pod.clone(), groups.clone())));
+            let reasons: Arc<[_]> = (0..self.candidates.len())
+                .filter_map(|candidate| {
+                    let reason = self.refused.get(&(waiting, candidate))?;
+                    let group = self.candidates[candidate].group.id.clone();
+                    Some(Refusal { group, reason: reason.clone() })
+                })
+                .collect();
+            plan.refused.extend(pods[helped..].iter().map(|pod| (pod.clone(), reasons.clone())));
+        }
+        plan
+    }
+}
+
+/// Why a group that is as large as it may be does not grow.
+pub const MAX_SIZE_REACHED: &str = "max node group size reached";
+
+fn nodes(nodes: u32) -> Limits {
+    Limits { nodes: i64::from(nodes), ..Limits::default() }
+}
+
+/// Decides what grows, and puts it into the outcome.
+pub(super) fn plan(
+    memory: &mut Memory,
+    world: &mut World<'_>,
+    waiting: Vec<Waiting>,
+    input: &Input,
+    settings: &PassSettings,
+    choose: &mut Choose<'_>,
+    outcome: &mut Outcome,
+) {
+    let mut increases = Vec::new();
+    if !waiting.is_empty() && (settings.scale_up.from_zero || outcome.found.total.ready > 0) {
+        let mut room = Room::new(input, outcome.upcoming, &settings.scale_up);
+        let candidates = candidates(memory, input, outcome);
+        let mut scale_up = ScaleUp::new(&mut world.snapshot, candidates, waiting, input.now);
+        loop {
+            let options = scale_up.options(settings.scale_up.most_at_once);
+            let Some(option) = choose(&scale_up, &options).and_then(|chosen| options.get(chosen)) else {
+                break;
+            };
+            let template = &scale_up.candidates[option.candidate].template;
+            let (allowed, limit) = room.allowed(&template.node.capacity, option.nodes);
+            if let Some(limit) = limit.filter(|_| allowed == 0) {
+                scale_up.bar(option.candidate, limit);
+                continue;
+            }
+            let capacity = template.node.capacity.clone();
+            let added = scale_up.take(option, allowed);
+            room.take(&capacity, added);
+        }
+        outcome.plan = scale_up.finish();
+        // Nobody has heard of pods that do not exist yet, or again.
+        let known: BTreeSet<_> = outcome.unschedulable.iter().map(Arc::as_ptr).collect();
+        let real = |pod: &Arc<Pod>| known.contains(&Arc::as_ptr(pod));
+        outcome.plan.helped.retain(|(pod, _)| real(pod));
+        outcome.plan.refused.retain(|(pod, _)| real(pod));
+        increases.clone_from(&outcome.plan.increases);
+    }
+    if settings.scale_up.enforce_min {
+        increases.extend(up_to_minimum(input, &increases));
+    }
+    for increase in increases {
+        memory.grown = Some(input.now);
+        outcome.actions.push(Action::Increase(increase));
+    }
+}
+
+/// Groups with what they would bring, and why they may not grow.
+fn candidates(memory: &Memory, input: &Input, outcome: &Outcome) -> Vec<Candidate> {
+    let of = |group: &NodeGroup| {
+        let template = input.templates.get(&group.id)?.clone();
+        let unhealthy = outcome.found.groups.get(&group.id).is_some_and(|state| !state.healthy);
+        let backoff = memory.cluster.backoffs.of(&group.id, input.now);
+        let barred = match backoff {
+            Some(_) => Some("in backoff after failed scale-up"),
+            None if unhealthy => Some("not ready for scale-up"),
+            None => None,
+        };
+        Some(Candidate { group: group.clone(), template, barred: barred.map(str::to_owned) })
+    };
+    input.groups.iter().filter_map(of).collect()
+}
+
+/// Groups below their minimum that do not grow anyway.
+fn up_to_minimum(input: &Input, increases: &[Increase]) -> Vec<Increase> {
+    let grows = |group: &NodeGroup| increases.iter().any(|increase| increase.group == group.id);
+    let short = input.groups.iter().filter(|group| group.target < group.min && !grows(group));
+    short
+        .map(|group| Increase { group: group.id.clone(), from: group.target, to: group.min, max: group.max })
+        .collect()
+}
+
+/// What the cluster may still grow by.
+struct Room {
+    nodes: Option<u32>,
+    cores: i64,
+    memory: i64,
+}
+
+impl Room {
+    fn new(input: &Input, upcoming: u32, settings: &ScaleUpSettings) -> Self {
+        let nodes = u32::try_from(input.nodes.len()).unwrap_or(u32::MAX).saturating_add(upcoming);
+        let mut used = Resources::default();
+        for node in &input.nodes {
+            used.add(&node.capacity);
+        }
+        Self {
+            nodes: settings.max_nodes.map(|max| max.saturating_sub(nodes)),
+            cores: settings.max_cores.saturating_mul(1000).saturating_sub(used.cpu),
+            memory: settings.max_memory.saturating_sub(used.memory),
+        }
+    }
+
+    /// How many of `nodes` may be added, and the limit that is in the way of the others.
+    fn allowed(&self, capacity: &Resources, nodes: u32) -> (u32, Option<String>) {
+        let by = |room: i64, each: i64| {
+            if each <= 0 { nodes } else { u32::try_from((room / each).max(0)).unwrap_or(nodes) }
+        };
+        let limits = [
+            (self.nodes.unwrap_or(nodes), "max total nodes in cluster reached"),
+            (by(self.cores, capacity.cpu), "exceeded quota: \"cluster-wide\", resources: cpu"),
+            (by(self.memory, capacity.memory), "exceeded quota: \"cluster-wide\", resources: memory"),
+        ];
+        let (allowed, limit) = limits.into_iter().min_by_key(|(allowed, _)| *allowed).unwrap_or((nodes, ""));
+        if allowed >= nodes { (nodes, None) } else { (allowed, Some(limit.to_owned())) }
+    }
+
+    fn take(&mut self, capacity: &Resources, nodes: u32) {
+        if let Some(left) = &mut self.nodes {
+            *left = left.saturating_sub(nodes);
+        }
+        self.cores -= capacity.cpu.saturating_mul(i64::from(nodes));
+        self.memory -= capacity.memory.saturating_mul(i64::from(nodes));
+    }
+}

@@ -1,0 +1,181 @@
+//! The nodes of a snapshot: what is free on each, and what is there.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Taint;
+
+use super::{
+    ids::{BitSet, ClassId, Label, Symbol, WORD_BITS},
+    ports::Port,
+};
+
+/// Resources that every node has: cpu, memory, ephemeral storage, pods.
+pub(super) const FIXED: usize = 4;
+
+/// Amounts of cpu (thousandths), memory (bytes), ephemeral storage (bytes) and pods.
+pub(super) type Amounts = [i64; FIXED];
+
+/// A node of a snapshot.
+#[derive(Debug, Clone, Default)]
+pub struct NodeInfo {
+    pub(super) name: Arc<str>,
+    pub(super) labels: Arc<[Label]>,
+    pub(super) taints: Arc<[Taint]>,
+    pub(super) unschedulable: bool,
+    pub(super) allocatable: Amounts,
+    /// Other resources by ordinal.
+    pub(super) others_allocatable: Arc<[i64]>,
+    pub(super) others_free: Vec<i64>,
+    /// Volumes that may be attached, by driver.
+    pub(super) limits: Arc<[(Symbol, i64)]>,
+    pub(super) pods: Vec<(ClassId, u32)>,
+    pub(super) nominated: Vec<(ClassId, u32)>,
+    pub(super) ports: Vec<(Port, u32)>,
+    /// Driver and volume, and how many pods use it.
+    pub(super) attached: Vec<((Symbol, Symbol), u32)>,
+}
+
+impl NodeInfo {
+    /// Its name.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// The classes of the pods on it, and how many there are of each.
+    pub fn pods(&self) -> impl Iterator<Item = (ClassId, u32)> {
+        self.pods.iter().copied()
+    }
+
+    /// The classes of the pods expected on it, and how many there are of each.
+    pub fn nominated(&self) -> impl Iterator<Item = (ClassId, u32)> {
+        self.nominated.iter().copied()
+    }
+
+    /// How many pods are on it.
+    pub fn pod_count(&self) -> u32 {
+        self.pods.iter().map(|(_, count)| count).sum()
+    }
+
+    /// Whether it is cordoned.
+    pub fn is_unschedulable(&self) -> bool {
+        self.unschedulable
+    }
+}
+
+/// Adds to or takes from a small list of counts; an entry that comes to zero is dropped.
+pub(super) fn shift<T: PartialEq + Copy>(counts: &mut Vec<(T, u32)>, key: T, delta: i64) {
+    let at = counts.iter().position(|(entry, _)| *entry == key);
+    match at {
+        Some(at) => {
+            let count = moved(counts[at].1, delta);
+            counts[at].1 = count;
+            if count == 0 {
+                counts.swap_remove(at);
+            }
+        }
+        None if delta > 0 => counts.push((key, moved(0, delta))),
+        None => {}
+    }
+}
+
+/// A count after a change, never below zero.
+pub(super) fn moved(count: u32, delta: i64) -> u32 {
+    u32::try_from((i64::from(count) + delta).max(0)).unwrap_or(u32::MAX)
+}
+
+/// The nodes, and per 64 of them the most that is free.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Fleet {
+    pub(super) nodes: Vec<NodeInfo>,
+    /// Free on each node; below zero where more is bound than fits.
+    pub(super) free: Vec<Amounts>,
+    pub(super) present: BitSet,
+    pub(super) cordoned: BitSet,
+    /// Ordinals of nodes that left.
+    pub(super) vacant: Vec<u32>,
+    /// At least the most of each resource that is free on one of 64 nodes.
+    peaks: Vec<Amounts>,
+}
+
+impl Fleet {
+    /// Takes a node in under this ordinal, which is vacant or the next.
+    pub(super) fn enter(&mut self, at: usize, node: NodeInfo) {
+        self.present.set(at, true);
+        self.cordoned.set(at, node.unschedulable);
+        let free = node.allocatable;
+        if at == self.nodes.len() {
+            self.nodes.push(node);
+            self.free.push(free);
+        } else {
+            self.nodes[at] = node;
+            self.free[at] = free;
+        }
+        if at / WORD_BITS >= self.peaks.len() {
+            self.peaks.push([i64::MIN; FIXED]);
+        }
+        self.raise_peak(at);
+    }
+
+    /// Takes a node out.
+    pub(super) fn leave(&mut self, at: usize) -> NodeInfo {
+        self.present.set(at, false);
+        self.cordoned.set(at, false);
+        self.free[at] = [i64::MIN; FIXED];
+        std::mem::take(&mut self.nodes[at])
+    }
+
+    /// Takes the last ordinal back.
+    pub(super) fn shrink(&mut self) {
+        self.nodes.pop();
+        self.free.pop();
+        self.peaks.truncate(self.nodes.len().div_ceil(WORD_BITS));
+    }
+
+    /// Takes from what is free on a node (or gives back, if `times` is below zero).
+    pub(super) fn take(&mut self, at: usize, requests: &Amounts, others: &[(u32, i64)], times: i64) {
+        for (free, request) in self.free[at].iter_mut().zip(requests) {
+            *free = free.saturating_sub(request.saturating_mul(times));
+        }
+        let node = &mut self.nodes[at];
+        for (resource, request) in others {
+            let resource = *resource as usize;
+            if resource >= node.others_free.len() {
+                node.others_free.resize(resource + 1, 0);
+            }
+            node.others_free[resource] =
+                node.others_free[resource].saturating_sub(request.saturating_mul(times));
+        }
+        if times < 0 {
+            self.raise_peak(at);
+        }
+    }
+
+    fn raise_peak(&mut self, at: usize) {
+        let peak = &mut self.peaks[at / WORD_BITS];
+        for (peak, free) in peak.iter_mut().zip(&self.free[at]) {
+            *peak = (*peak).max(*free);
+        }
+    }
+
+    /// Whether any of 64 nodes could have room; `true` may be wrong.
+    pub(super) fn may_have_room(&self, word: usize, requests: &Amounts) -> bool {
+        fits(requests, &self.peaks[word])
+    }
+
+    /// Makes [`Fleet::may_have_room`] exact for these 64 nodes.
+    pub(super) fn refresh_peak(&mut self, word: usize) {
+        let end = ((word + 1) * WORD_BITS).min(self.free.len());
+        let mut peak = [i64::MIN; FIXED];
+        for free in &self.free[word * WORD_BITS..end] {
+            for (peak, free) in peak.iter_mut().zip(free) {
+                *peak = (*peak).max(*free);
+            }
+        }
+        self.peaks[word] = peak;
+    }
+}
+
+/// Whether requests fit into what is free; nothing asked always fits.
+pub(super) fn fits(requests: &Amounts, free: &Amounts) -> bool {
+    requests.iter().zip(free).all(|(request, free)| *request <= 0 || request <= free)
+}

@@ -1,0 +1,131 @@
+//! What the scheduler reads beside pods and nodes.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use k8s_openapi::api::{
+    core::v1::{
+        NodeSelector, PersistentVolume, PersistentVolumeClaim, TopologySelectorTerm,
+        VolumeResourceRequirements,
+    },
+    storage::v1::StorageClass as K8sStorageClass,
+};
+
+use crate::quantity::parse_milli;
+
+/// The access mode that lets one pod alone use a claim.
+pub const READ_WRITE_ONCE_POD: &str = "ReadWriteOncePod";
+
+/// What the scheduler reads beside pods and nodes.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Surroundings {
+    /// The labels of namespaces, by name.
+    pub namespaces: BTreeMap<Arc<str>, BTreeMap<String, String>>,
+    /// Claims, by namespace and name.
+    pub claims: BTreeMap<(Arc<str>, Arc<str>), Claim>,
+    /// Volumes, by name.
+    pub volumes: BTreeMap<Arc<str>, Volume>,
+    /// Storage classes, by name.
+    pub classes: BTreeMap<Arc<str>, StorageClass>,
+}
+
+/// A `PersistentVolumeClaim`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Claim {
+    /// The storage class; absent or empty means none.
+    pub class: Option<Arc<str>>,
+    /// The volume it is bound to.
+    pub volume: Option<Arc<str>>,
+    /// How it is used, such as `ReadWriteOnce`.
+    pub access_modes: Vec<String>,
+    /// What it asks for, bytes.
+    pub bytes: i64,
+}
+
+/// A `PersistentVolume`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Volume {
+    /// Labels; those of zone and region bind it to nodes.
+    pub labels: BTreeMap<String, String>,
+    /// The nodes from which it can be reached; absent means all.
+    pub node_affinity: Option<NodeSelector>,
+    /// The CSI driver and its handle; absent for volumes of other kinds.
+    pub handle: Option<(Arc<str>, Arc<str>)>,
+    /// The storage class.
+    pub class: Option<Arc<str>>,
+    /// What it holds, bytes.
+    pub bytes: i64,
+    /// How it may be used.
+    pub access_modes: Vec<String>,
+    /// The claim it is kept for, by namespace and name.
+    pub claim: Option<(Arc<str>, Arc<str>)>,
+    /// Whether it is free to be bound (phase `Available`).
+    pub available: bool,
+}
+
+/// A `StorageClass`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct StorageClass {
+    /// Who makes its volumes; a CSI driver goes by the same name.
+    pub provisioner: Arc<str>,
+    /// Whether a claim is bound only when a pod that uses it is scheduled.
+    pub waits_for_consumer: bool,
+    /// Where volumes can be made; empty means everywhere.
+    pub allowed_topologies: Vec<TopologySelectorTerm>,
+}
+
+fn name(name: Option<&String>) -> Option<Arc<str>> {
+    name.filter(|name| !name.is_empty()).map(|name| name.as_str().into())
+}
+
+fn bytes(quantity: Option<&k8s_openapi::apimachinery::pkg::api::resource::Quantity>) -> i64 {
+    quantity.and_then(|quantity| parse_milli(&quantity.0).ok()).map_or(0, |milli| milli.div_euclid(1000))
+}
+
+impl Claim {
+    /// Reads a claim of the API.
+    pub fn read(claim: &PersistentVolumeClaim) -> Self {
+        let Some(spec) = &claim.spec else { return Self::default() };
+        let requests = |resources: &VolumeResourceRequirements| {
+            bytes(resources.requests.as_ref().and_then(|requests| requests.get("storage")))
+        };
+        Self {
+            class: name(spec.storage_class_name.as_ref()),
+            volume: name(spec.volume_name.as_ref()),
+            access_modes: spec.access_modes.clone().unwrap_or_default(),
+            bytes: spec.resources.as_ref().map_or(0, requests),
+        }
+    }
+}
+
+impl Volume {
+    /// Reads a volume of the API.
+    pub fn read(volume: &PersistentVolume) -> Self {
+        let Some(spec) = &volume.spec else { return Self::default() };
+        let claim = spec.claim_ref.as_ref();
+        Self {
+            labels: volume.metadata.labels.clone().unwrap_or_default(),
+            node_affinity: spec.node_affinity.as_ref().and_then(|affinity| affinity.required.clone()),
+            handle: spec
+                .csi
+                .as_ref()
+                .map(|csi| (csi.driver.as_str().into(), csi.volume_handle.as_str().into())),
+            class: name(spec.storage_class_name.as_ref()),
+            bytes: bytes(spec.capacity.as_ref().and_then(|capacity| capacity.get("storage"))),
+            access_modes: spec.access_modes.clone().unwrap_or_default(),
+            claim: claim
+                .and_then(|claim| Some((name(claim.namespace.as_ref())?, name(claim.name.as_ref())?))),
+            available: volume.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Available"),
+        }
+    }
+}
+
+impl StorageClass {
+    /// Reads a storage class of the API.
+    pub fn read(class: &K8sStorageClass) -> Self {
+        Self {
+            provisioner: class.provisioner.as_str().into(),
+            waits_for_consumer: class.volume_binding_mode.as_deref() == Some("WaitForFirstConsumer"),
+            allowed_topologies: class.allowed_topologies.clone().unwrap_or_default(),
+        }
+    }
+}

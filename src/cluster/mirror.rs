@@ -1,0 +1,195 @@
+//! A cache of one kind in a form of our own: what decisions read, converted as it arrives, the rest never kept.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    fmt::Debug,
+    hash::Hash,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use futures::{Stream, StreamExt};
+use kube::{
+    Api, Client, Resource,
+    runtime::{
+        WatchStreamExt,
+        watcher::{self, Event},
+    },
+};
+use parking_lot::RwLock;
+use serde::de::DeserializeOwned;
+use tokio::sync::watch;
+
+use super::Key;
+
+/// The objects of one kind, by namespace and name.
+pub struct Mirror<T> {
+    objects: RwLock<BTreeMap<Key, Arc<T>>>,
+    /// Counts up with every change.
+    version: AtomicU64,
+    synced: watch::Sender<bool>,
+}
+
+impl<T: PartialEq + Send + Sync + 'static> Mirror<T> {
+    /// Watches every object of kind `K`; `read` makes of it what is kept, `changed` hears when that is something new.
+    pub fn start<K>(
+        client: &Client,
+        read: impl Fn(&K) -> T + Send + 'static,
+        changed: impl Fn() + Send + 'static,
+    ) -> Arc<Self>
+    where
+        K: Resource + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+        K::DynamicType: Default + Eq + Hash + Clone + Send,
+    {
+        let mirror = Arc::new(Self::empty());
+        let api: Api<K> = Api::all(client.clone());
+        let events = watcher::watcher(api, watcher::Config::default()).default_backoff();
+        tokio::spawn(mirror.clone().fill(events, read, changed));
+        mirror
+    }
+
+    fn empty() -> Self {
+        Self { objects: RwLock::default(), version: AtomicU64::new(0), synced: watch::Sender::new(false) }
+    }
+
+    /// The object of that name; an empty namespace for cluster-scoped kinds.
+    pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<T>> {
+        self.objects.read().get(&Key::new(namespace, name)).cloned()
+    }
+
+    /// All objects, ordered by namespace and name.
+    pub fn all(&self) -> Vec<Arc<T>> {
+        self.objects.read().values().cloned().collect()
+    }
+
+    /// All objects with their names, in order.
+    pub fn entries(&self) -> Vec<(Key, Arc<T>)> {
+        self.objects.read().iter().map(|(key, object)| (key.clone(), object.clone())).collect()
+    }
+
+    /// How many objects there are.
+    pub fn len(&self) -> usize {
+        self.objects.read().len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// A number that is another one after every change.
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// Waits for the first listing.
+    pub async fn synced(&self) {
+        // The sender lives in self, so waiting cannot fail.
+        let _ = self.synced.subscribe().wait_for(|synced| *synced).await;
+    }
+
+    async fn fill<K>(
+        self: Arc<Self>,
+        events: impl Stream<Item = watcher::Result<Event<K>>>,
+        read: impl Fn(&K) -> T,
+        changed: impl Fn(),
+    ) where
+        K: Resource,
+        K::DynamicType: Default,
+    {
+        let mut events = std::pin::pin!(events);
+        let mut seen = HashSet::new();
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(Event::Init) => seen.clear(),
+                Ok(Event::InitApply(object)) => {
+                    let key = Key::of(&object);
+                    seen.insert(key.clone());
+                    self.put(key, read(&object), &changed);
+                }
+                Ok(Event::InitDone) => {
+                    self.objects.write().retain(|key, _| seen.contains(key));
+                    seen = HashSet::new();
+                    self.version.fetch_add(1, Ordering::AcqRel);
+                    self.synced.send_replace(true);
+                    changed();
+                }
+                Ok(Event::Apply(object)) => self.put(Key::of(&object), read(&object), &changed),
+                Ok(Event::Delete(object)) => {
+                    self.objects.write().remove(&Key::of(&object));
+                    self.version.fetch_add(1, Ordering::AcqRel);
+                    changed();
+                }
+                Err(error) => {
+                    let kind = K::kind(&K::DynamicType::default()).into_owned();
+                    tracing::warn!(kind, %error, "watch failed, retrying");
+                }
+            }
+        }
+    }
+
+    /// Heartbeats and the like change nothing that is kept, and so nothing at all.
+    fn put(&self, key: Key, object: T, changed: &impl Fn()) {
+        let mut objects = self.objects.write();
+        if objects.get(&key).is_some_and(|old| **old == object) {
+            return;
+        }
+        objects.insert(key, Arc::new(object));
+        drop(objects);
+        self.version.fetch_add(1, Ordering::AcqRel);
+        changed();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use futures::stream;
+    use k8s_openapi::api::core::v1::ConfigMap;
+    use kube::ResourceExt as _;
+
+    use super::*;
+
+    fn config_map(name: &str, value: &str) -> ConfigMap {
+        let mut object = ConfigMap::default();
+        object.metadata.namespace = Some("a".to_owned());
+        object.metadata.name = Some(name.to_owned());
+        object.metadata.labels = Some([("x".to_owned(), value.to_owned())].into());
+        object
+    }
+
+    #[tokio::test]
+    async fn only_what_is_kept_changes_it() {
+        let mirror = Arc::new(Mirror::empty());
+        let changes = Arc::new(AtomicUsize::new(0));
+        let events = |events: Vec<Event<ConfigMap>>| stream::iter(events.into_iter().map(Ok));
+        let run = |list: Vec<Event<ConfigMap>>| {
+            let changes = changes.clone();
+            mirror.clone().fill(
+                events(list),
+                |object: &ConfigMap| object.labels().get("x").cloned(),
+                move || {
+                    changes.fetch_add(1, Ordering::Relaxed);
+                },
+            )
+        };
+        let (first, second) = (config_map("m", "1"), config_map("n", "1"));
+        run(vec![Event::Init, Event::InitApply(first.clone()), Event::InitApply(second), Event::InitDone])
+            .await;
+        assert_eq!((mirror.len(), changes.load(Ordering::Relaxed)), (2, 3));
+
+        let mut heartbeat = first.clone();
+        heartbeat.metadata.resource_version = Some("9".to_owned());
+        let version = mirror.version();
+        run(vec![Event::Apply(heartbeat)]).await;
+        assert_eq!((mirror.version(), changes.load(Ordering::Relaxed)), (version, 3));
+
+        run(vec![Event::Init, Event::InitApply(config_map("m", "2")), Event::InitDone]).await;
+        assert_eq!(mirror.get("a", "m").as_deref(), Some(&Some("2".to_owned())));
+        assert!(mirror.get("a", "n").is_none(), "what went while the watch was down is gone");
+        assert!(mirror.version() > version);
+    }
+}

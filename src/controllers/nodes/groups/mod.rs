@@ -1,0 +1,3 @@
+//! Node groups: what a pass asks for, done.
+
+pub mod remove;

@@ -1,0 +1,5 @@
+//! Act: nodes. What the decisions of `tandem_core::nodes` ask for, done on the cluster and at the provider.
+
+pub mod drain;
+pub mod groups;
+pub mod taint;
