@@ -2,8 +2,8 @@
 
 pub mod address;
 pub mod check;
-pub mod nodes;
 pub mod keda;
+pub mod nodes;
 pub mod run;
 
 use std::process::ExitCode;

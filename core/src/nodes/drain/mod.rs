@@ -134,9 +134,12 @@ pub fn decide(opinions: impl IntoIterator<Item = Opinion>) -> Opinion {
     Opinion::default()
 }
 
-/// The controllers that there are.
+/// Replicas by namespace and name.
+type Replicas = BTreeMap<(Arc<str>, Arc<str>), Option<i32>>;
+
+/// The controllers that there are, by kind.
 #[derive(Debug, Clone, Default)]
-pub struct Owners(BTreeMap<&'static str, BTreeMap<(Arc<str>, Arc<str>), Option<i32>>>);
+pub struct Owners(BTreeMap<&'static str, Replicas>);
 
 /// What is known of a controller.
 enum Known {

@@ -62,34 +62,19 @@ pub fn is_long_terminating(pod: &Pod, now: Timestamp) -> bool {
     pod.deleting.is_some_and(|deleting| deleting + grace + LONG_TERMINATING < now)
 }
 
-/// Whether an owner is of Kubernetes' own kinds; others use the same names (`OpenKruise`, say).
-fn is_builtin(owner: &Owner) -> bool {
-    let group = owner.api_version.split_once('/').map_or("", |(group, _)| group);
-    matches!(group, "" | "core" | "apps" | "extensions" | "batch")
-}
-
 fn replica_count(pod: &Pod, context: &Context<'_>) -> Option<Outcome> {
     let (Owner { kind, name, api_version, .. }, owners) = (pod.shape.owner.as_ref()?, context.owners?);
-    // Others have kinds of the same name (OpenKruise's StatefulSet), which are not looked up.
+    // Others have kinds of the same name (`OpenKruise`, say), which are not looked up.
     let is_looked_up = match &**kind {
-        "ReplicationController" => true,
-        "DaemonSet" => api_version.starts_with("apps/"),
-        _ if pod.is_of_daemon_set() => false,
-        "Job" | "ReplicaSet" => true,
-        "StatefulSet" => api_version.starts_with("apps/"),
+        "DaemonSet" | "StatefulSet" if !api_version.starts_with("apps/") => false,
+        "ReplicationController" | "DaemonSet" => true,
+        "Job" | "ReplicaSet" | "StatefulSet" => !pod.is_of_daemon_set(),
         _ => false,
     };
     if !context.options.skip_custom_controllers || !is_looked_up {
         return None;
     }
-    let Owner { kind, name, .. } = owner;
-    let known = match &**kind {
-        "ReplicationController" | "ReplicaSet" | "StatefulSet" | "Job" | "DaemonSet" => {
-            owners.find(kind, &pod.shape.namespace, name)
-        }
-        _ => return None,
-    };
-    let replicas = match known {
+    let replicas = match owners.find(kind, &pod.shape.namespace, name) {
         Known::NotLookedUp => return None,
         Known::Present(replicas) => replicas,
         Known::Missing => {
@@ -98,12 +83,6 @@ fn replica_count(pod: &Pod, context: &Context<'_>) -> Option<Outcome> {
                 format!("{kind} for {} is not available", pod.key()),
             ));
         }
-    let known = owners.replicas(kind, &pod.shape.namespace, name);
-    let Some(replicas) = known else {
-        return blocked(
-            BlockingReason::ControllerNotFound,
-            format!("{kind} for {} is not available", pod.key()),
-        );
     };
     let counted = matches!(&**kind, "ReplicationController" | "ReplicaSet");
     let least = i64::from(context.options.min_replica_count);
