@@ -23,10 +23,7 @@ const TOPICS_OF_SCALERS: &[&str] = &["keda_cron", "keda_metadata", "keda_metric_
 const NOT_BUILT: &[(&str, &str)] = &[
     ("balanced", "consolidation of nodes"),
     ("budgets", "disruption of nodes"),
-    ("expanders", "scale-up of nodes"),
     ("instance_selection", "node pools"),
-    ("similar_groups", "scale-up of nodes"),
-    ("utilization", "scale-down of nodes"),
 ];
 
 /// A file of cases.

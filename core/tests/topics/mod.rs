@@ -2,6 +2,7 @@
 
 mod drain;
 mod estimator;
+mod expanders;
 mod fallback;
 mod hpa;
 mod hpa_controller;
@@ -9,7 +10,9 @@ mod modifiers;
 mod requirements;
 mod scale;
 mod schema;
+mod similar_groups;
 mod taints_hostports_volume;
+mod utilization;
 mod webhook;
 
 use std::{fmt::Debug, panic::catch_unwind};
@@ -33,12 +36,15 @@ pub(crate) fn judge(topic: &str, case: &Value) -> Verdict {
         "drain" => drain::judge,
         "estimator" => estimator::judge,
         "taints_hostports_volume" => taints_hostports_volume::judge,
+        "expanders" => expanders::judge,
         "keda_fallback" => fallback::judge,
         "keda_hpa" => hpa::judge,
         "keda_modifiers" => modifiers::judge,
         "keda_scale" => scale::judge,
         "keda_webhook" => webhook::judge,
         "requirements" => requirements::judge,
+        "similar_groups" => similar_groups::judge,
+        "utilization" => utilization::judge,
         _ => return Verdict::Disagrees("no runner knows the topic".to_owned()),
     };
     catch_unwind(|| runner(case))
