@@ -2,9 +2,9 @@
 
 pub mod address;
 pub mod check;
-pub mod keda;
 pub mod nodes;
 pub mod run;
+pub mod without_effect;
 
 use std::process::ExitCode;
 

@@ -10,6 +10,6 @@ pub mod group;
 pub mod pass;
 pub mod pools;
 pub mod reasons;
-pub mod template;
 pub mod similar;
+pub mod template;
 pub mod utilization;

@@ -19,7 +19,7 @@ fn signed(duration: Duration) -> SignedDuration {
 }
 
 /// For the pass.
-pub fn pass(args: &NodeArgs, gpu_label: &str) -> PassSettings {
+pub(super) fn pass(args: &NodeArgs, gpu_label: &str) -> PassSettings {
     PassSettings {
         cluster: ClusterStateSettings {
             max_unready_percentage: args.max_total_unready_percentage,
@@ -77,7 +77,7 @@ pub fn pass(args: &NodeArgs, gpu_label: &str) -> PassSettings {
 }
 
 /// For the removal of a node.
-pub fn remove(args: &NodeArgs) -> RemoveOptions {
+pub(super) fn remove(args: &NodeArgs) -> RemoveOptions {
     RemoveOptions {
         delay_after_taint: args.node_delete_delay_after_taint,
         delay_timeout: args.node_deletion_delay_timeout,
@@ -93,7 +93,7 @@ pub fn remove(args: &NodeArgs) -> RemoveOptions {
 }
 
 /// For templates.
-pub fn passing_taints(args: &NodeArgs) -> PassingTaints {
+pub(super) fn passing_taints(args: &NodeArgs) -> PassingTaints {
     let keys = args.startup_taint.iter().chain(&args.ignore_taint).chain(&args.status_taint);
     PassingTaints { keys: keys.cloned().collect(), prefixes: args.startup_taint_prefix.clone() }
 }
