@@ -9,6 +9,7 @@ use crate::telemetry::logs::{self, Encoder};
 
 /// Flags and environment of `tandem run`: KEDA's names and defaults where the meaning is the same.
 #[derive(Debug, Clone, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "flags are independent of each other")]
 pub struct RunArgs {
     /// Kubeconfig file; without it KUBECONFIG, ~/.kube/config, or the pod's service account.
     #[arg(long)]
