@@ -1,4 +1,4 @@
-//! The CRDs of keda.sh, from their Rust types.
+//! The CRDs of every group, from their Rust types.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,13 @@ use anyhow::{Context, Result};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
 use serde_json::Value;
-use tandem_core::api::keda::{ClusterTriggerAuthentication, ScaledJob, ScaledObject, TriggerAuthentication};
+use tandem_core::api::{
+    autoscaling::CapacityBuffer,
+    karpenter::{
+        AWSNodeTemplate, EC2NodeClass, KWOKNodeClass, NodeClaim, NodeOverlay, NodePool, Provisioner,
+    },
+    keda::{ClusterTriggerAuthentication, ScaledJob, ScaledObject, TriggerAuthentication},
+};
 
 use super::File;
 
@@ -14,13 +20,21 @@ use super::File;
 /// the annotations of an object may have 256 KiB (k8s.io/apimachinery, `TotalAnnotationSizeLimitB`).
 const APPLY_LIMIT: usize = 256 << 10;
 
-/// Every CRD, in its file, named as KEDA's are.
+/// Every CRD, in its file, named as the peers name theirs.
 pub(super) fn files() -> Result<Vec<File>> {
     let crds = [
         ScaledObject::crd(),
         ScaledJob::crd(),
         TriggerAuthentication::crd(),
         ClusterTriggerAuthentication::crd(),
+        NodePool::crd(),
+        NodeClaim::crd(),
+        NodeOverlay::crd(),
+        EC2NodeClass::crd(),
+        KWOKNodeClass::crd(),
+        Provisioner::crd(),
+        AWSNodeTemplate::crd(),
+        CapacityBuffer::crd(),
     ];
     crds.into_iter().map(file).collect()
 }
