@@ -9,6 +9,7 @@ pub mod named;
 pub mod reader;
 pub mod scale;
 pub mod shapes;
+pub mod surroundings;
 pub mod world;
 
 use std::sync::Arc;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use k8s_openapi::api::{apps::v1::DaemonSet, core::v1 as k8s};
 use kube::{Client, ResourceExt};
 use tandem_core::scheduling::{Node, Pod};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::{mirror::Mirror, shapes::Shapes};
 
@@ -19,17 +19,23 @@ pub struct World {
     pub daemon_sets: Arc<Mirror<Pod>>,
     /// Wakes who waits for the cluster to change.
     pub changed: Arc<Notify>,
+    /// Counts up with every change, for any number of subscribers.
+    pub changes: watch::Sender<u64>,
 }
 
 impl World {
     /// Starts the watches.
     pub fn start(client: &Client) -> Arc<Self> {
         let changed = Arc::new(Notify::new());
+        let changes = watch::Sender::new(0);
         let notify = {
-            let changed = changed.clone();
+            let (changed, changes) = (changed.clone(), changes.clone());
             move || {
-                let changed = changed.clone();
-                move || changed.notify_one()
+                let (changed, changes) = (changed.clone(), changes.clone());
+                move || {
+                    changed.notify_one();
+                    changes.send_modify(|count| *count += 1);
+                }
             }
         };
         let shapes = Arc::new(Shapes::default());
@@ -47,6 +53,7 @@ impl World {
                 notify(),
             ),
             changed,
+            changes,
         })
     }
 
