@@ -3,6 +3,8 @@
 #     docker build -t ghcr.io/tandem/tandem:0.1.0 .
 
 FROM rust:1.95.0-alpine AS build
+# The allocator is C with a makefile.
+RUN apk add --no-cache make
 WORKDIR /source
 COPY . .
 # Alpine's target is musl, which links statically. The caches outlive the layer, so that an edit recompiles its crate only.

@@ -7,9 +7,6 @@ use kube_lease_manager::{LeaseCreateMode, LeaseManager, LeaseManagerBuilder, Lea
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-/// Between two tries to take part.
-const PAUSE: Duration = Duration::from_secs(1);
-
 /// What the election depends on.
 #[derive(Debug, Clone)]
 pub struct Election {
@@ -23,6 +20,8 @@ pub struct Election {
     pub duration: Duration,
     /// How long before its end the leader renews it.
     pub renew_before: Duration,
+    /// Between two tries to take part.
+    pub retry: Duration,
 }
 
 /// Takes part in the election until `shutdown`, when the Lease is given back so that the next replica need not wait
@@ -45,11 +44,16 @@ pub async fn elect(
         .with_create_mode(LeaseCreateMode::AutoCreate)
         .build()
         .await?;
-    tasks.spawn(follow(manager, leads, shutdown));
+    tasks.spawn(follow(manager, election.retry, leads, shutdown));
     Ok(leading)
 }
 
-async fn follow(mut manager: LeaseManager, leads: watch::Sender<bool>, shutdown: CancellationToken) {
+async fn follow(
+    mut manager: LeaseManager,
+    retry: Duration,
+    leads: watch::Sender<bool>,
+    shutdown: CancellationToken,
+) {
     while !shutdown.is_cancelled() {
         let (mut channel, task) = manager.watch().await;
         loop {
@@ -74,6 +78,6 @@ async fn follow(mut manager: LeaseManager, leads: watch::Sender<bool>, shutdown:
                 return tracing::error!(%error, "leader election failed; this replica serves reads only");
             }
         }
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(retry).await;
     }
 }

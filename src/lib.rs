@@ -3,6 +3,7 @@
 //! Folders are rings: [`cluster`] and [`samples`] observe, `tandem_core` decides, [`controllers`] acts;
 //! [`metrics_api`] and [`webhooks`] serve. Arrows go observe → decide → act and never back.
 
+mod authorities;
 pub mod certs;
 pub mod check;
 pub mod cli;

@@ -4,6 +4,10 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+/// Gives back what the process no longer needs, where glibc's and musl's keep it; `.cargo/config.toml` says how soon.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     // One crypto provider for every TLS user in the process; a second install is harmless.
     let _ = rustls::crypto::ring::default_provider().install_default();

@@ -10,6 +10,7 @@ use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    authorities,
     certs::{self, CertsConfig},
     cli::run::RunArgs,
     cluster::{self, Cluster},
@@ -35,11 +36,7 @@ const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(12);
 /// # Errors
 /// The cluster cannot be reached, an address is taken, or a flag is wrong.
 pub async fn run(args: RunArgs) -> anyhow::Result<()> {
-    if args.kube_api_qps.is_some() || args.kube_api_burst.is_some() {
-        tracing::warn!(
-            "--kube-api-qps and --kube-api-burst have no effect: there is no client-side rate limit"
-        );
-    }
+    args.without_effect.warn();
     let shutdown = CancellationToken::new();
     let client = cluster::client::connect(args.kubeconfig.as_deref()).await?;
     let version = client.apiserver_version().await.context("kube-apiserver does not answer")?;
@@ -48,9 +45,15 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
 
     let namespaces: Vec<_> = args.watch_namespace.iter().filter(|name| !name.is_empty()).cloned().collect();
     let cluster_namespace = args.cluster_object_namespace.clone().unwrap_or_else(|| args.namespace.clone());
-    let (cluster, changes) =
-        Cluster::start(&client, &namespaces, args.watch_label_selector.as_deref(), cluster_namespace);
-    let context = scalers::Context::new(cluster::reader::Reader::new(client.clone()))?;
+    let settings = cluster::Settings {
+        namespaces,
+        labels: args.watch_label_selector.clone(),
+        cluster_object_namespace: cluster_namespace,
+        secrets_only_in: args.restrict_secret_access.then(|| args.namespace.clone()),
+    };
+    let (cluster, changes) = Cluster::start(&client, settings);
+    let reader = cluster::reader::Reader::new(client.clone(), cluster.secrets_only_in.clone());
+    let context = scalers::Context::new(reader)?.trusting(&authorities::read(&args.ca_dir)?)?;
     let samples = SampleStore::new(cluster.clone(), context);
 
     let mut tasks = JoinSet::new();
@@ -135,6 +138,7 @@ async fn leadership(
         identity: identity.to_owned(),
         duration: args.leader_election_lease_duration,
         renew_before: renew_before.max(Duration::from_secs(1)),
+        retry: args.leader_election_retry_period,
     };
     leader::elect(client.clone(), election, tasks, shutdown.clone())
         .await
@@ -244,7 +248,7 @@ fn certs_config(args: &RunArgs) -> CertsConfig {
         webhook_service: args.webhooks_service_name.clone(),
         cluster_domain: args.k8s_cluster_domain.clone(),
         webhook_configuration: args.validating_webhook_name.clone(),
-        directory: args.cert_dir.clone(),
+        directory: args.cert_dir.clone().filter(|_| !args.enable_cert_rotation),
         ..CertsConfig::new(&args.namespace)
     }
 }
@@ -257,7 +261,7 @@ async fn serve_plain(
     tasks: &mut JoinSet<()>,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<()> {
-    if let Some(address) = args.metrics_bind_address.0 {
+    if let Some(address) = args.metrics_bind_address.0.filter(|_| args.enable_prometheus_metrics) {
         let listener = bind(address, "/metrics").await?;
         let answer = Arc::new(move |path: &str| match path {
             "/metrics" => Some(match telemetry::metrics::text(&registry) {

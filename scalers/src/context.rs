@@ -54,6 +54,11 @@ impl Context {
         })
     }
 
+    /// The same, trusting the authorities of these PEM bundles beside the system's.
+    pub fn trusting(self, bundles: &[String]) -> Result<Self, Error> {
+        Ok(Self { http: HttpClients::trusting(bundles)?, ..self })
+    }
+
     /// The same with an observer of one metric.
     pub fn observed(&self, observer: Arc<dyn Observer>) -> Self {
         Self { observer, ..self.clone() }

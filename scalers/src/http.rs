@@ -1,7 +1,7 @@
 //! HTTP: clients shared by all scalers, bounded answers, errors that say what is wrong.
 
 use std::error::Error as StdError;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -26,30 +26,46 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
 pub struct HttpClients {
     verified: Client,
     unverified: Client,
+    /// Trusted beside the system's.
+    authorities: Arc<[Certificate]>,
 }
 
 impl HttpClients {
-    /// Fresh pools. Makes ring the process's crypto provider for TLS, unless it has one.
+    /// Fresh pools that trust the system's authorities.
     pub fn new() -> Result<Self, Error> {
+        Self::trusting(&[])
+    }
+
+    /// Fresh pools that trust the authorities of these PEM bundles beside the system's. Makes ring the process's crypto provider for TLS, unless it has one.
+    pub fn trusting(bundles: &[String]) -> Result<Self, Error> {
         // An error means that the process has a provider, which is all we want.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let verified = builder().build().or_else(|problem| {
+        let read = |bundle: &String| Certificate::from_pem_bundle(bundle.as_bytes());
+        let authorities: reqwest::Result<Vec<_>> = bundles.iter().map(read).collect();
+        let authorities: Arc<[Certificate]> = authorities
+            .map_err(|problem| {
+                Error::Configuration(format!("an authority is no PEM certificate: {}", chain(&problem)))
+            })?
+            .concat()
+            .into();
+        let verified = builder(&authorities).build().or_else(|problem| {
             // An image without CA certificates; plain HTTP and triggers with their own CA still work there.
             tracing::warn!(problem = %chain(&problem), "no system CA certificates: https needs a trigger's own ca");
-            builder().tls_certs_only([]).build()
+            builder(&[]).tls_certs_only(authorities.to_vec()).build()
         });
-        let unverified = builder().tls_danger_accept_invalid_certs(true).build();
+        let unverified = builder(&[]).tls_danger_accept_invalid_certs(true).build();
         let made = |client: reqwest::Result<Client>| {
             client.map_err(|problem| {
                 Error::Configuration(format!("cannot make an HTTP client: {}", chain(&problem)))
             })
         };
-        Ok(Self { verified: made(verified)?, unverified: made(unverified)? })
+        Ok(Self { verified: made(verified)?, unverified: made(unverified)?, authorities })
     }
 }
 
-fn builder() -> ClientBuilder {
+fn builder(authorities: &[Certificate]) -> ClientBuilder {
     Client::builder()
+        .tls_certs_merge(authorities.to_vec())
         .user_agent(concat!("tandem/", env!("CARGO_PKG_VERSION")))
         .pool_max_idle_per_host(IDLE_PER_HOST)
         .pool_idle_timeout(IDLE_TIMEOUT)
@@ -89,7 +105,7 @@ impl Transport {
             Self::Unverified => Ok(&clients.unverified),
             Self::Own(own) => own
                 .client
-                .get_or_init(|| own.build())
+                .get_or_init(|| own.build(&clients.authorities))
                 .as_ref()
                 .map_err(|problem| Error::Configuration(problem.clone())),
         }
@@ -97,8 +113,8 @@ impl Transport {
 }
 
 impl OwnTransport {
-    fn build(&self) -> Result<Client, String> {
-        let mut builder = builder().tls_danger_accept_invalid_certs(self.unverified);
+    fn build(&self, authorities: &[Certificate]) -> Result<Client, String> {
+        let mut builder = builder(authorities).tls_danger_accept_invalid_certs(self.unverified);
         if let Some(ca) = &self.ca {
             let certificates = Certificate::from_pem_bundle(ca.expose().as_bytes()).unwrap_or_default();
             if certificates.is_empty() {

@@ -2,6 +2,7 @@
 
 pub mod address;
 pub mod check;
+pub mod keda;
 pub mod nodes;
 pub mod run;
 

@@ -2,9 +2,9 @@
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
-use clap::Args;
+use clap::{ArgAction, Args, builder::BoolishValueParser};
 
-use super::address::BindAddress;
+use super::{address::BindAddress, keda::WithoutEffect};
 use crate::telemetry::logs::{self, Encoder};
 
 /// Flags and environment of `tandem run`: KEDA's names and defaults where the meaning is the same.
@@ -41,6 +41,9 @@ pub struct RunArgs {
     /// Address of /metrics; 0 turns it off.
     #[arg(long, default_value = ":8080")]
     pub metrics_bind_address: BindAddress,
+    /// Serve /metrics at all.
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true")]
+    pub enable_prometheus_metrics: bool,
     /// Address of /healthz and /readyz; 0 turns them off.
     #[arg(long, default_value = ":8081")]
     pub health_probe_bind_address: BindAddress,
@@ -59,6 +62,15 @@ pub struct RunArgs {
     /// Folder with tls.crt, tls.key and ca.crt to serve with, instead of certificates of our own making.
     #[arg(long)]
     pub cert_dir: Option<PathBuf>,
+    /// Make and rotate the certificates whatever --cert-dir says: in KEDA's installation it names what the operator made.
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true")]
+    pub enable_cert_rotation: bool,
+    /// Folders with PEM certificates of authorities that sign the certificates of sources, beside the system's.
+    #[arg(long, default_value = "/custom/ca")]
+    pub ca_dir: Vec<PathBuf>,
+    /// Read Secrets of our own namespace only, whatever TriggerAuthentications of others name.
+    #[arg(long, env = "KEDA_RESTRICT_SECRET_ACCESS", action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_parser = BoolishValueParser::new())]
+    pub restrict_secret_access: bool,
     /// `ValidatingWebhookConfiguration` whose caBundle is kept right.
     #[arg(long, default_value = "keda-admission")]
     pub validating_webhook_name: String,
@@ -75,7 +87,7 @@ pub struct RunArgs {
     pub external_metrics_upstream_insecure: bool,
 
     /// Write only while holding the Lease; needed as soon as there is more than one replica.
-    #[arg(long, default_value_t = false)]
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true")]
     pub leader_elect: bool,
     /// Name of the Lease.
     #[arg(long, default_value = "operator.keda.sh")]
@@ -86,6 +98,9 @@ pub struct RunArgs {
     /// How long the leader tries to renew before it stops writing.
     #[arg(long, env = "KEDA_OPERATOR_LEADER_ELECTION_RENEW_DEADLINE", default_value = "10s", value_parser = humantime::parse_duration)]
     pub leader_election_renew_deadline: Duration,
+    /// How long a replica that failed to take part in the election waits before it tries again.
+    #[arg(long, env = "KEDA_OPERATOR_LEADER_ELECTION_RETRY_PERIOD", default_value = "2s", value_parser = humantime::parse_duration)]
+    pub leader_election_retry_period: Duration,
 
     /// Deadline of one request to a source, in milliseconds.
     #[arg(long, env = "KEDA_HTTP_DEFAULT_TIMEOUT", default_value_t = 3000)]
@@ -98,12 +113,9 @@ pub struct RunArgs {
     #[arg(long, value_enum, default_value_t = Encoder::Console)]
     pub zap_encoder: Encoder,
 
-    /// Accepted for KEDA's sake and without effect: the API server's own priority and fairness is obeyed.
-    #[arg(long, hide = true)]
-    pub kube_api_qps: Option<f64>,
-    /// As --kube-api-qps.
-    #[arg(long, hide = true)]
-    pub kube_api_burst: Option<u32>,
+    /// Flags of KEDA without a meaning here.
+    #[command(flatten)]
+    pub without_effect: WithoutEffect,
 }
 
 /// Runs until SIGTERM or SIGINT.

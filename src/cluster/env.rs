@@ -82,11 +82,25 @@ impl Cluster {
         key: &str,
         sources: &mut Sources,
     ) -> Result<Option<String>, NamedError> {
-        let watched = self.secrets.watch(&Key::new(namespace, name));
+        let secret = self.secret(namespace, name, sources).await?;
+        let data = secret.and_then(|secret| secret.data.as_ref()?.get(key).cloned());
+        Ok(data.map(|value| String::from_utf8_lossy(&value.0).into_owned()))
+    }
+
+    async fn secret(
+        &self,
+        namespace: &str,
+        name: &str,
+        sources: &mut Sources,
+    ) -> Result<Option<Arc<Secret>>, NamedError> {
+        let key = Key::new(namespace, name);
+        if let Some(allowed) = self.secrets_only_in.clone().filter(|allowed| allowed != namespace) {
+            return Err(NamedError::Restricted { key, allowed });
+        }
+        let watched = self.secrets.watch(&key);
         let secret = self.secrets.get(&watched).await;
         sources.secrets.push(watched);
-        let data = secret?.and_then(|secret| secret.data.as_ref()?.get(key).cloned());
-        Ok(data.map(|value| String::from_utf8_lossy(&value.0).into_owned()))
+        secret
     }
 
     /// A value of a ConfigMap; `None` where the ConfigMap or the key is missing.
@@ -166,10 +180,8 @@ impl Cluster {
                 Ok(map?.and_then(|map| map.data.clone()).unwrap_or_default())
             }
             EnvSource::Secret(name) => {
-                let watched = self.secrets.watch(&Key::new(namespace, name));
-                let secret = self.secrets.get(&watched).await;
-                sources.secrets.push(watched);
-                let data = secret?.and_then(|secret| secret.data.clone()).unwrap_or_default();
+                let secret = self.secret(namespace, name, sources).await?;
+                let data = secret.and_then(|secret| secret.data.clone()).unwrap_or_default();
                 let text = |value: k8s_openapi::ByteString| String::from_utf8_lossy(&value.0).into_owned();
                 Ok(data.into_iter().map(|(name, value)| (name, text(value))).collect())
             }

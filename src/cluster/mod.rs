@@ -101,19 +101,30 @@ pub struct Cluster {
     pub scale: scale::Scales,
     /// Where a ClusterTriggerAuthentication's Secrets live (`KEDA_CLUSTER_OBJECT_NAMESPACE`).
     pub cluster_object_namespace: String,
+    /// The one namespace whose Secrets are read (`KEDA_RESTRICT_SECRET_ACCESS`); `None` for all.
+    pub secrets_only_in: Option<String>,
+}
+
+/// What is watched, and what may be read.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// Namespaces to watch; empty means all.
+    pub namespaces: Vec<String>,
+    /// Label selector of ScaledObjects and ScaledJobs.
+    pub labels: Option<String>,
+    /// See [`Cluster::cluster_object_namespace`].
+    pub cluster_object_namespace: String,
+    /// See [`Cluster::secrets_only_in`].
+    pub secrets_only_in: Option<String>,
 }
 
 impl Cluster {
     /// Starts all watches. Changes arrive on the returned channel, also those of the first listing.
-    pub fn start(
-        client: &Client,
-        namespaces: &[String],
-        labels: Option<&str>,
-        cluster_object_namespace: String,
-    ) -> (Arc<Self>, mpsc::UnboundedReceiver<Change>) {
+    pub fn start(client: &Client, settings: Settings) -> (Arc<Self>, mpsc::UnboundedReceiver<Change>) {
         let (changes, receiver) = mpsc::unbounded_channel();
-        let scope = Scope { namespaces: namespaces.to_vec(), labels: None };
-        let selected = Scope { labels: labels.map(str::to_owned), ..scope.clone() };
+        let Settings { namespaces, labels, cluster_object_namespace, secrets_only_in } = settings;
+        let scope = Scope { namespaces, labels: None };
+        let selected = Scope { labels, ..scope.clone() };
         let send = |make: fn(Key) -> Change| {
             let changes = changes.clone();
             // The receiver lives as long as the process; after it, a change has no reader and no meaning.
@@ -154,6 +165,7 @@ impl Cluster {
             secrets: Named::new(client.clone(), send(Change::Secret)),
             config_maps: Named::new(client.clone(), send(Change::ConfigMap)),
             cluster_object_namespace,
+            secrets_only_in,
         };
         (Arc::new(cluster), receiver)
     }

@@ -41,6 +41,17 @@ pub enum NamedError {
         /// What the API server said.
         message: String,
     },
+    /// `KEDA_RESTRICT_SECRET_ACCESS` is set.
+    #[error(
+        "Secret {key} is not read: KEDA_RESTRICT_SECRET_ACCESS allows those of namespace {allowed} only; use a \
+         ClusterTriggerAuthentication"
+    )]
+    Restricted {
+        /// Its namespace and name.
+        key: Key,
+        /// The namespace whose Secrets are read.
+        allowed: String,
+    },
 }
 
 #[derive(Clone, Debug)]

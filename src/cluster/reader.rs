@@ -9,18 +9,22 @@ use k8s_openapi::api::{
 };
 use kube::{Api, Client, api::ListParams};
 
+use super::{Key, named::NamedError};
+
 /// Pods that still count: a finished pod is no workload.
 const NOT_FINISHED: &str = "status.phase!=Succeeded,status.phase!=Failed";
 
 /// Answers scalers by reads of the API server (from its watch cache).
 pub struct Reader {
     client: Client,
+    /// See [`super::Cluster::secrets_only_in`].
+    secrets_only_in: Option<String>,
 }
 
 impl Reader {
-    /// A reader over `client`.
-    pub fn new(client: Client) -> Arc<Self> {
-        Arc::new(Self { client })
+    /// A reader over `client`, of the Secrets of one namespace or of all.
+    pub fn new(client: Client, secrets_only_in: Option<String>) -> Arc<Self> {
+        Arc::new(Self { client, secrets_only_in })
     }
 }
 
@@ -69,6 +73,10 @@ impl scalers::Cluster for Reader {
         name: &str,
         key: &str,
     ) -> Result<Option<String>, scalers::Error> {
+        if let Some(allowed) = self.secrets_only_in.clone().filter(|allowed| allowed != namespace) {
+            let restricted = NamedError::Restricted { key: Key::new(namespace, name), allowed };
+            return Err(scalers::Error::Cluster(restricted.to_string()));
+        }
         let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
         let what = format!("Secret {namespace}/{name}");
         let found = api.get(name).await.map_err(|error| failed(&what, &error))?;

@@ -6,4 +6,5 @@ pub mod cluster_state;
 pub mod drain;
 pub mod estimator;
 pub mod group;
+pub mod pass;
 pub mod pools;

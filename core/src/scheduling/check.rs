@@ -34,8 +34,8 @@ impl Snapshot {
 
     /// How many copies of a class a node takes one after the other.
     ///
-    /// Arithmetic for classes without rules about other pods; for those with rules 1 if it takes one at all, since how many
-    /// more depends on where the others go.
+    /// Arithmetic, unless copies count for each other (topology spread, affinity): then 1 if it takes one at all, since how
+    /// many more depends on where the others go.
     pub fn how_many(&self, class: ClassId, node: NodeId) -> u32 {
         if self.check(class, node).is_err() { 0 } else { self.how_many_more(class, node) }
     }
@@ -44,7 +44,11 @@ impl Snapshot {
     pub(crate) fn how_many_more(&self, class: ClassId, node: NodeId) -> u32 {
         let at = node.index();
         let spec = self.classes.get(class.0);
-        if !spec.is_independent() || !spec.ports.is_empty() || !spec.storage.exclusive.is_empty() {
+        let own = &self.counters_of[class.index()];
+        let counts = |counter| own.contains(counter) && self.topology.domain(*counter, at).is_some();
+        let excludes_itself =
+            spec.apart.iter().any(counts) || !spec.ports.is_empty() || !spec.storage.exclusive.is_empty();
+        if excludes_itself || spec.gains_by_its_like() {
             return 1;
         }
         let expected = self.expected(spec, at);

@@ -14,7 +14,7 @@ use super::{
     selector::{NodeSelector, Operator, Requirement, label_selector},
     snapshot::Snapshot,
     taints,
-    topology::{CounterId, Eligibility, Namespaces, Selection, SelectionId, Subject, World},
+    topology::{Anchors, CounterId, Eligibility, Namespaces, Selection, SelectionId, Subject, World},
 };
 
 /// The topology key of a single node.
@@ -91,11 +91,6 @@ pub(super) struct Class {
 }
 
 impl Class {
-    /// Whether a copy on a node changes nothing for the next but what is free: then arithmetic tells how many fit.
-    pub(super) fn is_independent(&self) -> bool {
-        self.apart.is_empty() && !self.gains_by_its_like()
-    }
-
     /// Whether a copy on one node can make room for another on a node that took none before.
     pub(super) fn gains_by_its_like(&self) -> bool {
         !self.spread.is_empty() || !self.near.is_empty()
@@ -174,9 +169,6 @@ impl Snapshot {
             self.counters_of.push(self.topology.enlist(id, subject, &self.strings));
             self.bound.push(0);
             self.memos.push(super::find::Memo::default());
-            for label in &class.labels {
-                self.classes_with.entry(*label).or_default().push(id);
-            }
         }
         id
     }
@@ -369,18 +361,34 @@ impl Snapshot {
         self.topology.selection(selection).matches(subject, &self.strings)
     }
 
+    /// Notes the labels of the classes that came since the last time: only a new selection asks for them.
+    fn index_labels(&mut self) {
+        for id in self.indexed..self.classes.len() {
+            for label in &self.classes.get(id).labels {
+                self.classes_with.entry(*label).or_default().push(ClassId(id));
+            }
+        }
+        self.indexed = self.classes.len();
+    }
+
     fn selection(&mut self, selection: Selection) -> SelectionId {
-        let Self { topology, classes, classes_with, namespaces, strings, .. } = self;
-        topology.intern_selection(selection, |selection, anchors| {
-            let matches = |id: &ClassId| selection.matches(subject(namespaces, classes.get(id.0)), strings);
-            match anchors {
-                None => (0..classes.len()).map(ClassId).filter(matches).collect(),
-                Some(anchors) => {
-                    let found = anchors.iter().filter_map(|label| classes_with.get(label)).flatten();
+        let (id, new) = self.topology.intern_selection(selection);
+        if let Some(Anchors(anchors)) = new {
+            self.index_labels();
+            let selection = self.topology.selection(id);
+            let matches = |class: &ClassId| {
+                selection.matches(subject(&self.namespaces, self.classes.get(class.0)), &self.strings)
+            };
+            let found = match anchors {
+                None => (0..self.classes.len()).map(ClassId).filter(matches).collect(),
+                Some(labels) => {
+                    let found = labels.iter().filter_map(|label| self.classes_with.get(label)).flatten();
                     found.copied().filter(matches).collect()
                 }
-            }
-        })
+            };
+            self.topology.found(id, found);
+        }
+        id
     }
 
     fn counter(&mut self, key: Symbol, eligibility: Eligibility, selection: SelectionId) -> CounterId {

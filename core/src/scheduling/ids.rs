@@ -1,7 +1,7 @@
 //! Ordinals, interned strings and bit sets: what the simulation computes with instead of strings.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     hash::{BuildHasherDefault, Hash, Hasher},
     sync::Arc,
 };
@@ -136,10 +136,23 @@ impl Hasher for OrdinalHasher {
 /// A map by ordinals; never iterated where the order could reach a decision.
 pub(super) type OrdinalMap<K, V> = HashMap<K, V, BuildHasherDefault<OrdinalHasher>>;
 
+/// A value with its hash, so that a map that grows does not visit all values.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Hashed<T> {
+    hash: u64,
+    value: Arc<T>,
+}
+
+impl<T> Hash for Hashed<T> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash);
+    }
+}
+
 /// Values that get an ordinal each, equal ones the same.
 #[derive(Debug, Clone)]
 pub(super) struct Interned<T> {
-    by_value: OrdinalMap<Arc<T>, u32>,
+    by_value: OrdinalMap<Hashed<T>, u32>,
     values: Vec<Arc<T>>,
 }
 
@@ -152,14 +165,18 @@ impl<T> Default for Interned<T> {
 impl<T: Hash + Eq> Interned<T> {
     /// The ordinal of a value, and whether it is new.
     pub(super) fn intern(&mut self, value: T) -> (u32, bool) {
-        if let Some(known) = self.by_value.get(&value) {
-            return (*known, false);
-        }
-        let id = ordinal(self.values.len());
+        let mut hasher = OrdinalHasher::default();
+        value.hash(&mut hasher);
         let value = Arc::new(value);
-        self.values.push(value.clone());
-        self.by_value.insert(value, id);
-        (id, true)
+        let next = ordinal(self.values.len());
+        match self.by_value.entry(Hashed { hash: hasher.finish(), value: value.clone() }) {
+            Entry::Occupied(known) => (*known.get(), false),
+            Entry::Vacant(vacant) => {
+                vacant.insert(next);
+                self.values.push(value);
+                (next, true)
+            }
+        }
     }
 
     pub(super) fn get(&self, id: u32) -> &Arc<T> {

@@ -31,7 +31,9 @@ pub struct Snapshot {
     pub(super) classes: Interned<Class>,
     /// Classes by the address of a shape, which is kept so that no other takes its address.
     pub(super) by_shape: OrdinalMap<(usize, bool), (Arc<Shape>, ClassId)>,
+    /// The classes with a label, of those before `indexed`.
     pub(super) classes_with: OrdinalMap<Label, Vec<ClassId>>,
+    pub(super) indexed: u32,
     /// By class: the counters that count its pods.
     pub(super) counters_of: Vec<Vec<CounterId>>,
     /// By class: pods on nodes.
@@ -327,9 +329,14 @@ impl Snapshot {
 
     /// What the pods on a node ask for.
     pub fn used(&self, node: NodeId) -> Resources {
-        let mut used = self.allocatable(node);
-        used.subtract(&self.free(node));
-        used
+        let info = self.node(node);
+        let free = self.fleet.free[node.index()];
+        let mut used = info.allocatable;
+        used.iter_mut().zip(free).for_each(|(all, free)| *all = all.saturating_sub(free));
+        let all = info.others_allocatable.iter().copied().chain(std::iter::repeat(0));
+        let others: Vec<_> =
+            all.zip(&info.others_free).map(|(all, free)| all.saturating_sub(*free)).collect();
+        self.as_resources(used, &others)
     }
 
     /// What a pod of a class asks for.

@@ -84,6 +84,9 @@ impl Selection {
     }
 }
 
+/// Labels of which every pod of a selection has one; `None` if it may have none of any.
+pub(super) struct Anchors(pub(super) Option<Vec<Label>>);
+
 /// Which nodes count: those with all of some labels that some filters accept.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub(super) struct Eligibility {
@@ -229,30 +232,30 @@ impl Topology {
         self.selection_ids.get(id.0)
     }
 
-    /// Interns a selection; if it is new, `matching` gives the classes that it matches out of those with one of the labels
-    /// (out of all, if there are none to go by).
-    pub(super) fn intern_selection(
-        &mut self,
-        selection: Selection,
-        matching: impl FnOnce(&Selection, Option<&[Label]>) -> Vec<ClassId>,
-    ) -> SelectionId {
+    /// Interns a selection. If it is new, [`Topology::found`] is to be called with the classes that it matches; they are among
+    /// those with one of the labels (among all, if there are none to go by).
+    pub(super) fn intern_selection(&mut self, selection: Selection) -> (SelectionId, Option<Anchors>) {
         let (id, new) = self.selection_ids.intern(selection);
         let id = SelectionId(id);
-        if new {
-            let selection = self.selection_ids.get(id.0);
-            let anchors = selection.anchors();
-            let classes = matching(selection, anchors.as_deref());
-            self.selections.push(SelectionState { classes, counters: Vec::new() });
-            match anchors {
-                Some(anchors) => {
-                    for label in anchors {
-                        self.anchored.entry(label).or_default().push(id);
-                    }
-                }
-                None => self.unanchored.push(id),
-            }
+        if !new {
+            return (id, None);
         }
-        id
+        let anchors = self.selection_ids.get(id.0).anchors();
+        self.selections.push(SelectionState::default());
+        match &anchors {
+            Some(labels) => {
+                for label in labels {
+                    self.anchored.entry(*label).or_default().push(id);
+                }
+            }
+            None => self.unanchored.push(id),
+        }
+        (id, Some(Anchors(anchors)))
+    }
+
+    /// Notes the classes that a new selection matches.
+    pub(super) fn found(&mut self, selection: SelectionId, classes: Vec<ClassId>) {
+        self.selections[selection.0 as usize].classes = classes;
     }
 
     /// Notes a new class, and returns the counters that count its pods, sorted.

@@ -2,6 +2,7 @@
 
 mod balanced;
 mod budgets;
+mod drain;
 mod estimator;
 mod fallback;
 mod hpa;
@@ -32,6 +33,7 @@ pub(crate) enum Verdict {
 pub(crate) fn judge(topic: &str, case: &Value, meta: &Value) -> Verdict {
     let runner = match topic {
         "hpa" => hpa_controller::judge,
+        "drain" => drain::judge,
         "estimator" => estimator::judge,
         "taints_hostports_volume" => taints_hostports_volume::judge,
         "instance_selection" => {

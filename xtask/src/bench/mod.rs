@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: figures of the whole system on the real control plane.
 
+mod failover;
 mod latency;
 mod pods;
 mod process;

@@ -28,6 +28,7 @@ use serde_json::{Value, json};
 use tandem_core::api::keda::ScaledObject;
 
 use super::{
+    failover,
     latency::{self, read_beside},
     process::{self, Resident},
 };
@@ -105,6 +106,13 @@ async fn measure(args: &PodsArgs, program: &std::path::Path) -> Result<()> {
     tandem = Tandem::spawn(&control_plane, program, pod, addresses, &[]).await?;
     restart(&client, args.objects, started).await?;
     tandem.stop().await?;
+
+    let load = (args.objects, READS_PER_SECOND);
+    let mut seen = failover::measure(&control_plane, &install, program, NAMESPACE, load).await?;
+    let (failed, all) = (seen.reads.failed, seen.reads.failed + seen.reads.metric.len());
+    row("leader killed: reads that failed", format!("{failed} of {all}"));
+    row("leader killed: read p99", millis(seen.reads.metric.percentile(99)));
+    row("leader killed: another one acts after", format!("{:.1} s", seen.acted_after.as_secs_f64()));
     Ok(())
 }
 

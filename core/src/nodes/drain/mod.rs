@@ -3,17 +3,14 @@
 mod budgets;
 mod rules;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::{SignedDuration, Timestamp};
 
 use crate::scheduling::Pod;
 
 pub use budgets::{Budget, Budgets, Evictable, selects};
-pub use rules::{SAFE_LOCAL_VOLUMES, SAFE_TO_EVICT, is_long_terminating};
+pub use rules::{Context, Rule, SAFE_LOCAL_VOLUMES, SAFE_TO_EVICT, is_long_terminating};
 
 /// What the flags say.
 #[derive(Debug, Clone, PartialEq)]
@@ -62,13 +59,96 @@ pub enum BlockingReason {
     UnmovableKubeSystemPod,
     /// Its budget allows no eviction.
     NotEnoughPdb,
+    /// A rule could not be applied.
+    UnexpectedError,
 }
 
-/// The controllers that there are.
+impl BlockingReason {
+    /// Cluster Autoscaler's name of it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ControllerNotFound => "ControllerNotFound",
+            Self::MinReplicasReached => "MinReplicasReached",
+            Self::NotReplicated => "NotReplicated",
+            Self::LocalStorageRequested => "LocalStorageRequested",
+            Self::NotSafeToEvictAnnotation => "NotSafeToEvictAnnotation",
+            Self::UnmovableKubeSystemPod => "UnmovableKubeSystemPod",
+            Self::NotEnoughPdb => "NotEnoughPdb",
+            Self::UnexpectedError => "UnexpectedError",
+        }
+    }
+}
+
+/// An outcome without its details.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OutcomeKind {
+    /// [`Outcome::Drain`] or [`Outcome::DrainDaemonSet`].
+    Drain,
+    /// [`Outcome::Skip`].
+    Skip,
+    /// [`Outcome::WaitForCompletion`].
+    WaitForCompletion,
+    /// [`Outcome::Blocked`].
+    Blocked,
+}
+
+impl Outcome {
+    /// Which it is.
+    pub fn kind(&self) -> OutcomeKind {
+        match self {
+            Self::Drain | Self::DrainDaemonSet => OutcomeKind::Drain,
+            Self::Skip => OutcomeKind::Skip,
+            Self::WaitForCompletion => OutcomeKind::WaitForCompletion,
+            Self::Blocked(..) => OutcomeKind::Blocked,
+        }
+    }
+}
+
+/// What a rule says of a pod.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Opinion {
+    /// The outcome; `None` says nothing.
+    pub outcome: Option<Outcome>,
+    /// If there are any, the outcome counts only where a later rule would have one of these.
+    pub overrides: Vec<OutcomeKind>,
+}
+
+impl From<Option<Outcome>> for Opinion {
+    fn from(outcome: Option<Outcome>) -> Self {
+        Self { outcome, overrides: Vec::new() }
+    }
+}
+
+/// The opinion that decides: the first, or an earlier one that overrides its outcome. Later rules are not asked.
+pub fn decide(opinions: impl IntoIterator<Item = Opinion>) -> Opinion {
+    let mut overriding: Vec<Opinion> = Vec::new();
+    for opinion in opinions {
+        if !opinion.overrides.is_empty() {
+            overriding.push(opinion);
+            continue;
+        }
+        let Some(outcome) = &opinion.outcome else { continue };
+        let kind = outcome.kind();
+        return overriding.into_iter().find(|other| other.overrides.contains(&kind)).unwrap_or(opinion);
+    }
+    Opinion::default()
+}
+
+/// Replicas by namespace and name.
+type Replicas = BTreeMap<(Arc<str>, Arc<str>), Option<i32>>;
+
+/// The controllers that there are, by kind.
 #[derive(Debug, Clone, Default)]
-pub struct Owners {
-    replicas: BTreeMap<(Arc<str>, Arc<str>), BTreeMap<&'static str, Option<i32>>>,
-    kinds: BTreeSet<&'static str>,
+pub struct Owners(BTreeMap<&'static str, Replicas>);
+
+/// What is known of a controller.
+enum Known {
+    /// Its kind is not looked up.
+    NotLookedUp,
+    /// It is not there.
+    Missing,
+    /// It is there; with its replicas, if its kind has them.
+    Present(Option<i32>),
 }
 
 impl Owners {
@@ -78,19 +158,18 @@ impl Owners {
         kind: &'static str,
         objects: impl IntoIterator<Item = (Arc<str>, Arc<str>, Option<i32>)>,
     ) {
-        self.kinds.insert(kind);
-        for (namespace, name, replicas) in objects {
-            self.replicas.entry((namespace, name)).or_default().insert(kind, replicas);
-        }
+        let known = self.0.entry(kind).or_default();
+        known.extend(objects.into_iter().map(|(namespace, name, replicas)| ((namespace, name), replicas)));
     }
 
-    /// The replicas of a controller; `None` if it is not there, `Some(None)` if it has none to count or its kind is not
-    /// looked up.
-    fn replicas(&self, kind: &str, namespace: &Arc<str>, name: &Arc<str>) -> Option<Option<i32>> {
-        if !self.kinds.contains(kind) {
-            return Some(None);
+    fn find(&self, kind: &str, namespace: &Arc<str>, name: &Arc<str>) -> Known {
+        match self.0.get(kind) {
+            None => Known::NotLookedUp,
+            Some(known) => match known.get(&(namespace.clone(), name.clone())) {
+                None => Known::Missing,
+                Some(replicas) => Known::Present(*replicas),
+            },
         }
-        self.replicas.get(&(namespace.clone(), name.clone()))?.get(kind).copied()
     }
 }
 
@@ -115,22 +194,18 @@ pub fn pod(
     budgets: &Budgets,
     now: Timestamp,
 ) -> Outcome {
-    let context = rules::Context { options, owners, budgets, now };
-    rules::RULES.iter().find_map(|(_, rule)| rule(pod, &context)).unwrap_or(Outcome::Drain)
+    judge(pod, &[], &Context { options, owners, budgets, now })
+}
+
+fn judge(pod: &Pod, first: &[Rule], context: &Context<'_>) -> Outcome {
+    let rules = first.iter().chain(rules::RULES.iter().map(|(_, rule)| rule));
+    decide(rules.map(|rule| rule(pod, context).into())).outcome.unwrap_or(Outcome::Drain)
 }
 
 /// Judges one pod by one rule alone, by its name; `None` if the rule says nothing or there is none of that name.
-pub fn by_rule(
-    rule: &str,
-    pod: &Pod,
-    options: &Options,
-    owners: Option<&Owners>,
-    budgets: &Budgets,
-    now: Timestamp,
-) -> Option<Outcome> {
-    let context = rules::Context { options, owners, budgets, now };
+pub fn by_rule(rule: &str, pod: &Pod, context: &Context<'_>) -> Option<Outcome> {
     let (_, rule) = rules::RULES.iter().find(|(name, _)| *name == rule)?;
-    rule(pod, &context)
+    rule(pod, context)
 }
 
 /// Judges the pods of a node, up to the first that keeps it.
@@ -141,9 +216,14 @@ pub fn node(
     budgets: &Budgets,
     now: Timestamp,
 ) -> Verdict {
+    node_with(&[], pods, &Context { options, owners, budgets, now })
+}
+
+/// As [`node`], with rules that come before the others.
+pub fn node_with(first: &[Rule], pods: &[Arc<Pod>], context: &Context<'_>) -> Verdict {
     let mut verdict = Verdict::default();
     for one in pods {
-        match pod(one, options, owners, budgets, now) {
+        match judge(one, first, context) {
             Outcome::Drain => verdict.drain.push(one.clone()),
             Outcome::DrainDaemonSet => verdict.daemon.push(one.clone()),
             Outcome::Skip => {}

@@ -4,7 +4,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{BlockingReason, Budgets, Options, Outcome, Owners};
+use super::{BlockingReason, Budgets, Known, Options, Outcome, Owners};
 use crate::scheduling::{
     Pod,
     pod::{Owner, Phase, Restart},
@@ -18,16 +18,19 @@ pub const SAFE_LOCAL_VOLUMES: &str = "cluster-autoscaler.kubernetes.io/safe-to-e
 const LONG_TERMINATING: SignedDuration = SignedDuration::from_secs(30);
 
 /// What rules look at beside the pod.
-pub(super) struct Context<'a> {
+pub struct Context<'a> {
+    /// What the flags say.
     pub options: &'a Options,
-    /// `None` if owners are not looked up.
+    /// The controllers that there are; `None` if they are not looked up.
     pub owners: Option<&'a Owners>,
+    /// Budgets, and what is left of them.
     pub budgets: &'a Budgets,
+    /// The time.
     pub now: Timestamp,
 }
 
 /// A rule; `None` says nothing.
-pub(super) type Rule = fn(&Pod, &Context<'_>) -> Option<Outcome>;
+pub type Rule = fn(&Pod, &Context<'_>) -> Option<Outcome>;
 
 /// Every rule with its name, in order.
 pub(super) const RULES: &[(&str, Rule)] = &[
@@ -45,10 +48,6 @@ pub(super) const RULES: &[(&str, Rule)] = &[
     ("PDB", disruption_budget),
 ];
 
-fn blocked(reason: BlockingReason, text: String) -> Option<Outcome> {
-    Some(Outcome::Blocked(reason, text))
-}
-
 fn mirror(pod: &Pod, _: &Context<'_>) -> Option<Outcome> {
     pod.is_mirror().then_some(Outcome::Skip)
 }
@@ -63,37 +62,35 @@ pub fn is_long_terminating(pod: &Pod, now: Timestamp) -> bool {
     pod.deleting.is_some_and(|deleting| deleting + grace + LONG_TERMINATING < now)
 }
 
-/// Whether an owner is of Kubernetes' own kinds; others use the same names (OpenKruise's StatefulSet).
-fn is_builtin(owner: &Owner) -> bool {
-    let group = owner.api_version.split_once('/').map_or("", |(group, _)| group);
-    matches!(group, "" | "core" | "apps" | "extensions" | "batch")
-}
-
 fn replica_count(pod: &Pod, context: &Context<'_>) -> Option<Outcome> {
-    let (owner, owners) = (pod.shape.owner.as_ref()?, context.owners?);
-    if !context.options.skip_custom_controllers || !is_builtin(owner) {
+    let (Owner { kind, name, api_version, .. }, owners) = (pod.shape.owner.as_ref()?, context.owners?);
+    // Others have kinds of the same name (`OpenKruise`, say), which are not looked up.
+    let is_looked_up = match &**kind {
+        "DaemonSet" | "StatefulSet" if !api_version.starts_with("apps/") => false,
+        "ReplicationController" | "DaemonSet" => true,
+        "Job" | "ReplicaSet" | "StatefulSet" => !pod.is_of_daemon_set(),
+        _ => false,
+    };
+    if !context.options.skip_custom_controllers || !is_looked_up {
         return None;
     }
-    let Owner { kind, name, .. } = owner;
-    let known = match &**kind {
-        "ReplicationController" | "ReplicaSet" | "StatefulSet" | "Job" | "DaemonSet" => {
-            owners.replicas(kind, &pod.shape.namespace, name)
+    let replicas = match owners.find(kind, &pod.shape.namespace, name) {
+        Known::NotLookedUp => return None,
+        Known::Present(replicas) => replicas,
+        Known::Missing => {
+            return Some(Outcome::Blocked(
+                BlockingReason::ControllerNotFound,
+                format!("{kind} for {} is not available", pod.key()),
+            ));
         }
-        _ => return None,
-    };
-    let Some(replicas) = known else {
-        return blocked(
-            BlockingReason::ControllerNotFound,
-            format!("{kind} for {} is not available", pod.key()),
-        );
     };
     let counted = matches!(&**kind, "ReplicationController" | "ReplicaSet");
     let least = i64::from(context.options.min_replica_count);
     let too_few = replicas.filter(|replicas| counted && i64::from(*replicas) < least)?;
-    blocked(
+    Some(Outcome::Blocked(
         BlockingReason::MinReplicasReached,
         format!("{kind} for {} has too few replicas spec: {too_few} min: {least}", pod.key()),
-    )
+    ))
 }
 
 fn daemon_set(pod: &Pod, _: &Context<'_>) -> Option<Outcome> {
@@ -109,10 +106,11 @@ fn safe_to_evict(pod: &Pod, _: &Context<'_>) -> Option<Outcome> {
 }
 
 fn terminal(pod: &Pod, _: &Context<'_>) -> Option<Outcome> {
-    let ended = match pod.shape.restart {
-        Restart::Never => matches!(pod.phase, Phase::Succeeded | Phase::Failed),
-        Restart::OnFailure => pod.phase == Phase::Succeeded,
-        Restart::Always => false,
+    // Whatever restarts its containers, a pod that the kubelet gave up on stays failed.
+    let ended = match pod.phase {
+        Phase::Failed => true,
+        Phase::Succeeded => pod.shape.restart != Restart::Always,
+        _ => false,
     };
     ended.then_some(Outcome::Drain)
 }
@@ -131,7 +129,7 @@ fn replicated(pod: &Pod, context: &Context<'_>) -> Option<Outcome> {
     if replicated {
         return None;
     }
-    blocked(BlockingReason::NotReplicated, format!("{} is not replicated", pod.key()))
+    Some(Outcome::Blocked(BlockingReason::NotReplicated, format!("{} is not replicated", pod.key())))
 }
 
 fn system(pod: &Pod, context: &Context<'_>) -> Option<Outcome> {
@@ -141,22 +139,22 @@ fn system(pod: &Pod, context: &Context<'_>) -> Option<Outcome> {
     }
     let old = pod.created.is_some_and(|created| created + context.options.system_pod_timeout < context.now);
     if old {
-        return None;
+        return Some(Outcome::Drain);
     }
-    blocked(
+    Some(Outcome::Blocked(
         BlockingReason::UnmovableKubeSystemPod,
         format!("non-daemonset, non-mirrored, non-pdb-assigned kube-system pod present: {}", pod.name),
-    )
+    ))
 }
 
 fn not_safe_to_evict(pod: &Pod, _: &Context<'_>) -> Option<Outcome> {
     if !annotated(pod, "false") {
         return None;
     }
-    blocked(
+    Some(Outcome::Blocked(
         BlockingReason::NotSafeToEvictAnnotation,
         format!("pod annotated as not safe to evict present: {}", pod.name),
-    )
+    ))
 }
 
 fn local_storage(pod: &Pod, context: &Context<'_>) -> Option<Outcome> {
@@ -166,16 +164,16 @@ fn local_storage(pod: &Pod, context: &Context<'_>) -> Option<Outcome> {
     let safe = pod.shape.annotations.get(SAFE_LOCAL_VOLUMES).map_or("", String::as_str);
     let kept = |name: &str| safe.split(',').all(|other| other.trim() != name);
     let volume = pod.shape.local_volumes.iter().find(|volume| !volume.in_memory && kept(&volume.name))?;
-    blocked(
+    Some(Outcome::Blocked(
         BlockingReason::LocalStorageRequested,
         format!("pod with local storage present: {} (volume {})", pod.name, volume.name),
-    )
+    ))
 }
 
 fn disruption_budget(pod: &Pod, context: &Context<'_>) -> Option<Outcome> {
     let budget = context.budgets.of(pod).find(|budget| budget.allowed < 1)?;
-    blocked(
+    Some(Outcome::Blocked(
         BlockingReason::NotEnoughPdb,
         format!("not enough pod disruption budget {} to move {}", budget.name, pod.key()),
-    )
+    ))
 }

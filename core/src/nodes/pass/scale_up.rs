@@ -3,18 +3,39 @@
 //! As Cluster Autoscaler's orchestrator (`core/scaleup/orchestrator`), except that several groups may grow in one pass:
 //! after each choice the nodes that it adds are part of the snapshot, and what still fits nowhere is weighed again.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 
+use super::{Choose, Input, Memory, Outcome, PassSettings, World};
 use crate::{
     nodes::{
-        action::Increase,
+        action::{Action, Increase},
         estimator::{Limiter, Limits, estimate, estimate_and_keep},
         group::{NodeGroup, Template},
     },
-    scheduling::{ClassId, Pod, Snapshot},
+    scheduling::{ClassId, Pod, Resources, Snapshot},
 };
+
+/// How groups grow.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ScaleUpSettings {
+    /// `--max-nodes-per-scaleup`.
+    pub most_at_once: u32,
+    /// `--max-nodes-total`; `None` without a limit.
+    pub max_nodes: Option<u32>,
+    /// The greater bound of `--cores-total`, in cores.
+    pub max_cores: i64,
+    /// The greater bound of `--memory-total`, in bytes.
+    pub max_memory: i64,
+    /// `--scale-up-from-zero`.
+    pub from_zero: bool,
+    /// `--enforce-node-group-min-size`.
+    pub enforce_min: bool,
+}
 
 /// A group that is looked at.
 #[derive(Debug, Clone)]
@@ -81,7 +102,16 @@ pub struct ScaleUpPlan {
     /// Pods that will find a place, with the groups that were grown for them.
     pub helped: Vec<(Arc<Pod>, Vec<Arc<str>>)>,
     /// Pods that no group can help, with each group's reason.
-    pub refused: Vec<(Arc<Pod>, Vec<(Arc<str>, String)>)>,
+    pub refused: Vec<(Arc<Pod>, Arc<[Refusal]>)>,
+}
+
+/// A group that cannot help pods.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The group.
+    pub group: Arc<str>,
+    /// Why.
+    pub reason: String,
 }
 
 impl<'a> ScaleUp<'a> {
@@ -194,6 +224,16 @@ impl<'a> ScaleUp<'a> {
         kept.nodes
     }
 
+    /// Lets a group grow no further, for this reason.
+    fn bar(&mut self, candidate: usize, reason: String) {
+        self.room[candidate] = 0;
+        let short = (0..self.left.len()).filter(|waiting| self.left[*waiting] > 0);
+        for waiting in short {
+            self.refused.entry((waiting, candidate)).or_insert_with(|| reason.clone());
+        }
+        self.candidates[candidate].barred.get_or_insert(reason);
+    }
+
     /// Moves `nodes` of what one group was to get to another that is like it (`--balance-similar-node-groups`).
     pub fn shift(&mut self, from: usize, to: usize, nodes: u32) {
         let given = self.added.entry(from).or_default();
@@ -218,13 +258,15 @@ impl<'a> ScaleUp<'a> {
         }
         for (waiting, Waiting { pods, .. }) in self.waiting.iter().enumerate() {
             let helped = pods.len() - (self.left[waiting] as usize).min(pods.len());
-            let groups: Vec<_> = self.helped_by.get(&waiting).into_iter().flatten();
-            let groups: Vec<_> = groups.map(|candidate| self.candidates[*candidate].group.id.clone()).collect();
+            let helpers = self.helped_by.get(&waiting).into_iter().flatten();
+            let groups: Vec<_> =
+                helpers.map(|candidate| self.candidates[*candidate].group.id.clone()).collect();
             plan.helped.extend(pods[..helped].iter().map(|pod| (pod.clone(), groups.clone())));
-            let reasons: Vec<_> = (0..self.candidates.len())
+            let reasons: Arc<[_]> = (0..self.candidates.len())
                 .filter_map(|candidate| {
                     let reason = self.refused.get(&(waiting, candidate))?;
-                    Some((self.candidates[candidate].group.id.clone(), reason.clone()))
+                    let group = self.candidates[candidate].group.id.clone();
+                    Some(Refusal { group, reason: reason.clone() })
                 })
                 .collect();
             plan.refused.extend(pods[helped..].iter().map(|pod| (pod.clone(), reasons.clone())));
@@ -238,4 +280,120 @@ pub const MAX_SIZE_REACHED: &str = "max node group size reached";
 
 fn nodes(nodes: u32) -> Limits {
     Limits { nodes: i64::from(nodes), ..Limits::default() }
+}
+
+/// Decides what grows, and puts it into the outcome.
+pub(super) fn plan(
+    memory: &mut Memory,
+    world: &mut World<'_>,
+    waiting: Vec<Waiting>,
+    input: &Input,
+    settings: &PassSettings,
+    choose: &mut Choose<'_>,
+    outcome: &mut Outcome,
+) {
+    let mut increases = Vec::new();
+    if !waiting.is_empty() && (settings.scale_up.from_zero || outcome.found.total.ready > 0) {
+        let mut room = Room::new(input, outcome.upcoming, &settings.scale_up);
+        let candidates = candidates(memory, input, outcome);
+        let mut scale_up = ScaleUp::new(&mut world.snapshot, candidates, waiting, input.now);
+        loop {
+            let options = scale_up.options(settings.scale_up.most_at_once);
+            let Some(option) = choose(&scale_up, &options).and_then(|chosen| options.get(chosen)) else {
+                break;
+            };
+            let template = &scale_up.candidates[option.candidate].template;
+            let (allowed, limit) = room.allowed(&template.node.capacity, option.nodes);
+            if let Some(limit) = limit.filter(|_| allowed == 0) {
+                scale_up.bar(option.candidate, limit);
+                continue;
+            }
+            let capacity = template.node.capacity.clone();
+            let added = scale_up.take(option, allowed);
+            room.take(&capacity, added);
+        }
+        outcome.plan = scale_up.finish();
+        // Nobody has heard of pods that do not exist yet, or again.
+        let known: BTreeSet<_> = outcome.unschedulable.iter().map(Arc::as_ptr).collect();
+        let real = |pod: &Arc<Pod>| known.contains(&Arc::as_ptr(pod));
+        outcome.plan.helped.retain(|(pod, _)| real(pod));
+        outcome.plan.refused.retain(|(pod, _)| real(pod));
+        increases.clone_from(&outcome.plan.increases);
+    }
+    if settings.scale_up.enforce_min {
+        increases.extend(up_to_minimum(input, &increases));
+    }
+    for increase in increases {
+        memory.grown = Some(input.now);
+        outcome.actions.push(Action::Increase(increase));
+    }
+}
+
+/// Groups with what they would bring, and why they may not grow.
+fn candidates(memory: &Memory, input: &Input, outcome: &Outcome) -> Vec<Candidate> {
+    let of = |group: &NodeGroup| {
+        let template = input.templates.get(&group.id)?.clone();
+        let unhealthy = outcome.found.groups.get(&group.id).is_some_and(|state| !state.healthy);
+        let backoff = memory.cluster.backoffs.of(&group.id, input.now);
+        let barred = match backoff {
+            Some(_) => Some("in backoff after failed scale-up"),
+            None if unhealthy => Some("not ready for scale-up"),
+            None => None,
+        };
+        Some(Candidate { group: group.clone(), template, barred: barred.map(str::to_owned) })
+    };
+    input.groups.iter().filter_map(of).collect()
+}
+
+/// Groups below their minimum that do not grow anyway.
+fn up_to_minimum(input: &Input, increases: &[Increase]) -> Vec<Increase> {
+    let grows = |group: &NodeGroup| increases.iter().any(|increase| increase.group == group.id);
+    let short = input.groups.iter().filter(|group| group.target < group.min && !grows(group));
+    short
+        .map(|group| Increase { group: group.id.clone(), from: group.target, to: group.min, max: group.max })
+        .collect()
+}
+
+/// What the cluster may still grow by.
+struct Room {
+    nodes: Option<u32>,
+    cores: i64,
+    memory: i64,
+}
+
+impl Room {
+    fn new(input: &Input, upcoming: u32, settings: &ScaleUpSettings) -> Self {
+        let nodes = u32::try_from(input.nodes.len()).unwrap_or(u32::MAX).saturating_add(upcoming);
+        let mut used = Resources::default();
+        for node in &input.nodes {
+            used.add(&node.capacity);
+        }
+        Self {
+            nodes: settings.max_nodes.map(|max| max.saturating_sub(nodes)),
+            cores: settings.max_cores.saturating_mul(1000).saturating_sub(used.cpu),
+            memory: settings.max_memory.saturating_sub(used.memory),
+        }
+    }
+
+    /// How many of `nodes` may be added, and the limit that is in the way of the others.
+    fn allowed(&self, capacity: &Resources, nodes: u32) -> (u32, Option<String>) {
+        let by = |room: i64, each: i64| {
+            if each <= 0 { nodes } else { u32::try_from((room / each).max(0)).unwrap_or(nodes) }
+        };
+        let limits = [
+            (self.nodes.unwrap_or(nodes), "max total nodes in cluster reached"),
+            (by(self.cores, capacity.cpu), "exceeded quota: \"cluster-wide\", resources: cpu"),
+            (by(self.memory, capacity.memory), "exceeded quota: \"cluster-wide\", resources: memory"),
+        ];
+        let (allowed, limit) = limits.into_iter().min_by_key(|(allowed, _)| *allowed).unwrap_or((nodes, ""));
+        if allowed >= nodes { (nodes, None) } else { (allowed, Some(limit.to_owned())) }
+    }
+
+    fn take(&mut self, capacity: &Resources, nodes: u32) {
+        if let Some(left) = &mut self.nodes {
+            *left = left.saturating_sub(nodes);
+        }
+        self.cores -= capacity.cpu.saturating_mul(i64::from(nodes));
+        self.memory -= capacity.memory.saturating_mul(i64::from(nodes));
+    }
 }

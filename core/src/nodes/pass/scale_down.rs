@@ -1,0 +1,541 @@
+//! Which nodes are not needed, and which of them go now.
+//!
+//! Source of the rules: Cluster Autoscaler, `core/scaledown/{planner,eligibility,unneeded,unremovable}`.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{Input, Memory, Outcome, PassSettings, World, place, within};
+use crate::{
+    nodes::{
+        action::{Action, DELETION_CANDIDATE, Removal, RemovalCause, TO_BE_DELETED},
+        drain::{self, BlockingReason, Verdict, is_long_terminating},
+        group::NodeGroup,
+    },
+    scheduling::{ClassId, Node, NodeId, Pod, Resources},
+};
+
+/// Annotation of nodes that stay, whatever they run.
+const SCALE_DOWN_DISABLED: &str = "cluster-autoscaler.kubernetes.io/scale-down-disabled";
+
+/// How groups shrink.
+#[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "a flag each")]
+pub struct ScaleDownSettings {
+    /// `--scale-down-enabled`.
+    pub enabled: bool,
+    /// `--scale-down-unneeded-time`.
+    pub unneeded_time: SignedDuration,
+    /// `--scale-down-unready-time`.
+    pub unready_time: SignedDuration,
+    /// `--scale-down-unready-enabled`.
+    pub unready_enabled: bool,
+    /// `--scale-down-utilization-threshold`, a share of one.
+    pub threshold: f64,
+    /// `--scale-down-gpu-utilization-threshold`, a share of one.
+    pub gpu_threshold: f64,
+    /// `--scale-down-delay-after-add`.
+    pub delay_after_add: SignedDuration,
+    /// `--scale-down-delay-after-delete`.
+    pub delay_after_delete: SignedDuration,
+    /// `--scale-down-delay-after-failure`.
+    pub delay_after_failure: SignedDuration,
+    /// `--max-scale-down-parallelism`.
+    pub parallelism: u32,
+    /// `--max-drain-parallelism`.
+    pub drain_parallelism: u32,
+    /// `--unremovable-node-recheck-timeout`.
+    pub recheck: SignedDuration,
+    /// `--ignore-daemonsets-utilization`.
+    pub ignore_daemon_sets: bool,
+    /// `--ignore-mirror-pods-utilization`.
+    pub ignore_mirror_pods: bool,
+    /// The lesser bound of `--cores-total`, in cores.
+    pub min_cores: i64,
+    /// The lesser bound of `--memory-total`, in bytes.
+    pub min_memory: i64,
+    /// `--max-bulk-soft-taint-count`; zero marks no nodes.
+    pub marks_at_once: u32,
+    /// The label that marks nodes with GPUs.
+    pub gpu_label: String,
+}
+
+/// A node that is not needed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Unneeded {
+    /// The node.
+    pub node: Arc<str>,
+    /// Its group.
+    pub group: Arc<str>,
+    /// Not needed since.
+    pub since: Timestamp,
+    /// How long it has to be not needed before it goes.
+    pub after: SignedDuration,
+    /// What becomes of its pods.
+    pub verdict: Verdict,
+    /// How much of it is requested, a share of one.
+    pub utilization: f64,
+    /// Whether it works.
+    pub ready: bool,
+}
+
+/// A node that stays.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Unremovable {
+    /// The node.
+    pub node: Arc<str>,
+    /// Why.
+    pub reason: UnremovableReason,
+    /// Why, in words.
+    pub text: String,
+}
+
+/// Why a node stays, as Cluster Autoscaler calls it (`simulator.UnremovableReason`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum UnremovableReason {
+    /// Its annotation says so.
+    ScaleDownDisabledAnnotation,
+    /// It is not ready, and such nodes are kept.
+    ScaleDownUnreadyDisabled,
+    /// It is in no group.
+    NotAutoscaled,
+    /// It has not been unneeded for long enough.
+    NotUnneededLongEnough,
+    /// It has not been unready for long enough.
+    NotUnreadyLongEnough,
+    /// Its group may not get smaller.
+    NodeGroupMinSizeReached,
+    /// Its group goes as a whole or not at all.
+    AtomicScaleDownFailed,
+    /// The cluster would have too few cores or too little memory.
+    MinimalResourceLimitExceeded,
+    /// It is on its way out.
+    CurrentlyBeingDeleted,
+    /// Too much of it is requested.
+    NotUnderutilized,
+    /// It could not be removed a short while ago.
+    RecentlyUnremovable,
+    /// Its pods fit nowhere else.
+    NoPlaceToMovePods,
+    /// A pod keeps it.
+    BlockedByPod(BlockingReason),
+    /// A pod has to end first.
+    BlockedByOnCompletionPod,
+}
+
+impl UnremovableReason {
+    /// The name, as the label of a metric has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ScaleDownDisabledAnnotation => "ScaleDownDisabledAnnotation",
+            Self::ScaleDownUnreadyDisabled => "ScaleDownUnreadyDisabled",
+            Self::NotAutoscaled => "NotAutoscaled",
+            Self::NotUnneededLongEnough => "NotUnneededLongEnough",
+            Self::NotUnreadyLongEnough => "NotUnreadyLongEnough",
+            Self::NodeGroupMinSizeReached => "NodeGroupMinSizeReached",
+            Self::AtomicScaleDownFailed => "AtomicScaleDownFailed",
+            Self::MinimalResourceLimitExceeded => "MinimalResourceLimitExceeded",
+            Self::CurrentlyBeingDeleted => "CurrentlyBeingDeleted",
+            Self::NotUnderutilized => "NotUnderutilized",
+            Self::RecentlyUnremovable => "RecentlyUnremovable",
+            Self::NoPlaceToMovePods => "NoPlaceToMovePods",
+            Self::BlockedByPod(_) => "BlockedByPod",
+            Self::BlockedByOnCompletionPod => "BlockedByOnCompletionPod",
+        }
+    }
+}
+
+/// A node that may turn out not to be needed.
+struct Eligible<'a> {
+    node: &'a Arc<Node>,
+    group: &'a NodeGroup,
+    id: NodeId,
+    utilization: f64,
+    empty: bool,
+}
+
+/// Finds the nodes that are not needed, and says which go now.
+pub(super) fn plan(
+    memory: &mut Memory,
+    world: &mut World<'_>,
+    input: &Input,
+    settings: &PassSettings,
+    outcome: &mut Outcome,
+) {
+    if !settings.scale_down.enabled {
+        return;
+    }
+    let eligible = eligible(memory, world, input, settings, outcome);
+    simulate(memory, world, input, settings, eligible, outcome);
+    let since = outcome.unneeded.iter().map(|unneeded| (unneeded.node.to_string(), unneeded.since));
+    memory.unneeded = since.collect();
+    mark(input, settings, outcome);
+    outcome.scale_down_held = held(memory, input.now, &settings.scale_down);
+    if outcome.scale_down_held.is_none() {
+        remove(memory, input, settings, outcome);
+    }
+}
+
+fn eligible<'a>(
+    memory: &mut Memory,
+    world: &World<'_>,
+    input: &'a Input,
+    settings: &PassSettings,
+    outcome: &mut Outcome,
+) -> Vec<Eligible<'a>> {
+    let groups: BTreeMap<&str, &NodeGroup> = input
+        .groups
+        .iter()
+        .flat_map(|group| group.instances.iter().map(move |instance| (&*instance.id, group)))
+        .collect();
+    memory.unremovable.retain(|_, until| input.now < *until);
+    let mut eligible = Vec::new();
+    for node in &input.nodes {
+        let Some(group) = groups.get(&*node.provider_id) else { continue };
+        let Some(id) = world.ids.get(&*node.name) else { continue };
+        let pods = world.pods.get(&*node.name).map_or(&[][..], Vec::as_slice);
+        let utilization = utilization(node, pods, group, settings, input.now);
+        let refused = refused(node, utilization, group, memory, input, &settings.scale_down);
+        if let Some((reason, text)) = refused {
+            outcome.unremovable.push(Unremovable { node: node.name.clone(), reason, text });
+            continue;
+        }
+        let stays = |pod: &&Arc<Pod>| !pod.is_of_daemon_set() && !pod.is_mirror();
+        let empty = pods.iter().find(stays).is_none();
+        eligible.push(Eligible { node, group, id: *id, utilization: utilization.share, empty });
+    }
+    // The empty first, since they cost nobody anything; then those that were not needed before, so that choices last.
+    eligible.sort_by_key(|eligible| {
+        let name = &eligible.node.name;
+        (!eligible.empty, !memory.unneeded.contains_key(&**name), name.clone())
+    });
+    eligible
+}
+
+/// Why a node is not looked at.
+fn refused(
+    node: &Node,
+    utilization: Utilization,
+    group: &NodeGroup,
+    memory: &Memory,
+    input: &Input,
+    settings: &ScaleDownSettings,
+) -> Option<(UnremovableReason, String)> {
+    if node.deleting.is_some()
+        || node.taint(TO_BE_DELETED).is_some()
+        || input.removing.contains_key(&node.name)
+    {
+        return Some((UnremovableReason::CurrentlyBeingDeleted, "it is being removed".to_owned()));
+    }
+    if node.annotations.get(SCALE_DOWN_DISABLED).is_some_and(|value| value == "true") {
+        let text = format!("annotation {SCALE_DOWN_DISABLED} is true");
+        return Some((UnremovableReason::ScaleDownDisabledAnnotation, text));
+    }
+    if !node.ready {
+        let text = "it is not ready and --scale-down-unready-enabled is false".to_owned();
+        return (!settings.unready_enabled).then_some((UnremovableReason::ScaleDownUnreadyDisabled, text));
+    }
+    let threshold = if utilization.gpu {
+        group.options.gpu_utilization_threshold.unwrap_or(settings.gpu_threshold)
+    } else {
+        group.options.utilization_threshold.unwrap_or(settings.threshold)
+    };
+    if utilization.share > threshold {
+        let text = format!(
+            "{} requested ({:.6}% of allocatable) is above the scale-down utilization threshold",
+            utilization.resource,
+            utilization.share * 100.0
+        );
+        return Some((UnremovableReason::NotUnderutilized, text));
+    }
+    let until = memory.unremovable.get(&*node.name)?;
+    Some((
+        UnremovableReason::RecentlyUnremovable,
+        format!("it could not be removed; looked at again at {until}"),
+    ))
+}
+
+/// How much of a node is requested.
+#[derive(Debug, Clone, Copy)]
+struct Utilization {
+    share: f64,
+    resource: &'static str,
+    gpu: bool,
+}
+
+fn utilization(
+    node: &Node,
+    pods: &[Arc<Pod>],
+    group: &NodeGroup,
+    settings: &PassSettings,
+    now: Timestamp,
+) -> Utilization {
+    let settings = &settings.scale_down;
+    let ignore_daemon_sets = group.options.ignore_daemon_sets.unwrap_or(settings.ignore_daemon_sets);
+    let mut requested = Resources::default();
+    let mut allocatable = node.allocatable.clone();
+    for pod in pods.iter().filter(|pod| !is_long_terminating(pod, now)) {
+        let ignored = (ignore_daemon_sets && pod.is_of_daemon_set())
+            || (settings.ignore_mirror_pods && pod.is_mirror());
+        if ignored {
+            allocatable.subtract(&pod.shape.requests);
+        } else {
+            requested.add(&pod.shape.requests);
+        }
+    }
+    #[expect(clippy::cast_precision_loss, reason = "a share")]
+    let share = |requested: i64, of: i64| if of > 0 { requested as f64 / of as f64 } else { 0.0 };
+    if !settings.gpu_label.is_empty() && node.labels.contains_key(&settings.gpu_label) {
+        let gpu = allocatable.other.iter().find(|(name, _)| name.ends_with("/gpu"));
+        let share = gpu.map_or(0.0, |(name, of)| share(requested.get(name), *of));
+        return Utilization { share, resource: "gpu", gpu: true };
+    }
+    let cpu = share(requested.cpu, allocatable.cpu);
+    let memory = share(requested.memory, allocatable.memory);
+    if cpu >= memory {
+        Utilization { share: cpu, resource: "cpu", gpu: false }
+    } else {
+        Utilization { share: memory, resource: "memory", gpu: false }
+    }
+}
+
+/// Takes nodes off the snapshot one after the other, as long as their pods fit elsewhere.
+fn simulate(
+    memory: &mut Memory,
+    world: &mut World<'_>,
+    input: &Input,
+    settings: &PassSettings,
+    eligible: Vec<Eligible<'_>>,
+    outcome: &mut Outcome,
+) {
+    let mut budgets = input.budgets.clone();
+    for Eligible { node, group, id, utilization, .. } in eligible {
+        let pods = world.pods.get(&*node.name).map_or(&[][..], Vec::as_slice);
+        let verdict = drain::node(pods, &settings.drain, input.owners.as_ref(), &budgets, input.now);
+        if let Err((reason, text)) = try_without(world, node, id, &verdict) {
+            memory.unremovable.insert(node.name.to_string(), input.now + settings.scale_down.recheck);
+            outcome.unremovable.push(Unremovable { node: node.name.clone(), reason, text });
+            continue;
+        }
+        budgets.evict(&verdict.drain);
+        let since = memory.unneeded.get(&*node.name).copied();
+        let options = &group.options;
+        let after = if node.ready {
+            options.unneeded_time.unwrap_or(settings.scale_down.unneeded_time)
+        } else {
+            options.unready_time.unwrap_or(settings.scale_down.unready_time)
+        };
+        outcome.unneeded.push(Unneeded {
+            node: node.name.clone(),
+            group: group.id.clone(),
+            since: since.or_else(|| marked_since(node)).unwrap_or(input.now),
+            after,
+            verdict,
+            utilization,
+            ready: node.ready,
+        });
+    }
+}
+
+/// The time that an earlier process wrote on the node.
+fn marked_since(node: &Node) -> Option<Timestamp> {
+    let seconds = node.taint(DELETION_CANDIDATE)?.value.as_ref()?.parse().ok()?;
+    Timestamp::from_second(seconds).ok()
+}
+
+/// Takes a node out of use if all its pods fit elsewhere; leaves everything as it was otherwise.
+fn try_without(
+    world: &mut World<'_>,
+    node: &Node,
+    id: NodeId,
+    verdict: &Verdict,
+) -> Result<(), (UnremovableReason, String)> {
+    if let Some((_, reason, text)) = &verdict.blocked {
+        return Err((UnremovableReason::BlockedByPod(*reason), text.clone()));
+    }
+    if let Some(pod) = verdict.waiting.first() {
+        let text = format!("pod {} has to end first", pod.key());
+        return Err((UnremovableReason::BlockedByOnCompletionPod, text));
+    }
+    let snapshot = &mut world.snapshot;
+    let checkpoint = snapshot.checkpoint();
+    snapshot.remove_node(id);
+    // The node stays as a domain that pods are spread over, but takes none.
+    let mut ghost = node.clone();
+    ghost.unschedulable = true;
+    ghost.allocatable = Resources::default();
+    snapshot.add_node(&ghost);
+    let mut classes: BTreeMap<ClassId, (u32, &Arc<Pod>)> = BTreeMap::new();
+    for pod in &verdict.drain {
+        classes.entry(snapshot.class(pod)).or_insert((0, pod)).0 += 1;
+    }
+    for (class, (count, pod)) in classes {
+        if place(snapshot, class, count, None, |_, _| {}) > 0 {
+            snapshot.rollback(checkpoint);
+            let text = format!("pod {} fits on no other node", pod.key());
+            return Err((UnremovableReason::NoPlaceToMovePods, text));
+        }
+    }
+    snapshot.keep(checkpoint);
+    Ok(())
+}
+
+/// Writes on nodes that they are not needed, so that the scheduler prefers others and a restart knows since when.
+fn mark(input: &Input, settings: &PassSettings, outcome: &mut Outcome) {
+    let most = settings.scale_down.marks_at_once as usize;
+    let since: BTreeMap<&str, Timestamp> =
+        outcome.unneeded.iter().map(|unneeded| (&*unneeded.node, unneeded.since)).collect();
+    let changes = input.nodes.iter().filter_map(|node| {
+        match (since.get(&*node.name), node.taint(DELETION_CANDIDATE)) {
+            (Some(since), None) if most > 0 => {
+                Some(Action::MarkCandidate { node: node.name.clone(), since: *since })
+            }
+            (None, Some(_)) if node.taint(TO_BE_DELETED).is_none() => {
+                Some(Action::UnmarkCandidate { node: node.name.clone() })
+            }
+            _ => None,
+        }
+    });
+    outcome.actions.extend(changes.take(most.max(1)));
+}
+
+/// Why no node is removed now.
+fn held(memory: &Memory, now: Timestamp, settings: &ScaleDownSettings) -> Option<String> {
+    let delays = [
+        (memory.grown, settings.delay_after_add, "a group grew"),
+        (memory.shrunk, settings.delay_after_delete, "a node was removed"),
+        (memory.failed, settings.delay_after_failure, "a removal failed"),
+    ];
+    let (since, delay, what) = delays.into_iter().find(|(since, delay, _)| within(*since, *delay, now))?;
+    Some(format!("{what} at {}, less than {delay:#} ago", since?))
+}
+
+/// Says which of the nodes that are not needed go now.
+fn remove(memory: &mut Memory, input: &Input, settings: &PassSettings, outcome: &mut Outcome) {
+    let settings = &settings.scale_down;
+    let mut quota = Quota::new(input, settings);
+    let by_name: BTreeMap<&str, &Arc<Node>> = input.nodes.iter().map(|node| (&*node.name, node)).collect();
+    let mut chosen = Vec::new();
+    for unneeded in &outcome.unneeded {
+        let Some(node) = by_name.get(&*unneeded.node) else { continue };
+        if let Err((reason, text)) = quota.take(node, unneeded, outcome.unneeded.as_slice(), input) {
+            outcome.unremovable.push(Unremovable { node: unneeded.node.clone(), reason, text });
+            continue;
+        }
+        if quota.is_exhausted(unneeded) {
+            continue;
+        }
+        chosen.push(Action::Remove(Removal {
+            group: unneeded.group.clone(),
+            node: unneeded.node.clone(),
+            provider_id: node.provider_id.clone(),
+            pods: unneeded.verdict.drain.clone(),
+            daemon_pods: unneeded.verdict.daemon.clone(),
+            cause: match (unneeded.ready, unneeded.verdict.drain.is_empty()) {
+                (false, _) => RemovalCause::Unready,
+                (true, true) => RemovalCause::Empty,
+                (true, false) => RemovalCause::Underutilized,
+            },
+            utilization: unneeded.utilization,
+        }));
+    }
+    if !chosen.is_empty() {
+        memory.shrunk = Some(input.now);
+    }
+    outcome.actions.extend(chosen);
+}
+
+/// What may still be removed in this pass.
+struct Quota<'a> {
+    /// How many nodes each group may lose.
+    spare: BTreeMap<&'a str, i64>,
+    cores: i64,
+    memory: i64,
+    parallel: u32,
+    drains: u32,
+}
+
+impl<'a> Quota<'a> {
+    fn new(input: &'a Input, settings: &ScaleDownSettings) -> Self {
+        let leaving = |group: &NodeGroup| {
+            let of = |node: &&Arc<Node>| {
+                input.removing.contains_key(&node.name)
+                    && group.instances.iter().any(|instance| instance.id == node.provider_id)
+            };
+            i64::try_from(input.nodes.iter().filter(of).count()).unwrap_or(i64::MAX)
+        };
+        let spare = input
+            .groups
+            .iter()
+            .map(|group| (&*group.id, i64::from(group.target) - i64::from(group.min) - leaving(group)));
+        let mut capacity = Resources::default();
+        for node in input.nodes.iter().filter(|node| !input.removing.contains_key(&node.name)) {
+            capacity.add(&node.capacity);
+        }
+        let under_way = u32::try_from(input.removing.len()).unwrap_or(u32::MAX);
+        let drains = input.removing.values().filter(|drained| **drained).count();
+        Self {
+            spare: spare.collect(),
+            cores: capacity.cpu - settings.min_cores.saturating_mul(1000),
+            memory: capacity.memory - settings.min_memory,
+            parallel: settings.parallelism.saturating_sub(under_way),
+            drains: settings.drain_parallelism.saturating_sub(u32::try_from(drains).unwrap_or(u32::MAX)),
+        }
+    }
+
+    /// Takes a node off what its group and the cluster can spare; says why that cannot be.
+    fn take(
+        &mut self,
+        node: &Node,
+        unneeded: &Unneeded,
+        all: &[Unneeded],
+        input: &Input,
+    ) -> Result<(), (UnremovableReason, String)> {
+        let age = input.now.duration_since(unneeded.since);
+        if age < unneeded.after {
+            let reason = if unneeded.ready {
+                UnremovableReason::NotUnneededLongEnough
+            } else {
+                UnremovableReason::NotUnreadyLongEnough
+            };
+            return Err((reason, format!("unneeded for {age:#}, goes after {:#}", unneeded.after)));
+        }
+        let group = input.groups.iter().find(|group| group.id == unneeded.group);
+        if let Some(group) = group.filter(|group| group.options.zero_or_max) {
+            let due = all.iter().filter(|other| {
+                other.group == group.id && input.now.duration_since(other.since) >= other.after
+            });
+            if due.count() < group.target as usize {
+                let text = format!("group {} goes as a whole", group.id);
+                return Err((UnremovableReason::AtomicScaleDownFailed, text));
+            }
+        }
+        let spare = self.spare.get_mut(&*unneeded.group);
+        if let Some(spare) = spare {
+            if *spare <= 0 {
+                let text = format!("group {} has its minimum size", unneeded.group);
+                return Err((UnremovableReason::NodeGroupMinSizeReached, text));
+            }
+            if self.cores < node.capacity.cpu || self.memory < node.capacity.memory {
+                let text = "--cores-total or --memory-total would not be kept".to_owned();
+                return Err((UnremovableReason::MinimalResourceLimitExceeded, text));
+            }
+            *spare -= 1;
+            self.cores -= node.capacity.cpu;
+            self.memory -= node.capacity.memory;
+        }
+        Ok(())
+    }
+
+    /// Whether no more nodes can be removed at the same time; if they can, this one counts.
+    fn is_exhausted(&mut self, unneeded: &Unneeded) -> bool {
+        let drains = !unneeded.verdict.drain.is_empty();
+        if self.parallel == 0 || (drains && self.drains == 0) {
+            return true;
+        }
+        self.parallel -= 1;
+        self.drains -= u32::from(drains);
+        false
+    }
+}
