@@ -4,6 +4,7 @@ pub mod address;
 pub mod check;
 pub mod keda;
 pub mod nodes;
+pub mod pools;
 pub mod run;
 
 use std::process::ExitCode;

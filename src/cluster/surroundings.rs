@@ -37,7 +37,11 @@ impl SurroundingsCache {
                 |namespace: &Namespace| namespace.metadata.labels.clone().unwrap_or_default(),
                 changed.clone(),
             ),
-            claims: Mirror::start(client, |claim: &PersistentVolumeClaim| Claim::read(claim), changed.clone()),
+            claims: Mirror::start(
+                client,
+                |claim: &PersistentVolumeClaim| Claim::read(claim),
+                changed.clone(),
+            ),
             volumes: Mirror::start(client, |volume: &PersistentVolume| Volume::read(volume), changed.clone()),
             classes: Mirror::start(client, |class: &ApiStorageClass| StorageClass::read(class), changed),
             last: Mutex::default(),

@@ -4,9 +4,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use k8s_openapi::{
-    api::core::v1::NodeSelectorRequirement, apimachinery::pkg::api::resource::Quantity,
-};
+use k8s_openapi::{api::core::v1::NodeSelectorRequirement, apimachinery::pkg::api::resource::Quantity};
 use serde::Deserialize;
 use tandem_core::{
     nodes::pools::{
@@ -112,7 +110,9 @@ pub(super) fn built_in() -> Vec<Arc<InstanceType>> {
     for cores in CORES {
         for (family, gibibytes) in FAMILIES {
             for system in SYSTEMS {
-                types.extend(ARCHITECTURES.map(|arch| Arc::new(generate(family, cores, gibibytes, system, arch))));
+                types.extend(
+                    ARCHITECTURES.map(|arch| Arc::new(generate(family, cores, gibibytes, system, arch))),
+                );
             }
         }
     }
@@ -133,8 +133,10 @@ fn generate(family: &str, cores: i64, gibibytes: i64, system: &str, architecture
         reservation: None,
     };
     let terms = [(SPOT, SPOT_SHARE), (ON_DEMAND, 1.0)];
-    let offerings =
-        ZONES.into_iter().flat_map(|zone| terms.into_iter().map(move |terms| offering(zone, terms))).collect();
+    let offerings = ZONES
+        .into_iter()
+        .flat_map(|zone| terms.into_iter().map(move |terms| offering(zone, terms)))
+        .collect();
     let capacity = Resources {
         cpu: cores * 1000,
         memory,
@@ -217,7 +219,10 @@ mod tests {
         let only = &types[0];
         assert_eq!((only.capacity.cpu, only.capacity.pods), (4000, 110));
         let value = |key: &str| only.requirements.get(key).and_then(Requirement::any).unwrap();
-        assert_eq!((value(SIZE), value(FAMILY), value(MEMORY)), ("xlarge".into(), "m5".into(), "16Gi".into()));
+        assert_eq!(
+            (value(SIZE), value(FAMILY), value(MEMORY)),
+            ("xlarge".into(), "m5".into(), "16Gi".into())
+        );
         assert_eq!(only.offerings[0].zone(), Some("z"));
         assert!(read("{}").is_err());
     }

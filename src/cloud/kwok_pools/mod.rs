@@ -280,12 +280,10 @@ impl PoolProvider for KwokPools {
                 && node.annotations().get(FAKE.0).is_some_and(|value| value == FAKE.1)
         });
         let created = |node: &ObjectMeta| node.creation_timestamp.as_ref().map(|time| time.0);
-        let machine = |claim: String, created| Machine {
-            provider_id: format!("{SCHEME}{claim}"),
-            claim,
-            created,
-        };
-        let mut machines: Vec<_> = ours.map(|node| machine(node.name_any(), created(&node.metadata))).collect();
+        let machine =
+            |claim: String, created| Machine { provider_id: format!("{SCHEME}{claim}"), claim, created };
+        let mut machines: Vec<_> =
+            ours.map(|node| machine(node.name_any(), created(&node.metadata))).collect();
         machines.extend(self.delayed.lock().iter().map(|name| machine(name.clone(), None)));
         Ok(machines)
     }

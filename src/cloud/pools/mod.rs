@@ -93,11 +93,9 @@ impl Launched {
     /// All labels that its node has because of what it is.
     pub fn all_labels(&self) -> BTreeMap<String, String> {
         let mut labels = self.labels.clone();
-        for (key, value) in [
-            (INSTANCE_TYPE, &self.instance_type),
-            (ZONE, &self.zone),
-            (CAPACITY_TYPE, &self.capacity_type),
-        ] {
+        for (key, value) in
+            [(INSTANCE_TYPE, &self.instance_type), (ZONE, &self.zone), (CAPACITY_TYPE, &self.capacity_type)]
+        {
             labels.insert(key.to_owned(), value.clone());
         }
         labels

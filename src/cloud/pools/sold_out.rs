@@ -77,8 +77,7 @@ mod tests {
         let types = [Arc::new(InstanceType::new("t", Requirements::new(), none.clone(), none, offerings))];
         let sold_out = SoldOut::default();
         let start = Timestamp::UNIX_EPOCH;
-        let key =
-            OfferingKey { capacity_type: "spot".into(), instance_type: "t".into(), zone: "a".into() };
+        let key = OfferingKey { capacity_type: "spot".into(), instance_type: "t".into(), zone: "a".into() };
         sold_out.note([key], start);
         let available = |seconds| {
             let masked = sold_out.mask(&types, start + SignedDuration::from_secs(seconds));
