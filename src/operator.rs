@@ -13,8 +13,12 @@ use crate::{
     authorities,
     certs::{self, CertsConfig},
     cli::run::RunArgs,
-    cluster::{self, Cluster},
-    controllers::{self, Shared},
+    cloud::provider,
+    cluster::{self, Cluster, world::World},
+    controllers::{
+        self, Shared,
+        nodes::groups::{NodeGroups, metrics::MetricsCollector},
+    },
     leader::{self, Election},
     metrics_api::{
         MetricsApi, MetricsApiConfig, Observer, SERVICE_ACCOUNT_TOKEN, TrustStore, Upstream, UpstreamConfig,
@@ -28,6 +32,8 @@ use crate::{
 
 /// The reporter in `kubectl describe`, as KEDA's users know it.
 const EVENT_SOURCE: &str = "keda-operator";
+/// The reporter of the node loop's events, as Cluster Autoscaler's users know it.
+const NODES_EVENT_SOURCE: &str = "cluster-autoscaler";
 /// After the signal, open requests may end and the Lease is given back; the kubelet kills after 30 s.
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(12);
 
@@ -72,6 +78,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         shutdown.clone(),
     ));
     let mut registry = telemetry::metrics::registry(cluster.clone(), samples);
+    nodes(&args, &shared, &mut registry, &mut tasks, &shutdown).await?;
     let ready =
         serve_metrics_api(&args, &shared, &certificates, &mut registry, &mut tasks, &shutdown).await?;
     serve_webhooks(&args, &cluster, &certificates, &mut registry, &mut tasks, &shutdown).await?;
@@ -143,6 +150,33 @@ async fn leadership(
     leader::elect(client.clone(), election, tasks, shutdown.clone())
         .await
         .context("leader election cannot start; may this service account write Leases in its namespace?")
+}
+
+/// The node loop, if a provider of nodes is named.
+async fn nodes(
+    args: &RunArgs,
+    shared: &Shared,
+    registry: &mut Registry,
+    tasks: &mut JoinSet<()>,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<()> {
+    let Some(name) = args.nodes.cloud_provider.as_deref() else { return Ok(()) };
+    let client = shared.cluster.client.clone();
+    let settings = provider::Settings {
+        cloud_config: args.nodes.cloud_config.clone(),
+        nodes: args.nodes.nodes.clone(),
+        discoveries: args.nodes.node_group_auto_discovery.clone(),
+        cluster_api_authoritative: args.nodes.clusterapi_cloud_config_authoritative,
+        ..provider::Settings::default()
+    };
+    let provider = provider::connect(name, &settings, client.clone()).await?;
+    tracing::info!(provider = name, "node groups are scaled");
+    let events = Events::new(client.clone(), NODES_EVENT_SOURCE, args.pod_name.clone());
+    let world = World::start(&client);
+    let groups = NodeGroups::new(client, world, provider, args.nodes.clone(), events, &args.namespace);
+    registry.register_collector(Box::new(MetricsCollector(groups.metrics())));
+    tasks.spawn(groups.run(shared.leading.clone(), shutdown.clone()));
+    Ok(())
 }
 
 async fn bind(address: SocketAddr, what: &str) -> anyhow::Result<TcpListener> {

@@ -13,7 +13,7 @@ use k8s_openapi::api::{
     policy::v1::PodDisruptionBudget,
 };
 use kube::{
-    Api, Client, CustomResourceExt, ResourceExt,
+    Api, Client, ResourceExt,
     api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams},
 };
 use prometheus_client::registry::Registry;
@@ -25,9 +25,7 @@ use tandem::{
     controllers::nodes::pools::{self, Config, Pools},
     telemetry::{self, events::Events},
 };
-use tandem_core::api::karpenter::{
-    AWSNodeTemplate, EC2NodeClass, KWOKNodeClass, NodeClaim, NodePool, Provisioner,
-};
+use tandem_core::api::karpenter::{NodeClaim, Provisioner};
 use tokio::{sync::watch, task::JoinHandle};
 
 /// For what takes a few seconds on an idle machine: generous, since the machine may be busy.
@@ -122,16 +120,8 @@ impl Bed {
             control_plane,
             client,
         };
-        for crd in [
-            NodePool::crd(),
-            NodeClaim::crd(),
-            KWOKNodeClass::crd(),
-            EC2NodeClass::crd(),
-            Provisioner::crd(),
-            AWSNodeTemplate::crd(),
-        ] {
-            bed.kubectl(&["apply", "--server-side", "-f", "-"], &serde_json::to_string(&crd)?).await?;
-        }
+        let crds = harness::source_tree().join("crds").display().to_string();
+        bed.kubectl(&["apply", "--server-side", "-f", &crds], "").await?;
         bed.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "crd", "--all"], "").await?;
         bed.kubectl(&["apply", "-f", "-"], include_str!("../manifests/node-pools.yaml")).await?;
         // Pods have to find their nodes elsewhere.

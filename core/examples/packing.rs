@@ -10,7 +10,7 @@ use std::{
 
 use jiff::Timestamp;
 use k8s_openapi::{
-    api::core::v1::{Affinity, PodAffinityTerm, PodAntiAffinity},
+    api::core::v1::{Affinity, PodAffinityTerm, PodAntiAffinity, TopologySpreadConstraint},
     apimachinery::pkg::apis::meta::v1::LabelSelector,
 };
 use tandem_core::{
@@ -27,6 +27,7 @@ fn main() {
         report("51,000 pods on new nodes", || binpacking(differ));
         report("60,000 pods that fit on none of 200 nodes", || fits_nowhere(200, 60_000, differ));
         report("12,000 pods that fit on none of 1,000 nodes", || fits_nowhere(1_000, 12_000, differ));
+        report("10,000 pods spread over zones and apart on nodes, on 1,000 nodes", || constrained(differ));
         report("one pod apart from those on 4,999 of 5,000 nodes", || apart(differ));
     }
 }
@@ -116,11 +117,25 @@ fn apart(differ: bool) -> (Duration, String) {
             snapshot.bind(class, node);
         }
     }
+    let pod =
+        Pod { shape: Arc::new(Shape { affinity: Some(apart_from("p")), ..shape(10, 10) }), ..Pod::default() };
+    let started = Instant::now();
+    let class = snapshot.class(&pod);
+    let found = snapshot.find(class, None).map(|node| snapshot.node(node).name().to_string());
+    (started.elapsed(), format!("found {found:?}"))
+}
+
+fn selector(app: &str) -> LabelSelector {
+    LabelSelector {
+        match_labels: Some([("app".to_owned(), app.to_owned())].into()),
+        ..LabelSelector::default()
+    }
+}
+
+/// Anti-affinity on nodes to the pods of an app.
+fn apart_from(app: &str) -> Box<Affinity> {
     let term = PodAffinityTerm {
-        label_selector: Some(LabelSelector {
-            match_labels: Some([("app".to_owned(), "p".to_owned())].into()),
-            ..LabelSelector::default()
-        }),
+        label_selector: Some(selector(app)),
         topology_key: HOSTNAME.to_owned(),
         ..PodAffinityTerm::default()
     };
@@ -128,13 +143,43 @@ fn apart(differ: bool) -> (Duration, String) {
         required_during_scheduling_ignored_during_execution: Some(vec![term]),
         ..PodAntiAffinity::default()
     };
-    let affinity = Affinity { pod_anti_affinity: Some(anti), ..Affinity::default() };
-    let pod = Pod {
-        shape: Arc::new(Shape { affinity: Some(Box::new(affinity)), ..shape(10, 10) }),
-        ..Pod::default()
+    Box::new(Affinity { pod_anti_affinity: Some(anti), ..Affinity::default() })
+}
+
+/// Apps of ten pods each, or of one if the pods differ, each spread over three zones and apart on nodes.
+fn constrained(differ: bool) -> (Duration, String) {
+    const ZONE: &str = "topology.kubernetes.io/zone";
+    let mut snapshot = Snapshot::default();
+    for number in 0..1_000 {
+        let mut node = node(&format!("node-{number}"), 10_000, 1 << 40, 100);
+        node.labels.insert(ZONE.to_owned(), format!("zone-{}", number % 3));
+        snapshot.add_node(&node);
+    }
+    let pods_per_app = if differ { 1 } else { 10 };
+    let app = |number: usize| {
+        let app = format!("app-{number}");
+        let spread = TopologySpreadConstraint {
+            max_skew: 1,
+            topology_key: ZONE.to_owned(),
+            when_unsatisfiable: "DoNotSchedule".to_owned(),
+            label_selector: Some(selector(&app)),
+            ..TopologySpreadConstraint::default()
+        };
+        let labels = [("app".to_owned(), app.clone())].into();
+        let shape =
+            Shape { labels, affinity: Some(apart_from(&app)), spread: vec![spread], ..shape(1_000, 10) };
+        let pod = Pod { shape: Arc::new(shape), ..Pod::default() };
+        std::iter::repeat_n(pod, pods_per_app)
     };
+    let pods: Vec<_> = (0..10_000 / pods_per_app).flat_map(app).collect();
     let started = Instant::now();
-    let class = snapshot.class(&pod);
-    let found = snapshot.find(class, None).map(|node| snapshot.node(node).name().to_string());
-    (started.elapsed(), format!("found {found:?}"))
+    let mut placed = 0;
+    for pod in &pods {
+        let class = snapshot.class(pod);
+        if let Some(node) = snapshot.find(class, None) {
+            snapshot.bind(class, node);
+            placed += 1;
+        }
+    }
+    (started.elapsed(), format!("{placed} placed"))
 }

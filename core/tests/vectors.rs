@@ -21,9 +21,6 @@ const TOPICS_OF_SCALERS: &[&str] = &["keda_cron", "keda_metadata", "keda_metric_
 
 /// Topics whose part of the product is not built yet, with the part.
 const NOT_BUILT: &[(&str, &str)] = &[
-    ("expanders", "scale-up of nodes"),
-    ("similar_groups", "scale-up of nodes"),
-    ("utilization", "scale-down of nodes"),
 ];
 
 /// A file of cases.

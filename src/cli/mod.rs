@@ -2,10 +2,10 @@
 
 pub mod address;
 pub mod check;
-pub mod keda;
 pub mod nodes;
 pub mod pools;
 pub mod run;
+pub mod without_effect;
 
 use std::process::ExitCode;
 

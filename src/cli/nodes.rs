@@ -7,6 +7,14 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{ArgAction::Set, Args};
 
+use super::{
+    address::BindAddress,
+    without_effect::{
+        Flag,
+        Takes::{Switch, Value},
+    },
+};
+
 fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|error| format!("{error}; write 10m, 90s or 1h30m"))
 }
@@ -46,6 +54,12 @@ pub struct NodeArgs {
     /// Where to find node groups, such as asg:tag=KEY,KEY or clusterapi:namespace=NAME.
     #[arg(long)]
     pub node_group_auto_discovery: Vec<String>,
+    /// Another address of /metrics, with /health-check beside it, as Cluster Autoscaler has it (:8085).
+    #[arg(long)]
+    pub address: Option<BindAddress>,
+    /// Cluster API: without --cloud-config the management cluster is the one that the pod runs in.
+    #[arg(long, action = Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false)]
+    pub clusterapi_cloud_config_authoritative: bool,
     /// Name of the cluster.
     #[arg(long, default_value = "")]
     pub cluster_name: String,
@@ -264,54 +278,85 @@ pub struct NodeArgs {
     pub max_expected_pods: u32,
 }
 
-/// Flags of Cluster Autoscaler that change nothing here, with the reason.
-pub const WITHOUT_EFFECT: &[(&str, &str)] = &[
-    ("async-node-groups", NO_AUTOPROVISIONING),
-    ("bulk-mig-instances-listing-enabled", GCE),
-    ("cluster-snapshot-parallelism", "nothing reads it"),
-    ("debugging-snapshot-enabled", "tandem explain shows what was decided and why"),
-    ("dynamic-node-delete-delay-after-taint-enabled", "--node-delete-delay-after-taint holds"),
-    ("enable-csi-node-aware-scheduling", "limits of CSINode always count"),
-    ("enable-dynamic-resource-allocation", "claims of devices are not simulated"),
-    ("enable-graceful-degradation", "a pass does not slow down"),
-    ("enable-proactive-scaleup", "expected pods come from ScaledObjects, see --max-expected-pods"),
-    ("estimator", "binpacking is the only one"),
-    ("fastpath-binpacking-enabled", "the estimator always counts where counting is exact"),
-    ("frequent-loops-enabled", "a change of the cluster always starts a pass"),
-    ("gce-concurrent-refreshes", GCE),
-    ("gce-expander-ephemeral-storage-support", GCE),
-    ("gce-mig-instances-min-refresh-wait-time", GCE),
-    ("ignore-daemonsets-eviction", "nothing reads it"),
-    ("kube-api-content-type", "the API is read as JSON"),
-    ("kube-client-burst", NO_RATE_LIMIT),
-    ("kube-client-qps", NO_RATE_LIMIT),
-    ("max-autoprovisioned-node-group-count", NO_AUTOPROVISIONING),
-    ("max-binpacking-time", "no pass takes so long"),
-    ("max-empty-bulk-delete", "use --max-scale-down-parallelism"),
-    ("max-node-skip-eval-time-tracker-enabled", "every node is looked at in every pass"),
-    ("max-nodegroup-binpacking-duration", "no pass takes so long"),
-    ("node-autoprovisioning-enabled", NO_AUTOPROVISIONING),
-    ("node-deletion-batcher-interval", "nodes are handed to the provider at once"),
-    ("node-deletion-candidate-ttl", "timers are always read back after a restart"),
-    ("node-info-cache-expire-time", "templates follow their group"),
-    ("node-removal-latency-tracking-enabled", "nothing reads it"),
-    ("parallel-drain", "drains are parallel, see --max-drain-parallelism"),
-    ("parallel-scale-up", "groups always grow in parallel"),
-    ("pending-pods-batching-timeout", "no pass takes so long"),
-    ("pod-injection-limit", "see --max-expected-pods"),
-    ("predicate-parallelism", "nothing reads it"),
-    ("record-duplicated-events", "equal events are counted, not repeated"),
-    ("regional", "nothing reads it"),
-    ("salvo-scale-up", "several groups always grow in one pass"),
-    ("salvo-scale-up-budget", "several groups always grow in one pass"),
-    ("scale-down-candidates-pool-min-count", "every node is looked at"),
-    ("scale-down-candidates-pool-ratio", "every node is looked at"),
-    ("scale-down-non-empty-candidates-count", "every node is looked at"),
-    ("scale-from-unschedulable", "templates are always schedulable"),
-    ("scaleup-simulation-for-skipped-node-groups-enabled", "reasons are always known"),
-    ("user-agent", "nothing reads it"),
-];
-
 const GCE: &str = "Google's groups are not built in; use externalgrpc";
 const NO_AUTOPROVISIONING: &str = "no groups are made; use node pools";
 const NO_RATE_LIMIT: &str = "there is no client-side rate limit";
+const NOBODY: &str = "nothing reads it";
+const QUICK: &str = "no pass takes so long";
+const ALL_NODES: &str = "every node is looked at in every pass";
+const ONE_LEASE: &str = "one Lease decides who writes; see the flags --leader-election-*";
+const PROBES: &str = "see --health-probe-bind-address";
+const BUFFERS: &str = "CapacityBuffers and CapacityQuotas are not read by this version";
+const PROVISIONING_REQUESTS: &str = "ProvisioningRequests are not read by this version";
+const DEFAULT_SCHEDULER: &str = "the default scheduler's filters are simulated";
+
+/// Flags of Cluster Autoscaler that change nothing here, with the reason.
+pub(super) const WITHOUT_EFFECT: &[Flag] = &[
+    ("async-node-groups", Switch, NO_AUTOPROVISIONING),
+    ("bulk-mig-instances-listing-enabled", Switch, GCE),
+    ("capacity-buffer-controller-enabled", Switch, BUFFERS),
+    ("capacity-buffer-pod-dry-run-enabled", Switch, BUFFERS),
+    ("capacity-buffer-pod-injection-enabled", Switch, BUFFERS),
+    ("capacity-quotas-enabled", Switch, BUFFERS),
+    ("check-capacity-batch-processing", Switch, PROVISIONING_REQUESTS),
+    ("check-capacity-processor-instance", Value, PROVISIONING_REQUESTS),
+    ("check-capacity-provisioning-request-batch-timebox", Value, PROVISIONING_REQUESTS),
+    ("check-capacity-provisioning-request-max-batch-size", Value, PROVISIONING_REQUESTS),
+    ("cluster-snapshot-parallelism", Value, NOBODY),
+    ("debugging-snapshot-enabled", Switch, "status, events and log say what was decided and why"),
+    ("dynamic-node-delete-delay-after-taint-enabled", Switch, "--node-delete-delay-after-taint holds"),
+    ("enable-csi-node-aware-scheduling", Switch, "limits of CSINode always count"),
+    ("enable-dynamic-resource-allocation", Switch, "claims of devices are not simulated"),
+    ("enable-graceful-degradation", Switch, QUICK),
+    ("enable-proactive-scaleup", Switch, "expected pods come from ScaledObjects; see --max-expected-pods"),
+    ("enable-provisioning-requests", Switch, PROVISIONING_REQUESTS),
+    ("estimator", Value, "binpacking is the only one"),
+    ("fastpath-binpacking-enabled", Switch, "the estimator always counts where counting is exact"),
+    ("frequent-loops-enabled", Switch, "a pod that fits nowhere always starts a pass"),
+    ("gce-concurrent-refreshes", Value, GCE),
+    ("gce-expander-ephemeral-storage-support", Switch, GCE),
+    ("gce-mig-instances-min-refresh-wait-time", Value, GCE),
+    ("kube-api-content-type", Value, "the API is read as JSON"),
+    ("kube-client-burst", Value, NO_RATE_LIMIT),
+    ("kube-client-qps", Value, NO_RATE_LIMIT),
+    ("kubernetes", Value, "see --kubeconfig"),
+    ("leader-elect-lease-duration", Value, ONE_LEASE),
+    ("leader-elect-renew-deadline", Value, ONE_LEASE),
+    ("leader-elect-resource-lock", Value, ONE_LEASE),
+    ("leader-elect-resource-name", Value, ONE_LEASE),
+    ("leader-elect-resource-namespace", Value, ONE_LEASE),
+    ("leader-elect-retry-period", Value, ONE_LEASE),
+    ("max-autoprovisioned-node-group-count", Value, NO_AUTOPROVISIONING),
+    ("max-binpacking-time", Value, QUICK),
+    ("max-empty-bulk-delete", Value, "see --max-scale-down-parallelism"),
+    ("max-failing-time", Value, PROBES),
+    ("max-inactivity", Value, PROBES),
+    ("max-node-skip-eval-time-tracker-enabled", Switch, ALL_NODES),
+    ("max-nodegroup-binpacking-duration", Value, QUICK),
+    ("max-startup-time", Value, PROBES),
+    ("node-autoprovisioning-enabled", Switch, NO_AUTOPROVISIONING),
+    ("node-deletion-batcher-interval", Value, "nodes are handed to the provider at once"),
+    ("node-deletion-candidate-ttl", Value, "timers are always read back after a restart"),
+    ("node-info-cache-expire-time", Value, "templates follow their group"),
+    ("node-removal-latency-tracking-enabled", Switch, NOBODY),
+    ("parallel-drain", Switch, "drains are parallel; see --max-drain-parallelism"),
+    ("parallel-scale-up", Switch, "several groups grow in one pass"),
+    ("pending-pods-batching-timeout", Value, QUICK),
+    ("pod-injection-limit", Value, "see --max-expected-pods"),
+    ("predicate-parallelism", Value, NOBODY),
+    ("provisioning-request-initial-backoff-time", Value, PROVISIONING_REQUESTS),
+    ("provisioning-request-max-backoff-cache-size", Value, PROVISIONING_REQUESTS),
+    ("provisioning-request-max-backoff-time", Value, PROVISIONING_REQUESTS),
+    ("record-duplicated-events", Switch, "equal events are counted, not repeated"),
+    ("regional", Switch, NOBODY),
+    ("salvo-scale-up", Switch, "several groups always grow in one pass"),
+    ("salvo-scale-up-budget", Value, "several groups always grow in one pass"),
+    ("scale-down-candidates-pool-min-count", Value, ALL_NODES),
+    ("scale-down-candidates-pool-ratio", Value, ALL_NODES),
+    ("scale-down-non-empty-candidates-count", Value, ALL_NODES),
+    ("scale-from-unschedulable", Switch, "templates are always schedulable"),
+    ("scaleup-simulation-for-skipped-node-groups-enabled", Switch, "reasons are always known"),
+    ("scheduler-config-file", Value, DEFAULT_SCHEDULER),
+    ("scheduler-verbosity", Value, DEFAULT_SCHEDULER),
+    ("user-agent", Value, NOBODY),
+];

@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{ArgAction, Args, builder::BoolishValueParser};
 
-use super::{address::BindAddress, keda::WithoutEffect};
+use super::{address::BindAddress, nodes::NodeArgs, without_effect::WithoutEffect};
 use crate::telemetry::logs::{self, Encoder};
 
 /// Flags and environment of `tandem run`: KEDA's names and defaults where the meaning is the same.
@@ -113,7 +113,11 @@ pub struct RunArgs {
     #[arg(long, value_enum, default_value_t = Encoder::Console)]
     pub zap_encoder: Encoder,
 
-    /// Flags of KEDA without a meaning here.
+    /// The node loop.
+    #[command(flatten)]
+    pub nodes: NodeArgs,
+
+    /// Flags without a meaning here.
     #[command(flatten)]
     pub without_effect: WithoutEffect,
 }

@@ -93,6 +93,19 @@ impl CloudError {
         Self::Configuration { what: what.into(), problem: problem.into() }
     }
 
+    /// The provider's code, or ours, for a label of a metric.
+    pub fn code(&self) -> &str {
+        match self {
+            Self::Configuration { .. } => "configuration",
+            Self::NotOffered(_) => "notOffered",
+            Self::Throttled { .. } => "throttled",
+            Self::Denied { .. } => "denied",
+            Self::NotFound(_) => "notFound",
+            Self::OutOfCapacity { code, .. } | Self::Refused { code, .. } => code,
+            Self::Unreachable { .. } => "unreachable",
+        }
+    }
+
     /// What the API server's refusal of `call` means to a provider that works through it.
     pub fn from_api(call: impl Into<String>, error: &kube::Error) -> Self {
         let (call, message) = (call.into(), message(error));

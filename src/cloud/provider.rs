@@ -11,6 +11,7 @@ use tandem_core::nodes::group::GroupOptions;
 
 use super::{
     CloudError, CloudProvider,
+    aws::{self, Aws, client::OnRequest},
     cluster_api::{self, ClusterApi, discovery::Discovery},
     external_grpc::ExternalGrpc,
     kwok::Kwok,
@@ -18,7 +19,7 @@ use super::{
 use crate::cluster::client;
 
 /// The names that `--cloud-provider` may have.
-pub const PROVIDERS: &[&str] = &["clusterapi", "externalgrpc", "kwok"];
+pub const PROVIDERS: &[&str] = &["aws", "clusterapi", "externalgrpc", "kwok"];
 
 /// The ConfigMap of kwok when `KWOK_PROVIDER_CONFIGMAP` does not say.
 const KWOK_CONFIG_MAP: &str = "kwok-provider-config";
@@ -40,6 +41,8 @@ pub struct Settings {
     pub cluster_api_authoritative: bool,
     /// What the flags say of groups that do not say otherwise.
     pub defaults: GroupOptions,
+    /// Told of every request to AWS.
+    pub on_aws_request: OnRequest,
 }
 
 /// Makes the provider of this name. `client` is of the cluster whose nodes are scaled.
@@ -52,6 +55,7 @@ pub async fn connect(
     client: Client,
 ) -> Result<Arc<dyn CloudProvider>, CloudError> {
     match name {
+        "aws" => Ok(Arc::new(connect_aws(settings).await?)),
         "clusterapi" => Ok(Arc::new(connect_cluster_api(settings, client).await?)),
         "externalgrpc" => {
             let Some(file) = &settings.cloud_config else {
@@ -70,6 +74,21 @@ pub async fn connect(
             Err(CloudError::configuration("--cloud-provider", problem))
         }
     }
+}
+
+async fn connect_aws(settings: &Settings) -> Result<Aws, CloudError> {
+    let cloud_config = match &settings.cloud_config {
+        Some(file) => Some(std::fs::read_to_string(file).map_err(|error| {
+            CloudError::configuration("--cloud-config", format!("{} cannot be read: {error}", file.display()))
+        })?),
+        None => None,
+    };
+    let config = aws::Config {
+        cloud_config,
+        on_request: settings.on_aws_request.clone(),
+        ..aws::Config::new(settings.nodes.clone(), settings.discoveries.clone())
+    };
+    Ok(Aws::new(&config).await?)
 }
 
 async fn connect_cluster_api(settings: &Settings, workload: Client) -> Result<ClusterApi, CloudError> {
@@ -119,4 +138,44 @@ fn own_namespace() -> Result<String, CloudError> {
 /// An environment variable that is set to something.
 fn variable(name: &str) -> Option<String> {
     env::var(name).ok().map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What becomes of `--cloud-provider=NAME`, with a cluster where nobody listens.
+    async fn refusal(name: &str, settings: &Settings) -> String {
+        let config = Config::new("http://127.0.0.1:1".parse().unwrap());
+        let client = Client::try_from(config).unwrap();
+        connect(name, settings, client).await.err().map(|error| error.to_string()).unwrap_or_default()
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_is_said_before_anything_is_asked() {
+        let settings = Settings::default();
+        assert_eq!(
+            refusal("moon", &settings).await,
+            format!("--cloud-provider: \"moon\" is not known; there are {}", PROVIDERS.join(", "))
+        );
+        let error = refusal("externalgrpc", &settings).await;
+        assert!(error.starts_with("--cloud-config: externalgrpc needs it"), "{error}");
+        let discoveries = vec!["asg:tag=a".to_owned()];
+        let error = refusal("clusterapi", &Settings { discoveries, ..settings.clone() }).await;
+        assert!(error.starts_with("--node-group-auto-discovery: \"asg\" of"), "{error}");
+        let cloud_config = Some(PathBuf::from("/nowhere/kubeconfig"));
+        for name in ["externalgrpc", "clusterapi"] {
+            let error =
+                refusal(name, &Settings { cloud_config: cloud_config.clone(), ..settings.clone() }).await;
+            assert!(error.contains("--cloud-config") && error.contains("/nowhere/kubeconfig"), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn every_name_in_the_list_is_known() {
+        for name in PROVIDERS {
+            let error = refusal(name, &Settings::default()).await;
+            assert!(!error.is_empty() && !error.contains("is not known"), "{name}: {error}");
+        }
+    }
 }

@@ -9,7 +9,6 @@ pub mod named;
 pub mod reader;
 pub mod scale;
 pub mod shapes;
-pub mod surroundings;
 pub mod world;
 
 use std::sync::Arc;

@@ -1,66 +1,196 @@
 //! What decisions about nodes read: pods, nodes and what is around them, each in a small form of its own.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
-use k8s_openapi::api::{apps::v1::DaemonSet, core::v1 as k8s};
+use k8s_openapi::api::{
+    apps::v1::{DaemonSet, ReplicaSet, StatefulSet},
+    batch::v1::Job,
+    core::v1 as k8s,
+    policy::v1::PodDisruptionBudget,
+    storage::v1 as storage,
+};
 use kube::{Client, ResourceExt};
-use tandem_core::scheduling::{Node, Pod};
+use tandem_core::{
+    nodes::drain::{Budget, Budgets, Owners},
+    scheduling::{
+        Node, Pod, Surroundings,
+        pod::Scheduled,
+        surroundings::{Claim, StorageClass, Volume},
+    },
+};
 use tokio::sync::{Notify, watch};
 
 use super::{mirror::Mirror, shapes::Shapes};
 
+/// Volumes that may be attached to a node, by CSI driver.
+type VolumeLimits = BTreeMap<Box<str>, i64>;
+
 /// The cluster as decisions about nodes see it.
 pub struct World {
-    /// All pods that have not ended.
+    /// All pods.
     pub pods: Arc<Mirror<Pod>>,
     /// All nodes.
     pub nodes: Arc<Mirror<Node>>,
     /// A pod of each DaemonSet, bound to no node.
     pub daemon_sets: Arc<Mirror<Pod>>,
-    /// Wakes who waits for the cluster to change.
-    pub changed: Arc<Notify>,
-    /// Counts up with every change, for any number of subscribers.
+    budgets: Arc<Mirror<Budget>>,
+    namespaces: Arc<Mirror<BTreeMap<String, String>>>,
+    claims: Arc<Mirror<Claim>>,
+    volumes: Arc<Mirror<Volume>>,
+    storage_classes: Arc<Mirror<StorageClass>>,
+    limits: Arc<Mirror<VolumeLimits>>,
+    replica_sets: Arc<Mirror<Option<i32>>>,
+    stateful_sets: Arc<Mirror<Option<i32>>>,
+    replication_controllers: Arc<Mirror<Option<i32>>>,
+    jobs: Arc<Mirror<Option<i32>>>,
+    /// Wakes who waits for a pod that fits nowhere.
+    pub unschedulable: Arc<Notify>,
+    /// Counts up when a pod, a node or a DaemonSet changes, for any number of subscribers.
     pub changes: watch::Sender<u64>,
 }
 
 impl World {
     /// Starts the watches.
     pub fn start(client: &Client) -> Arc<Self> {
-        let changed = Arc::new(Notify::new());
+        let unschedulable = Arc::new(Notify::new());
+        let wakes = unschedulable.clone();
         let changes = watch::Sender::new(0);
-        let notify = {
-            let (changed, changes) = (changed.clone(), changes.clone());
-            move || {
-                let (changed, changes) = (changed.clone(), changes.clone());
-                move || {
-                    changed.notify_one();
-                    changes.send_modify(|count| *count += 1);
-                }
-            }
+        let changed = || {
+            let changes = changes.clone();
+            move || changes.send_modify(|count| *count += 1)
         };
         let shapes = Arc::new(Shapes::default());
         let shared = shapes.clone();
+        let read_pod = move |pod: &k8s::Pod| {
+            let pod = Pod::read(pod, |shape| shared.share(shape));
+            if matches!(pod.scheduled, Scheduled::Unschedulable(_)) {
+                wakes.notify_one();
+            }
+            pod
+        };
+        let read_set = move |set: &DaemonSet| Pod::read(&pod_of(set), |shape| shapes.share(shape));
         Arc::new(Self {
-            pods: Mirror::start(
+            pods: Mirror::start(client, read_pod, changed()),
+            nodes: Mirror::start(client, Node::read, changed()),
+            daemon_sets: Mirror::start(client, read_set, changed()),
+            budgets: Mirror::start(client, |budget: &PodDisruptionBudget| Budget::read(budget), || {}),
+            namespaces: Mirror::start(client, |namespace: &k8s::Namespace| namespace.labels().clone(), || {}),
+            claims: Mirror::start(client, |claim: &k8s::PersistentVolumeClaim| Claim::read(claim), || {}),
+            volumes: Mirror::start(client, |volume: &k8s::PersistentVolume| Volume::read(volume), || {}),
+            storage_classes: Mirror::start(
                 client,
-                move |pod: &k8s::Pod| Pod::read(pod, |shape| shared.share(shape)),
-                notify(),
+                |class: &storage::StorageClass| StorageClass::read(class),
+                || {},
             ),
-            nodes: Mirror::start(client, Node::read, notify()),
-            daemon_sets: Mirror::start(
+            limits: Mirror::start(client, volume_limits, || {}),
+            replica_sets: Mirror::start(client, |set: &ReplicaSet| set.spec.replicas, || {}),
+            stateful_sets: Mirror::start(client, |set: &StatefulSet| set.spec.replicas, || {}),
+            replication_controllers: Mirror::start(
                 client,
-                move |set: &DaemonSet| Pod::read(&pod_of(set), |shape| shapes.share(shape)),
-                notify(),
+                |controller: &k8s::ReplicationController| {
+                    controller.spec.as_ref().and_then(|spec| spec.replicas)
+                },
+                || {},
             ),
-            changed,
+            jobs: Mirror::start(client, |_: &Job| None, || {}),
+            unschedulable,
             changes,
         })
     }
 
     /// Waits for the first listing of every kind.
     pub async fn synced(&self) {
-        tokio::join!(self.pods.synced(), self.nodes.synced(), self.daemon_sets.synced());
+        tokio::join!(
+            self.pods.synced(),
+            self.nodes.synced(),
+            self.daemon_sets.synced(),
+            self.budgets.synced(),
+            self.namespaces.synced(),
+            self.claims.synced(),
+            self.volumes.synced(),
+            self.storage_classes.synced(),
+            self.limits.synced(),
+            self.replica_sets.synced(),
+            self.stateful_sets.synced(),
+            self.replication_controllers.synced(),
+            self.jobs.synced(),
+        );
     }
+
+    /// All nodes, with the limits of their volumes.
+    pub fn nodes(&self) -> Vec<Arc<Node>> {
+        let with_limits = |node: Arc<Node>| match self.limits.get("", &node.name) {
+            Some(limits) if !limits.is_empty() => {
+                Arc::new(Node { volume_limits: (*limits).clone(), ..(*node).clone() })
+            }
+            _ => node,
+        };
+        self.nodes.all().into_iter().map(with_limits).collect()
+    }
+
+    /// All budgets as they are now.
+    pub fn budgets(&self) -> Budgets {
+        Budgets::new(self.budgets.all().into_iter().map(|budget| (*budget).clone()))
+    }
+
+    /// All controllers of pods.
+    pub fn owners(&self) -> Owners {
+        let mut owners = Owners::default();
+        for (kind, mirror) in [
+            ("ReplicaSet", &self.replica_sets),
+            ("StatefulSet", &self.stateful_sets),
+            ("ReplicationController", &self.replication_controllers),
+            ("Job", &self.jobs),
+        ] {
+            let entries = mirror.entries().into_iter();
+            owners
+                .add(kind, entries.map(|(key, replicas)| (key.namespace.into(), key.name.into(), *replicas)));
+        }
+        let sets = self.daemon_sets.entries().into_iter();
+        owners.add("DaemonSet", sets.map(|(key, _)| (key.namespace.into(), key.name.into(), None)));
+        owners
+    }
+
+    /// What else the scheduler reads.
+    pub fn surroundings(&self) -> Surroundings {
+        let named = |name: String| -> Arc<str> { name.into() };
+        Surroundings {
+            namespaces: self
+                .namespaces
+                .entries()
+                .into_iter()
+                .map(|(key, labels)| (named(key.name), (*labels).clone()))
+                .collect(),
+            claims: self
+                .claims
+                .entries()
+                .into_iter()
+                .map(|(key, claim)| ((named(key.namespace), named(key.name)), (*claim).clone()))
+                .collect(),
+            volumes: self
+                .volumes
+                .entries()
+                .into_iter()
+                .map(|(key, volume)| (named(key.name), (*volume).clone()))
+                .collect(),
+            classes: self
+                .storage_classes
+                .entries()
+                .into_iter()
+                .map(|(key, class)| (named(key.name), (*class).clone()))
+                .collect(),
+        }
+    }
+}
+
+fn volume_limits(node: &storage::CSINode) -> VolumeLimits {
+    let drivers = node.spec.drivers.iter();
+    drivers
+        .filter_map(|driver| {
+            let count = driver.allocatable.as_ref()?.count?;
+            Some((driver.name.as_str().into(), i64::from(count)))
+        })
+        .collect()
 }
 
 /// A pod as the DaemonSet would make it.

@@ -15,6 +15,9 @@ mod drift;
 mod fallback;
 mod metrics_api;
 mod pause;
+mod providers;
+mod providers_cluster_api;
+mod providers_external_grpc;
 mod scaled_job;
 mod sources;
 mod targets;
@@ -103,6 +106,9 @@ fn side_by_side(bed: &Arc<Bed>) -> Vec<Trial> {
         bed.scenario("admission::targets_taken", admission::targets_taken),
         bed.scenario("admission::warnings", admission::warnings),
         bed.scenario("scaled_job", scaled_job::is_not_ready),
+        bed.scenario("providers::kwok", providers::kwok),
+        bed.scenario("providers::cluster_api", providers_cluster_api::cluster_api),
+        bed.scenario("providers::node_bytes", providers_external_grpc::node_bytes),
     ]
 }
 

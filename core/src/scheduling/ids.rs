@@ -1,7 +1,7 @@
 //! Ordinals, interned strings and bit sets: what the simulation computes with instead of strings.
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::HashMap,
     hash::{BuildHasherDefault, Hash, Hasher},
     sync::Arc,
 };
@@ -110,7 +110,11 @@ impl Hasher for OrdinalHasher {
     }
 
     fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
+        let (words, rest) = bytes.as_chunks::<8>();
+        for word in words {
+            self.write_u64(u64::from_le_bytes(*word));
+        }
+        for byte in rest {
             self.write_u64(u64::from(*byte));
         }
     }
@@ -136,29 +140,17 @@ impl Hasher for OrdinalHasher {
 /// A map by ordinals; never iterated where the order could reach a decision.
 pub(super) type OrdinalMap<K, V> = HashMap<K, V, BuildHasherDefault<OrdinalHasher>>;
 
-/// A value with its hash, so that a map that grows does not visit all values.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Hashed<T> {
-    hash: u64,
-    value: Arc<T>,
-}
-
-impl<T> Hash for Hashed<T> {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.hash);
-    }
-}
-
 /// Values that get an ordinal each, equal ones the same.
 #[derive(Debug, Clone)]
 pub(super) struct Interned<T> {
-    by_value: OrdinalMap<Hashed<T>, u32>,
+    /// Ordinals by hash; a value whose hash another has is found under the next free number.
+    by_hash: OrdinalMap<u64, u32>,
     values: Vec<Arc<T>>,
 }
 
 impl<T> Default for Interned<T> {
     fn default() -> Self {
-        Self { by_value: OrdinalMap::default(), values: Vec::new() }
+        Self { by_hash: OrdinalMap::default(), values: Vec::new() }
     }
 }
 
@@ -167,16 +159,17 @@ impl<T: Hash + Eq> Interned<T> {
     pub(super) fn intern(&mut self, value: T) -> (u32, bool) {
         let mut hasher = OrdinalHasher::default();
         value.hash(&mut hasher);
-        let value = Arc::new(value);
-        let next = ordinal(self.values.len());
-        match self.by_value.entry(Hashed { hash: hasher.finish(), value: value.clone() }) {
-            Entry::Occupied(known) => (*known.get(), false),
-            Entry::Vacant(vacant) => {
-                vacant.insert(next);
-                self.values.push(value);
-                (next, true)
+        let mut hash = hasher.finish();
+        while let Some(known) = self.by_hash.get(&hash) {
+            if *self.values[*known as usize] == value {
+                return (*known, false);
             }
+            hash = hash.wrapping_add(1);
         }
+        let id = ordinal(self.values.len());
+        self.by_hash.insert(hash, id);
+        self.values.push(Arc::new(value));
+        (id, true)
     }
 
     pub(super) fn get(&self, id: u32) -> &Arc<T> {

@@ -18,7 +18,8 @@ use super::{
 
 /// Nodes with their pods, as kube-scheduler would see them, to try things on.
 ///
-/// Whatever is done after [`Snapshot::checkpoint`] can be taken back by [`Snapshot::rollback`].
+/// Whatever is done after [`Snapshot::checkpoint`] can be taken back by [`Snapshot::rollback`]. Classes, and the shapes they
+/// were read from, are kept as long as the snapshot is; so is what the surroundings said.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
     pub(super) surroundings: Arc<Surroundings>,

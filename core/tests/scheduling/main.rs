@@ -1,7 +1,10 @@
 //! The scheduling simulation against a reference that is as plain as can be, over random small worlds.
 
+mod packing;
 mod random;
 mod reference;
+mod storage;
+mod together;
 
 use std::sync::Arc;
 
@@ -26,6 +29,12 @@ impl Twins {
             snapshot: Snapshot::new(surroundings.clone()),
             world: World::new(story.nodes.clone(), &surroundings),
             ids: vec![None; story.nodes.len()],
+        }
+    }
+
+    fn apply_all(&mut self, story: &Story, changes: &[Change]) {
+        for change in changes {
+            self.apply(story, change);
         }
     }
 
@@ -96,14 +105,12 @@ impl Twins {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(6000))]
+    #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
     fn every_verdict_is_that_of_the_reference(story in random::story()) {
         let mut twins = Twins::new(&story);
-        for change in &story.changes {
-            twins.apply(&story, change);
-        }
+        twins.apply_all(&story, &story.changes);
         twins.agree(&story);
         for pod in 0..story.pods.len() {
             twins.agree_on_first(&story, pod);
@@ -115,13 +122,13 @@ proptest! {
         let mut twins = Twins::new(&story);
         let at = at.min(story.changes.len());
         let (before, after) = story.changes.split_at(at);
-        before.iter().for_each(|change| twins.apply(&story, change));
+        twins.apply_all(&story, before);
         let (world, ids) = (twins.world.clone(), twins.ids.clone());
         let outer = twins.snapshot.checkpoint();
         let (first, second) = after.split_at(inner.min(after.len()));
-        first.iter().for_each(|change| twins.apply(&story, change));
+        twins.apply_all(&story, first);
         let nested = twins.snapshot.checkpoint();
-        second.iter().for_each(|change| twins.apply(&story, change));
+        twins.apply_all(&story, second);
         twins.agree(&story);
         if inner % 2 == 0 { twins.snapshot.keep(nested) } else { twins.snapshot.rollback(nested) }
         twins.snapshot.rollback(outer);
@@ -136,9 +143,7 @@ proptest! {
     #[test]
     fn as_many_fit_as_is_said(story in random::story()) {
         let mut twins = Twins::new(&story);
-        for change in &story.changes {
-            twins.apply(&story, change);
-        }
+        twins.apply_all(&story, &story.changes);
         for (pod, node) in (0..story.pods.len()).flat_map(|pod| (0..story.nodes.len()).map(move |node| (pod, node))) {
             let Some(id) = twins.ids[node] else { continue };
             let class = twins.snapshot.class(&story.pods[pod]);

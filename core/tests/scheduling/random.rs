@@ -73,7 +73,7 @@ fn maybe(
         .prop_map(move |value| value.map(|value| (key.to_owned(), value.to_owned())).into_iter().collect())
 }
 
-fn node(number: usize) -> impl Strategy<Value = Node> {
+pub(crate) fn node(number: usize) -> impl Strategy<Value = Node> {
     let taint =
         (select(&["k1", "k2"][..]), select(&["1", "5"][..]), effect()).prop_map(|(key, value, effect)| {
             Taint {

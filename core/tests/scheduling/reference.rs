@@ -31,6 +31,18 @@ impl World {
         self.present.insert(node);
     }
 
+    /// Adds a node that was not foreseen, and returns its place.
+    pub(crate) fn add_new(&mut self, node: Node) -> usize {
+        self.nodes.push(node);
+        self.present.insert(self.nodes.len() - 1);
+        self.nodes.len() - 1
+    }
+
+    /// The places of the nodes that are there.
+    pub(crate) fn present(&self) -> Vec<usize> {
+        self.present.iter().copied().collect()
+    }
+
     pub(crate) fn remove(&mut self, node: usize) {
         self.present.remove(&node);
         self.bound.retain(|(_, at)| *at != node);

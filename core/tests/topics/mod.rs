@@ -4,6 +4,7 @@ mod balanced;
 mod budgets;
 mod drain;
 mod estimator;
+mod expanders;
 mod fallback;
 mod hpa;
 mod hpa_controller;
@@ -12,7 +13,9 @@ mod modifiers;
 mod requirements;
 mod scale;
 mod schema;
+mod similar_groups;
 mod taints_hostports_volume;
+mod utilization;
 mod webhook;
 
 use std::{fmt::Debug, panic::catch_unwind};
@@ -32,21 +35,24 @@ pub(crate) enum Verdict {
 /// Runs a case of a topic; one that panics disagrees. `meta` is what the cases of its file share.
 pub(crate) fn judge(topic: &str, case: &Value, meta: &Value) -> Verdict {
     let runner = match topic {
-        "hpa" => hpa_controller::judge,
-        "drain" => drain::judge,
-        "estimator" => estimator::judge,
-        "taints_hostports_volume" => taints_hostports_volume::judge,
         "instance_selection" => {
             return catch_unwind(|| instance_selection::judge(case, meta)).unwrap_or_else(|_| panicked());
         }
         "balanced" => balanced::judge,
         "budgets" => budgets::judge,
+        "hpa" => hpa_controller::judge,
+        "drain" => drain::judge,
+        "estimator" => estimator::judge,
+        "taints_hostports_volume" => taints_hostports_volume::judge,
+        "expanders" => expanders::judge,
         "keda_fallback" => fallback::judge,
         "keda_hpa" => hpa::judge,
         "keda_modifiers" => modifiers::judge,
         "keda_scale" => scale::judge,
         "keda_webhook" => webhook::judge,
         "requirements" => requirements::judge,
+        "similar_groups" => similar_groups::judge,
+        "utilization" => utilization::judge,
         _ => return Verdict::Disagrees("no runner knows the topic".to_owned()),
     };
     catch_unwind(|| runner(case)).unwrap_or_else(|_| panicked())

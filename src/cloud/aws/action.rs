@@ -129,8 +129,6 @@ actions! {
     CREATE_FLEET = Ec2 "CreateFleet";
     /// What a node pool's machines are launched from.
     CREATE_LAUNCH_TEMPLATE = Ec2 "CreateLaunchTemplate";
-    /// Marks fleets, machines and launch templates as they are made.
-    CREATE_TAGS = Ec2 "CreateTags";
     /// Removes a launch template that nothing uses.
     DELETE_LAUNCH_TEMPLATE = Ec2 "DeleteLaunchTemplate";
     /// Images.

@@ -82,7 +82,28 @@ pub(super) const OUT_OF_CAPACITY: [&str; 10] = [
 
 /// Told of every request: the action, `success` or the code of the error, and how long the answer took
 /// (`cluster_autoscaler_aws_request_duration_seconds{endpoint,status}`).
-pub type OnRequest = Arc<dyn Fn(&'static str, &str, Duration) + Send + Sync>;
+#[derive(Clone)]
+pub struct OnRequest(Arc<dyn Fn(&'static str, &str, Duration) + Send + Sync>);
+
+impl OnRequest {
+    /// Tells `observer`.
+    pub fn new(observer: impl Fn(&'static str, &str, Duration) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(observer))
+    }
+}
+
+impl Default for OnRequest {
+    /// Tells nobody.
+    fn default() -> Self {
+        Self::new(|_, _, _| ())
+    }
+}
+
+impl std::fmt::Debug for OnRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("OnRequest")
+    }
+}
 
 /// Speaks to the services of one region.
 #[derive(Clone)]
@@ -192,12 +213,12 @@ impl Client {
             });
             let failed = match result {
                 Ok(body) => {
-                    (self.on_request)(action.name, "success", started.elapsed());
+                    (self.on_request.0)(action.name, "success", started.elapsed());
                     return Ok(body);
                 }
                 Err(failed) => failed,
             };
-            (self.on_request)(action.name, failed.status(), started.elapsed());
+            (self.on_request.0)(action.name, failed.status(), started.elapsed());
             let pause = pause(attempt, random_share());
             let again =
                 failed.may_retry(action) && attempt < self.attempts && Instant::now() + pause < deadline;

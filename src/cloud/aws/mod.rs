@@ -11,6 +11,7 @@ mod credentials;
 pub mod discovery;
 pub mod eks;
 pub mod endpoints;
+pub mod fleet;
 pub mod form;
 mod groups;
 pub mod instance_types;
@@ -18,7 +19,7 @@ pub mod launch_templates;
 pub mod tags;
 pub mod template;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -76,6 +77,16 @@ pub enum SetupError {
     Client(String),
 }
 
+impl From<SetupError> for CloudError {
+    fn from(error: SetupError) -> Self {
+        match error {
+            SetupError::Flag { flag, problem } => Self::configuration(flag, problem),
+            SetupError::CloudConfig(problem) => Self::configuration("--cloud-config", problem),
+            other => Self::configuration("--cloud-provider=aws", other.to_string()),
+        }
+    }
+}
+
 /// What the provider is told.
 #[derive(Clone)]
 pub struct Config {
@@ -95,7 +106,7 @@ impl Config {
     /// The flags' values, with the process' environment and nobody told of requests.
     pub fn new(nodes: Vec<String>, discoveries: Vec<String>) -> Self {
         let environment = std::env::vars().collect();
-        Self { nodes, discoveries, cloud_config: None, environment, on_request: Arc::new(|_, _, _| ()) }
+        Self { nodes, discoveries, cloud_config: None, environment, on_request: OnRequest::default() }
     }
 }
 

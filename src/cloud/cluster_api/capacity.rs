@@ -113,7 +113,7 @@ fn is_copied(label: &str) -> bool {
     let domain = label.split_once('/').map_or("", |(domain, _)| domain);
     let below =
         |name: &str| domain.strip_suffix(name).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
-    label.starts_with(COPIED_ROLE) || COPIED_LABELS.iter().any(|name| below(&name))
+    label.starts_with(COPIED_ROLE) || COPIED_LABELS.iter().any(|name| below(name))
 }
 
 /// Taints of the machines, and those of the annotation in place of what has the same key and effect.

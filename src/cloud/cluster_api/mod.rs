@@ -58,10 +58,17 @@ pub struct ClusterApi {
     kinds: Kinds,
     keys: Keys,
     options: Options,
-    /// What the last look saw, and the group of each machine and providerID in it.
-    seen: Mutex<(Arc<World>, Arc<HashMap<String, Arc<str>>>)>,
+    seen: Mutex<Seen>,
     /// Machine templates never change; only those that say a capacity are kept, since that may still come.
     machine_templates: Mutex<HashMap<InfrastructureRef, Arc<Value>>>,
+}
+
+/// What the last look saw.
+#[derive(Clone, Default)]
+struct Seen {
+    world: Arc<World>,
+    /// The group of each machine (`NAMESPACE/NAME`) and of each providerID.
+    members: Arc<HashMap<String, Arc<str>>>,
 }
 
 impl ClusterApi {
@@ -80,7 +87,7 @@ impl ClusterApi {
         let Self { management, workload, kinds, keys, options, .. } = self;
         let view = View { management, workload, kinds, keys, discoveries: &options.discoveries };
         let world = Arc::new(view.look().await?);
-        *self.seen.lock() = (world.clone(), Arc::new(members(&world)));
+        *self.seen.lock() = Seen { world: world.clone(), members: Arc::new(members(&world)) };
         Ok(world)
     }
 
@@ -93,15 +100,12 @@ impl ClusterApi {
         let InfrastructureRef { namespace, group, version, kind, name } = &reference;
         let failed =
             |error: kube::Error| CloudError::from_api(format!("get {kind} {namespace}/{name}"), &error);
-        let resource = match version {
-            Some(version) => {
-                let wanted = GroupVersionKind::gvk(group, version, kind);
-                Some(served::pinned_kind(&self.management, &wanted).await.map_err(failed)?.0)
-            }
-            None => {
-                let group = served::group(&self.management, group).await.map_err(failed)?;
-                group.recommended_kind(kind).map(|(resource, _)| resource)
-            }
+        let resource = if let Some(version) = version {
+            let wanted = GroupVersionKind::gvk(group, version, kind);
+            Some(served::pinned_kind(&self.management, &wanted).await.map_err(failed)?.0)
+        } else {
+            let group = served::group(&self.management, group).await.map_err(failed)?;
+            group.recommended_kind(kind).map(|(resource, _)| resource)
         };
         let Some(resource) = resource else { return Ok(None) };
         let api: Api<DynamicObject> = Api::namespaced_with(self.management.clone(), namespace, &resource);
@@ -148,7 +152,7 @@ impl ClusterApi {
 
     /// A group as the last look saw it.
     async fn scalable(&self, id: &str) -> Result<Scalable, CloudError> {
-        let kept = self.seen.lock().0.scalable(id).cloned();
+        let kept = self.seen.lock().world.scalable(id).cloned();
         match kept {
             Some(scalable) => Ok(scalable),
             None => found(&*self.look().await?, id).cloned(),
@@ -252,7 +256,7 @@ impl CloudProvider for ClusterApi {
     }
 
     async fn group_of(&self, node: &NodeRef, groups: &[NodeGroup]) -> Result<Option<Arc<str>>, CloudError> {
-        let members = self.seen.lock().1.clone();
+        let members = self.seen.lock().members.clone();
         let annotation = |key: &str| node.annotations.get(key);
         let machine = annotation(&self.keys.cluster_namespace)
             .zip(annotation(&self.keys.machine))

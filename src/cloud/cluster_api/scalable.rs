@@ -106,17 +106,17 @@ impl OptionReader<'_> {
 /// The kinds whose objects may be groups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
-    MachineDeployment,
-    MachineSet,
-    MachinePool,
+    Deployment,
+    Pool,
+    Set,
 }
 
 impl Kind {
     pub(super) fn name(self) -> &'static str {
         match self {
-            Self::MachineDeployment => "MachineDeployment",
-            Self::MachineSet => "MachineSet",
-            Self::MachinePool => "MachinePool",
+            Self::Deployment => "MachineDeployment",
+            Self::Set => "MachineSet",
+            Self::Pool => "MachinePool",
         }
     }
 }
@@ -150,8 +150,8 @@ impl Scalable {
         let replicas =
             object.data["spec"]["replicas"].as_u64().and_then(|replicas| u32::try_from(replicas).ok());
         let selector = match kind {
-            Kind::MachinePool => None,
-            Kind::MachineDeployment | Kind::MachineSet => Some(selector(&object.data["spec"]["selector"])?),
+            Kind::Pool => None,
+            Kind::Deployment | Kind::Set => Some(selector(&object.data["spec"]["selector"])?),
         };
         let (options, unread) = keys.options(object);
         if !unread.is_empty() {
@@ -184,8 +184,7 @@ impl Scalable {
 
     /// The instances of a MachinePool, of which there need not be machines.
     pub(super) fn pool_instances(&self) -> impl Iterator<Item = Instance> + '_ {
-        let listed =
-            self.object["spec"]["providerIDList"].as_array().filter(|_| self.kind == Kind::MachinePool);
+        let listed = self.object["spec"]["providerIDList"].as_array().filter(|_| self.kind == Kind::Pool);
         let ids = listed.into_iter().flatten().filter_map(Value::as_str);
         ids.map(|id| Instance { id: id.into(), state: InstanceState::Running })
     }
@@ -431,7 +430,7 @@ mod tests {
                     "annotations": {"cluster.x-k8s.io/cluster-api-autoscaler-node-group-max-size": "1"}},
                 "spec": {"replicas": 1, "selector": {}, "template": {"spec": {"infrastructureRef": reference}}},
             }));
-            let scalable = Scalable::read(Kind::MachineDeployment, &object, &keys()).unwrap().unwrap();
+            let scalable = Scalable::read(Kind::Deployment, &object, &keys()).unwrap().unwrap();
             InfrastructureRef::of(&scalable).map(|found| (found.group, found.version, found.kind, found.name))
         };
         let wanted = |version: Option<&str>| {

@@ -14,10 +14,7 @@ use super::{
     discovery::Discovery,
     scalable::{Keys, Kind, Machine, Scalable, id, normalized},
 };
-use crate::{
-    cloud::{CloudError, NodeRef},
-    cluster::message,
-};
+use crate::cloud::{CloudError, NodeRef};
 
 /// The kinds of the API group that are served, in one version.
 #[derive(Debug, Clone)]
@@ -56,8 +53,8 @@ impl Kinds {
             resources.iter().find(|(resource, _)| resource.kind == kind).map(|(resource, _)| resource.clone())
         };
         let needed = |kind: &str| find(kind).ok_or_else(|| wrong(format!("{version} has no {kind}")));
-        needed(Kind::MachineSet.name())?;
-        let scalable = [Kind::MachineDeployment, Kind::MachineSet, Kind::MachinePool];
+        needed(Kind::Set.name())?;
+        let scalable = [Kind::Deployment, Kind::Set, Kind::Pool];
         Ok(Self {
             machine: needed("Machine")?,
             cluster: find("Cluster"),
@@ -79,7 +76,7 @@ pub(super) struct World {
     /// Objects that are meant to be groups and cannot be, with the reason.
     pub(super) broken: Vec<(String, CloudError)>,
     pub(super) machines: Vec<Machine>,
-    /// ProviderIDs by node, of the nodes whose machines have none.
+    /// `spec.providerID` by node, of the nodes whose machines have none.
     nodes: BTreeMap<String, String>,
 }
 
@@ -145,24 +142,21 @@ impl View<'_> {
         let cluster = self.keys.cluster(object);
         let discovered = self.discoveries.is_empty()
             || self.discoveries.iter().any(|one| one.admits(&namespace, cluster, object.labels()));
-        let owned = kind == Kind::MachineSet
+        let owned = kind == Kind::Set
             && object.owner_references().iter().any(|owner| owner.kind == "MachineDeployment");
         let paused = object.annotations().contains_key(&self.keys.paused)
             || paused.contains(&(namespace, cluster.to_owned()));
         discovered && !owned && !paused
     }
 
-    /// ProviderIDs of the nodes that machines without one have become.
+    /// `spec.providerID` of the nodes that machines without one have become.
     async fn nodes_of(&self, machines: &[Machine]) -> Result<BTreeMap<String, String>, CloudError> {
         if !machines.iter().any(|machine| machine.provider_id.is_none() && machine.node.is_some()) {
             return Ok(BTreeMap::new());
         }
         let nodes: Api<Node> = Api::all(self.workload.clone());
         let list = nodes.list(&ListParams::default()).await;
-        let list = list.map_err(|error| CloudError::Unreachable {
-            call: "list nodes".to_owned(),
-            message: message(&error),
-        })?;
+        let list = list.map_err(|error| CloudError::from_api("list nodes", &error))?;
         let id = |node: Node| Some((node.name_any(), node.spec?.provider_id?));
         Ok(list.items.into_iter().filter_map(id).collect())
     }

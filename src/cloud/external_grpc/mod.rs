@@ -200,10 +200,6 @@ impl ExternalGrpc {
             Err(error) => Err(error),
         }
     }
-
-    fn knows(&self, node: &NodeRef) -> Option<Option<Arc<str>>> {
-        self.members.lock().get(key(node)).cloned()
-    }
 }
 
 /// Whether a call failed before it was sent.
@@ -269,8 +265,8 @@ impl CloudProvider for ExternalGrpc {
     }
 
     async fn group_of(&self, node: &NodeRef, groups: &[NodeGroup]) -> Result<Option<Arc<str>>, CloudError> {
-        if let Some(known) = self.knows(node) {
-            return Ok(known);
+        if let Some(known) = self.members.lock().get(key(node)) {
+            return Ok(known.clone());
         }
         let request = NodeGroupForNodeRequest { node: Some(wire_node(node)) };
         let id = self.ask(&NODE_GROUP_FOR_NODE, request).await?.node_group.unwrap_or_default().id;

@@ -92,7 +92,7 @@ async fn a_group_is_put_together_from_its_calls() {
     assert_eq!(provider.gpu_label(), "gpu");
     let quota =
         InstanceError { out_of_resources: true, code: "QUOTA".to_owned(), message: "none left".to_owned() };
-    let states = [
+    let wanted = [
         ("p://1", InstanceState::Running),
         ("p://2", InstanceState::Running),
         ("p://3", InstanceState::Creating(None)),
@@ -104,7 +104,7 @@ async fn a_group_is_put_together_from_its_calls() {
         min: 1,
         max: 5,
         target: 2,
-        instances: states.map(|(id, state)| Instance { id: id.into(), state }).to_vec(),
+        instances: wanted.map(|(id, state)| Instance { id: id.into(), state }).to_vec(),
         options: GroupOptions {
             utilization_threshold: Some(0.7),
             gpu_utilization_threshold: Some(0.0),

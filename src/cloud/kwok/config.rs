@@ -116,7 +116,7 @@ impl Config {
         }
         Ok(Self {
             templates: source(&written.read_nodes_from, written.configmap)?,
-            grouping: grouping(written.nodegroups.unwrap_or_default())?,
+            grouping: grouping(&written.nodegroups.unwrap_or_default())?,
             skip_taint: written.nodes.skip_taint,
             gpu_label: gpu.gpu_label_key,
             gpu_types: gpu.available_gpu_types.into_keys().collect(),
@@ -138,7 +138,7 @@ fn source(read_nodes_from: &str, configmap: Option<Templates>) -> Result<Source,
     }
 }
 
-fn grouping(keys: Nodegroups) -> Result<Grouping, String> {
+fn grouping(keys: &Nodegroups) -> Result<Grouping, String> {
     let label = keys.from_node_label_key.trim().to_owned();
     let annotation = keys.from_node_annotation_key.trim().to_owned();
     match (label.is_empty(), annotation.is_empty()) {

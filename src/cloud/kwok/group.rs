@@ -112,7 +112,7 @@ fn prepared(template: Node, group: &str, skip_taint: bool) -> Node {
     (status.images, status.addresses) = (None, None);
     (status.volumes_attached, status.volumes_in_use) = (None, None);
     if let Some(info) = &mut status.node_info {
-        info.kubelet_version = "fake".to_owned();
+        "fake".clone_into(&mut info.kubelet_version);
     }
     let metadata = ObjectMeta {
         labels: template.metadata.labels,

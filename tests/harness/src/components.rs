@@ -98,7 +98,7 @@ fn locate(name: &str, folders: &[PathBuf]) -> Option<PathBuf> {
 }
 
 /// `$XDG_CACHE_HOME/tandem` or `~/.cache/tandem`.
-fn cache() -> Result<PathBuf> {
+pub(crate) fn cache() -> Result<PathBuf> {
     let base = match env::var_os("XDG_CACHE_HOME") {
         Some(folder) => PathBuf::from(folder),
         None => PathBuf::from(env::var_os("HOME").context("neither HOME nor XDG_CACHE_HOME is set")?)

@@ -7,6 +7,7 @@
 //! loopback or inside a network namespace ([`Network`]), and everything stops when its value is dropped or when this
 //! process dies.
 
+pub mod aws_nodes;
 pub mod certificates;
 pub mod components;
 pub mod control_plane;
@@ -15,17 +16,21 @@ pub mod http;
 pub mod install;
 pub mod istio;
 pub mod kubectl;
+pub mod moto;
 pub mod network;
 pub mod process;
 pub mod prometheus;
 pub mod tandem;
 pub mod wait;
+pub mod xml;
 
+pub use aws_nodes::AwsNodes;
 pub use components::Components;
 pub use control_plane::{ControlPlane, Options};
 pub use install::Install;
 pub use istio::IstioExporter;
 pub use kubectl::Kubectl;
+pub use moto::Moto;
 pub use network::Network;
 pub use prometheus::Prometheus;
 pub use tandem::Tandem;

@@ -114,7 +114,7 @@ pub struct CapacityBufferStatus {
     /// How the room is kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provisioning_strategy: Option<String>,
-    /// ReadyForProvisioning, Provisioning, LimitedByQuotas.
+    /// `ReadyForProvisioning`, `Provisioning`, `LimitedByQuotas`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
 }

@@ -378,8 +378,8 @@ pub struct EC2NodeClassStatus {
     /// The instance profile of the role.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instance_profile: Option<String>,
-    /// AMIsReady, SubnetsReady, SecurityGroupsReady, InstanceProfileReady, ValidationSucceeded, PlacementGroupReady,
-    /// CapacityReservationsReady, Ready.
+    /// `AMIsReady`, `SubnetsReady`, `SecurityGroupsReady`, `InstanceProfileReady`, `ValidationSucceeded`,
+    /// `PlacementGroupReady`, `CapacityReservationsReady`, `Ready`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
 }

@@ -135,8 +135,8 @@ pub struct NodeClaimStatus {
     #[serde(default, deserialize_with = "resource_list", skip_serializing_if = "Option::is_none")]
     #[schemars(transform = resources)]
     pub allocatable: Option<BTreeMap<String, Quantity>>,
-    /// Launched, Registered, Initialized, Ready; Consolidatable, Drifted, Drained, VolumesDetached, InstanceTerminating,
-    /// ConsistentStateFound, DisruptionReason.
+    /// `Launched`, `Registered`, `Initialized`, `Ready`; `Consolidatable`, `Drifted`, `Drained`, `VolumesDetached`,
+    /// `InstanceTerminating`, `ConsistentStateFound`, `DisruptionReason`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
     /// When a pod last came, ended or left.

@@ -108,7 +108,7 @@ impl OverlayRequirement {
 /// What Tandem says of a NodeOverlay.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct NodeOverlayStatus {
-    /// ValidationSucceeded, Ready.
+    /// `ValidationSucceeded`, `Ready`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
 }

@@ -282,7 +282,7 @@ pub struct NodePoolStatus {
     /// The generation of its node class that was last seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_class_observed_generation: Option<i64>,
-    /// ValidationSucceeded, NodeClassReady, NodeRegistrationHealthy, Ready.
+    /// `ValidationSucceeded`, `NodeClassReady`, `NodeRegistrationHealthy`, `Ready`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
 }

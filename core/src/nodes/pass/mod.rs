@@ -25,7 +25,7 @@ use crate::scheduling::{Node, NodeId, Pod, Snapshot, Surroundings};
 pub use pending::PendingSettings;
 pub use scale_down::{ScaleDownSettings, Unneeded, Unremovable, UnremovableReason};
 pub use scale_up::{
-    Candidate, ExpansionOption, MAX_SIZE_REACHED, ScaleUp, ScaleUpPlan, ScaleUpSettings, Waiting,
+    Candidate, ExpansionOption, MAX_SIZE_REACHED, Refusal, ScaleUp, ScaleUpPlan, ScaleUpSettings, Waiting,
 };
 
 /// What the flags say.

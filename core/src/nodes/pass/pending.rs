@@ -82,7 +82,8 @@ pub(super) fn waiting(
 /// Pods of nodes whose removal is under way will be made again, and need a place.
 fn moving(world: &World<'_>, input: &Input) -> Vec<Arc<Pod>> {
     let pods = input.removing.keys().filter_map(|node| world.pods.get(&**node)).flatten();
-    pods.filter(|pod| pod.shape.owner.is_some() && !pod.is_of_daemon_set() && !pod.is_mirror())
+    pods.filter(|pod| pod.deleting.is_none() && pod.shape.owner.is_some())
+        .filter(|pod| !pod.is_of_daemon_set() && !pod.is_mirror())
         .map(|pod| Arc::new(Pod { node: None, ..(**pod).clone() }))
         .collect()
 }

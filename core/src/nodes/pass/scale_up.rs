@@ -224,6 +224,15 @@ impl<'a> ScaleUp<'a> {
         kept.nodes
     }
 
+    /// What the pods of an option request together.
+    pub fn requested(&self, option: &ExpansionOption) -> Resources {
+        let mut requested = Resources::default();
+        for (Waiting { class, .. }, count) in self.waiting.iter().zip(&option.scheduled) {
+            requested.add(&self.snapshot.requests(*class).times(i64::from(*count)));
+        }
+        requested
+    }
+
     /// Lets a group grow no further, for this reason.
     fn bar(&mut self, candidate: usize, reason: String) {
         self.room[candidate] = 0;

@@ -34,7 +34,7 @@ pub fn disruption_cost<'a>(pods: impl IntoIterator<Item = &'a Shape>) -> f64 {
 
 /// The share of its life that a node has still before it, from 0 to 1; all of it, if it lives for ever.
 pub fn lifetime_remaining(created: Timestamp, expire_after: Option<SignedDuration>, now: Timestamp) -> f64 {
-    let Some(life) = expire_after.filter(|life| life.is_positive()) else { return 1.0 };
+    let Some(life) = expire_after.filter(SignedDuration::is_positive) else { return 1.0 };
     let age = now.duration_since(created);
     ((life - age).as_secs_f64() / life.as_secs_f64()).clamp(0.0, 1.0)
 }

@@ -260,11 +260,11 @@ fn aws(
         spec: EC2NodeClassSpec {
             subnet_selector_terms: subnets
                 .into_iter()
-                .map(|Selected { id, tags }| SubnetSelectorTerm { id, tags })
+                .map(|Selected { id, tags }| SubnetSelectorTerm { tags, id })
                 .collect(),
             security_group_selector_terms: groups
                 .into_iter()
-                .map(|Selected { id, tags }| SecurityGroupSelectorTerm { id, tags, name: None })
+                .map(|Selected { id, tags }| SecurityGroupSelectorTerm { tags, id, name: None })
                 .collect(),
             ami_selector_terms: images(template, &family, lost),
             ami_family: Some(family),

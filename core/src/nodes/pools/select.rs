@@ -107,7 +107,7 @@ impl Lacking {
     }
 
     /// Whether one instance type had all of these.
-    fn any(&self, of: usize) -> bool {
+    fn any(self, of: usize) -> bool {
         (0..self.met.len()).any(|holds| self.met[holds] && holds & of == of)
     }
 }
@@ -320,7 +320,7 @@ mod tests {
     fn pod(cpu: i64, zone: Option<&str>) -> Pod {
         let node_selector = zone.map(|zone| (ZONE.to_owned(), zone.to_owned())).into_iter().collect();
         let requests = Resources { cpu, pods: 1, ..Resources::default() };
-        Pod { shape: Arc::new(Shape { node_selector, requests, ..Shape::default() }), ..Pod::default() }
+        Pod { shape: Arc::new(Shape { requests, node_selector, ..Shape::default() }), ..Pod::default() }
     }
 
     fn pool<'a>(types: &'a [Arc<InstanceType>], well_known: &'a WellKnownLabels) -> Pool<'a> {

@@ -1,3 +1,252 @@
 //! Node groups: what a pass asks for, done.
 
+mod act;
+pub mod metrics;
 pub mod remove;
+mod report;
+mod settings;
+mod status_map;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use kube::Client;
+use parking_lot::Mutex;
+use tandem_core::nodes::{
+    action::Action,
+    group::{NodeGroup, Template},
+    pass::{self, Input, Memory, Outcome, PassSettings},
+    template::{self, PassingTaints},
+};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+
+use self::{act::Removed, metrics::Metrics, remove::RemoveOptions, report::Reporter, status_map::StatusMap};
+use crate::{
+    cli::nodes::NodeArgs,
+    cloud::{CloudError, CloudProvider},
+    cluster::world::World,
+    telemetry::events::Events,
+};
+
+/// After a pod that fits nowhere others follow within moments: the pass waits until so long none came.
+const BATCH_IDLE: Duration = Duration::from_millis(200);
+/// A stream of such pods is not waited for longer than this.
+const BATCH_MAX: Duration = Duration::from_secs(1);
+
+/// What the loop works with.
+pub struct NodeGroups {
+    client: Client,
+    world: Arc<World>,
+    provider: Arc<dyn CloudProvider>,
+    args: NodeArgs,
+    settings: PassSettings,
+    removal: RemoveOptions,
+    passing: PassingTaints,
+    reporter: Reporter,
+    status: StatusMap,
+    metrics: Arc<Metrics>,
+    /// Nodes whose removal is under way, and whether they are drained.
+    removing: Arc<Mutex<BTreeMap<Arc<str>, bool>>>,
+}
+
+impl NodeGroups {
+    /// Puts the parts together. `namespace` is where the status ConfigMap lives.
+    pub fn new(
+        client: Client,
+        world: Arc<World>,
+        provider: Arc<dyn CloudProvider>,
+        args: NodeArgs,
+        events: Events,
+        namespace: &str,
+    ) -> Self {
+        let map = status_map::reference(namespace, &args.status_config_map_name);
+        Self {
+            settings: settings::pass(&args, provider.gpu_label()),
+            removal: settings::remove(&args),
+            passing: settings::passing_taints(&args),
+            reporter: Reporter::new(events, map),
+            status: StatusMap::new(
+                client.clone(),
+                namespace,
+                &args.status_config_map_name,
+                args.write_status_configmap,
+            ),
+            metrics: Arc::new(Metrics::default()),
+            removing: Arc::default(),
+            client,
+            world,
+            provider,
+            args,
+        }
+    }
+
+    /// What `/metrics` shows of it.
+    pub fn metrics(&self) -> Arc<Metrics> {
+        self.metrics.clone()
+    }
+
+    /// Runs passes while this replica leads, until `shutdown`.
+    pub async fn run(mut self, mut leading: watch::Receiver<bool>, shutdown: CancellationToken) {
+        self.world.synced().await;
+        let (removed, mut removals) = mpsc::unbounded_channel();
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                led = leading.wait_for(|leads| *leads) => if led.is_err() { return },
+            }
+            let mut memory = self.status.read_memory().await;
+            let mut first = true;
+            while *leading.borrow() && !shutdown.is_cancelled() {
+                let started = Instant::now();
+                self.metrics.activity("main");
+                match self.pass(&mut memory, first, &removed).await {
+                    Ok(outcome) => {
+                        first = false;
+                        self.metrics.passed(&outcome, started.elapsed());
+                        self.status.write(&outcome, &memory, self.provider.name()).await;
+                    }
+                    Err(error) => tracing::error!(%error, "the provider's node groups cannot be read"),
+                }
+                self.wait(started, &mut memory, &mut removals, &shutdown).await;
+            }
+        }
+    }
+
+    /// Until the next pass is due: at once for pods that fit nowhere, else after the scan interval.
+    async fn wait(
+        &self,
+        started: Instant,
+        memory: &mut Memory,
+        removals: &mut mpsc::UnboundedReceiver<Removed>,
+        shutdown: &CancellationToken,
+    ) {
+        let due = started + self.args.scan_interval;
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = tokio::time::sleep_until(due) => return,
+                Some(removed) = removals.recv() => act::remember(memory, &removed, &self.settings),
+                () = self.world.unschedulable.notified() => {
+                    return tracing::debug!("pass: {}", batch(&self.world).await);
+                }
+            }
+        }
+    }
+
+    async fn pass(
+        &mut self,
+        memory: &mut Memory,
+        first: bool,
+        removed: &mpsc::UnboundedSender<Removed>,
+    ) -> Result<Outcome, CloudError> {
+        let (mut groups, unreadable) = self.provider.groups().await?;
+        for (group, error) in &unreadable {
+            tracing::warn!(group, %error, "node group cannot be read and is left alone");
+        }
+        groups.sort_by(|one, other| one.id.cmp(&other.id));
+        groups.dedup_by(|one, other| {
+            let twice = one.id == other.id;
+            if twice {
+                tracing::warn!(group = %one.id, "the provider lists this node group twice; the first counts");
+            }
+            twice
+        });
+        let input = self.input(groups).await;
+        if first {
+            for action in pass::left_over(&input.nodes, &input.removing) {
+                self.act(&action, memory, removed).await;
+            }
+        }
+        let before = memory.clone();
+        let (outcome, after) = self.decide(input, before).await;
+        *memory = after;
+        self.reporter.decided(&outcome).await;
+        let actions = outcome.actions.clone();
+        self.act_all(&actions, memory, removed).await;
+        Ok(outcome)
+    }
+
+    async fn input(&self, groups: Vec<NodeGroup>) -> Input {
+        let now = Timestamp::now();
+        let nodes = self.world.nodes();
+        let daemon_sets = self.world.daemon_sets.all();
+        let mut templates = BTreeMap::new();
+        for group in &groups {
+            let model = nodes.iter().find(|node| {
+                template::is_model(node, now)
+                    && group.instances.iter().any(|instance| instance.id == node.provider_id)
+            });
+            let (node, pods) = match model {
+                Some(node) => (template::fresh(node, &group.id, &self.passing), Vec::new()),
+                None => match self.provider.template(&group.id).await {
+                    Ok(Some(Template { node, pods })) => {
+                        (template::fresh(&node, &group.id, &self.passing), pods)
+                    }
+                    Ok(None) => continue,
+                    Err(error) => {
+                        let group = &group.id;
+                        tracing::warn!(%group, %error, "it is not known what nodes of this group look like; it cannot grow");
+                        continue;
+                    }
+                },
+            };
+            templates.insert(group.id.clone(), template::with_daemon_pods(node, pods, &daemon_sets));
+        }
+        Input {
+            now,
+            nodes,
+            pods: self.world.pods.all(),
+            expected: Vec::new(),
+            daemon_sets,
+            budgets: self.world.budgets(),
+            owners: Some(self.world.owners()),
+            surroundings: Arc::new(self.world.surroundings()),
+            groups,
+            templates,
+            removing: self.removing.lock().clone(),
+        }
+    }
+
+    /// The pass itself, off the threads that serve: it computes for as long as a second on a great cluster.
+    async fn decide(&self, input: Input, mut memory: Memory) -> (Outcome, Memory) {
+        let settings = self.settings.clone();
+        let unchanged = memory.clone();
+        let pass = tokio::task::spawn_blocking(move || {
+            let mut choose = report::choose;
+            let outcome = pass::run(&mut memory, &input, &settings, &mut choose);
+            (outcome, memory)
+        });
+        pass.await.unwrap_or_else(|error| {
+            tracing::error!(%error, "a pass broke off; nothing is done");
+            (Outcome::default(), unchanged)
+        })
+    }
+
+    /// Groups grow and shrink side by side, each on its own.
+    async fn act_all(
+        &self,
+        actions: &[Action],
+        memory: &mut Memory,
+        removed: &mpsc::UnboundedSender<Removed>,
+    ) {
+        for action in actions {
+            self.act(action, memory, removed).await;
+        }
+    }
+}
+
+/// Waits for the pods that follow the first one.
+async fn batch(world: &World) -> &'static str {
+    let latest = Instant::now() + BATCH_MAX;
+    loop {
+        tokio::select! {
+            () = world.unschedulable.notified() => {}
+            () = tokio::time::sleep(BATCH_IDLE) => return "pods that fit nowhere",
+            () = tokio::time::sleep_until(latest) => return "many pods that fit nowhere",
+        }
+    }
+}

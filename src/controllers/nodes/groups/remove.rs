@@ -43,13 +43,13 @@ pub struct RemoveOptions {
 }
 
 /// Why a node is still there.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotRemoved {
-    /// It could not be tainted.
-    Taint(String),
     /// Something came to run on it, or its pods could not be evicted.
+    #[error("its pods stay: {0}")]
     Drain(String),
     /// The provider did not terminate it.
+    #[error("the provider did not terminate it: {0}")]
     Terminate(String),
 }
 
@@ -102,7 +102,9 @@ async fn remove_tainted(
         drain(client, &world.pods, &removal.daemon_pods, &options, &evicted).await;
     }
     wait_for_delays(world, &removal.node, options.delay_timeout).await;
-    let node = NodeRef { name: removal.node.clone(), provider_id: removal.provider_id.clone() };
+    let known = world.nodes.get("", &removal.node).map(|node| NodeRef::from(&*node)).unwrap_or_default();
+    // The decision's own names, whatever became of the node since.
+    let node = NodeRef { name: removal.node.clone(), provider_id: removal.provider_id.clone(), ..known };
     provider
         .delete_nodes(&removal.group, &[node])
         .await

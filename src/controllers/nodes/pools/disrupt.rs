@@ -13,12 +13,11 @@ use std::{
 };
 
 use jiff::Timestamp;
-use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use kube::{Api, ResourceExt as _, api::ListParams};
+use kube::ResourceExt as _;
 use tandem_core::{
     api::karpenter::NodeClaim,
     nodes::{
-        drain::{Budget, Budgets, Evictable},
+        drain::Evictable,
         pools::budgets::{NodeFacts, PoolCount, Reason},
     },
 };
@@ -189,7 +188,7 @@ async fn drifted(
     drifted.sort_by_key(|candidate| {
         (!candidate.is_empty, changed(&candidate.claim, condition::DRIFTED), candidate.claim.name_any())
     });
-    let budgets = pod_budgets(pools).await?;
+    let budgets = pools.world.budgets();
     for candidate in drifted {
         if let Evictable::Not(pod) = budgets.can_evict(&candidate.pods)
             && candidate.claim.spec.termination_grace_period.is_none()
@@ -203,11 +202,6 @@ async fn drifted(
         }
     }
     Ok(0)
-}
-
-async fn pod_budgets(pools: &Pools) -> Result<Budgets, StepError> {
-    let all = Api::<PodDisruptionBudget>::all(pools.client.clone()).list(&ListParams::default()).await?;
-    Ok(Budgets::new(all.items.iter().map(Budget::read)))
 }
 
 /// Finds places for a candidate's pods, and takes it away once they are there; whether that has begun.

@@ -47,7 +47,6 @@ use crate::{
     cloud::pools::{PoolProvider, sold_out::SoldOut},
     cluster::{
         cache::{Cache, watch_cluster},
-        surroundings::SurroundingsCache,
         world::World,
     },
     telemetry::events::Events,
@@ -87,7 +86,6 @@ pub struct Pools {
     provisioners: Arc<Cache<Provisioner>>,
     templates: Arc<Cache<AWSNodeTemplate>>,
     claims: Arc<Cache<NodeClaim>>,
-    surroundings: SurroundingsCache,
     /// Names of nodes by their provider ids, of this version of the nodes.
     node_names: Mutex<(u64, HashMap<Arc<str>, Arc<str>>)>,
     sold_out: SoldOut,
@@ -108,7 +106,7 @@ impl Pools {
         let changed = move || changes.send_modify(|count| *count += 1);
         let on = |changed: &(dyn Fn() + Send + Sync)| changed();
         let (pool, provisioner, template, claim) =
-            (changed.clone(), changed.clone(), changed.clone(), changed.clone());
+            (changed.clone(), changed.clone(), changed.clone(), changed);
         let pools = Self {
             node_pools: watch_cluster::<NodePool>(&client, move |_, _| on(&pool)),
             provisioners: watch_cluster::<Provisioner>(&client, move |_, _| on(&provisioner)),
@@ -118,7 +116,6 @@ impl Pools {
                 drop(changed_claim.send(key.name));
                 claim();
             }),
-            surroundings: SurroundingsCache::start(&client, changed),
             node_names: Mutex::default(),
             metrics: Metrics::default(),
             sold_out: SoldOut::default(),
@@ -139,7 +136,6 @@ impl Pools {
             self.provisioners.synced(),
             self.templates.synced(),
             self.claims.synced(),
-            self.surroundings.synced(),
             self.world.synced(),
         );
     }

@@ -2,14 +2,14 @@ use serde_json::json;
 
 use super::*;
 
-fn provisioner(spec: Value) -> Provisioner {
+fn provisioner(spec: &Value) -> Provisioner {
     let object = json!({
         "apiVersion": "karpenter.sh/v1alpha5", "kind": "Provisioner", "metadata": {"name": "default"}, "spec": spec,
     });
     serde_json::from_value(object).unwrap()
 }
 
-fn template(spec: Value) -> AWSNodeTemplate {
+fn template(spec: &Value) -> AWSNodeTemplate {
     let object = json!({
         "apiVersion": "karpenter.k8s.aws/v1alpha1", "kind": "AWSNodeTemplate", "metadata": {"name": "shared"},
         "spec": spec,
@@ -19,12 +19,12 @@ fn template(spec: Value) -> AWSNodeTemplate {
 
 fn inline(mut spec: Value, provider: Value) -> Translation {
     spec["provider"] = provider;
-    translate(&provisioner(spec), |_| None).unwrap()
+    translate(&provisioner(&spec), |_| None).unwrap()
 }
 
 #[test]
 fn everything_has_its_place() {
-    let provisioner = provisioner(json!({
+    let provisioner = provisioner(&json!({
         "labels": {"team": "a"},
         "annotations": {"karpenter.sh/do-not-consolidate": "true"},
         "taints": [{"key": "gpu", "effect": "NoSchedule"}],
@@ -37,7 +37,7 @@ fn everything_has_its_place() {
         "ttlSecondsUntilExpired": 2_592_000,
         "ttlSecondsAfterEmpty": 30,
     }));
-    let shared = template(json!({
+    let shared = template(&json!({
         "subnetSelector": {"karpenter.sh/discovery": "mine", "Name": "a,b"},
         "securityGroupSelector": {"aws-ids": "sg-1, sg-2"},
         "instanceProfile": "nodes",
@@ -144,7 +144,7 @@ fn other_providers_keep_their_class() {
         "providerRef": {"apiVersion": "cloud.example/v1", "kind": "MachineClass", "name": "m"},
         "kubeletConfiguration": {"maxPods": 5},
     });
-    let translation = translate(&provisioner(spec), |_| None).unwrap();
+    let translation = translate(&provisioner(&spec), |_| None).unwrap();
     let reference = &translation.pool.spec.template.spec.node_class_ref;
     assert_eq!(
         (&*reference.group, &*reference.kind, &*reference.name),
@@ -155,7 +155,7 @@ fn other_providers_keep_their_class() {
 
 #[test]
 fn contradictions_are_refused() {
-    let refused = |spec: Value| translate(&provisioner(spec), |_| None).unwrap_err().to_string();
+    let refused = |spec: Value| translate(&provisioner(&spec), |_| None).unwrap_err().to_string();
     for (spec, wanted) in [
         (
             json!({"provider": {}, "ttlSecondsAfterEmpty": 1, "consolidation": {"enabled": true}}),

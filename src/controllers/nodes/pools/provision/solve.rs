@@ -145,7 +145,7 @@ fn snapshot(
     moving: &HashSet<Arc<str>>,
     except: &HashSet<String>,
 ) -> (Snapshot, HashMap<NodeId, String>) {
-    let mut snapshot = Snapshot::new(pools.surroundings.read());
+    let mut snapshot = Snapshot::new(Arc::new(pools.world.surroundings()));
     let mut names = HashMap::new();
     let mut by_name: HashMap<Arc<str>, NodeId> = HashMap::new();
     // Nodes that are looked at as their claims, or not at all.
@@ -178,7 +178,7 @@ fn snapshot(
         names.insert(id, name);
         by_name.insert(real_name, id);
     }
-    for node in pools.world.nodes.all() {
+    for node in pools.world.nodes() {
         if !hidden.contains(&node.name) && node.deleting.is_none() && node.taint(DISRUPTED).is_none() {
             let id = snapshot.add_node(&node);
             names.insert(id, node.name.to_string());

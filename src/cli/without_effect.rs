@@ -1,13 +1,15 @@
-//! Flags of KEDA's operator, metrics adapter and webhooks that have no meaning here. They are taken, so that the arguments
+//! Flags of the programs that Tandem stands in for which have no meaning here. They are taken, so that the arguments
 //! of an installation may stay as they are, and each that is given is said once, with what to do instead.
 
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, parser::ValueSource};
 
+use super::nodes;
+
 /// One flag: its name, whether it is a switch (`--flag`, `--flag=false`) or takes a value, and why it does nothing.
-type Flag = (&'static str, Takes, &'static str);
+pub(super) type Flag = (&'static str, Takes, &'static str);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Takes {
+pub(super) enum Takes {
     Switch,
     Value,
 }
@@ -24,8 +26,8 @@ const IN_CLUSTER: &str =
     "requests are authenticated and authorized by the API server that --kubeconfig names";
 const NO_PROFILE: &str = "there is no profiling endpoint";
 
-/// The table. Flags with a meaning are [`super::run::RunArgs`].
-const WITHOUT_EFFECT: &[Flag] = &[
+/// Those of KEDA's operator, metrics adapter and webhooks. Flags with a meaning are [`super::run::RunArgs`].
+const OF_KEDA: &[Flag] = &[
     // All three
     ("kube-api-qps", Value, SERVER_DECIDES),
     ("kube-api-burst", Value, SERVER_DECIDES),
@@ -56,6 +58,11 @@ const WITHOUT_EFFECT: &[Flag] = &[
     ("port", Value, "the ports are --secure-port, --metrics-bind-address and --webhook-bind-address"),
     ("v", Value, LOGS),
     ("logtostderr", Switch, LOGS),
+    ("alsologtostderr", Switch, LOGS),
+    ("log-flush-frequency", Value, LOGS),
+    ("logging-format", Value, LOGS),
+    ("skip-headers", Switch, LOGS),
+    ("vmodule", Value, LOGS),
     ("stderrthreshold", Value, LOGS),
     ("tls-cert-file", Value, OWN_TLS),
     ("tls-private-key-file", Value, OWN_TLS),
@@ -84,7 +91,12 @@ const WITHOUT_EFFECT: &[Flag] = &[
     ("cache-miss-to-direct-client", Switch, "a target that is not seen yet is a warning, not a refusal"),
 ];
 
-/// The flags of the table that were given.
+/// All of them.
+fn all() -> impl Iterator<Item = &'static Flag> {
+    OF_KEDA.iter().chain(nodes::WITHOUT_EFFECT)
+}
+
+/// The flags that were given.
 #[derive(Debug, Clone, Default)]
 pub struct WithoutEffect(Vec<&'static Flag>);
 
@@ -99,7 +111,7 @@ impl WithoutEffect {
 
 impl Args for WithoutEffect {
     fn augment_args(command: Command) -> Command {
-        WITHOUT_EFFECT.iter().fold(command, |command, (name, takes, _)| {
+        all().fold(command, |command, (name, takes, _)| {
             let arg = Arg::new(*name).long(*name).hide(true).action(ArgAction::Append);
             command.arg(match takes {
                 Value => arg.num_args(1).allow_hyphen_values(true),
@@ -117,7 +129,7 @@ impl Args for WithoutEffect {
 impl FromArgMatches for WithoutEffect {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let given = |flag: &&Flag| matches.value_source(flag.0) == Some(ValueSource::CommandLine);
-        Ok(Self(WITHOUT_EFFECT.iter().filter(given).collect()))
+        Ok(Self(all().filter(given).collect()))
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {

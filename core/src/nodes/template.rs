@@ -1,0 +1,104 @@
+//! What a new node of a group would look like.
+//!
+//! Source: Cluster Autoscaler, `processors/nodeinfosprovider/mixed_nodeinfos_processor.go`.
+
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{
+    action::{DELETION_CANDIDATE, TO_BE_DELETED},
+    group::Template,
+};
+use crate::scheduling::{HOSTNAME, Node, Pod, Snapshot, Surroundings};
+
+/// A node is taken as the model of its group once it has been ready for so long (`stabilizationDelay`).
+const STABLE: SignedDuration = SignedDuration::from_mins(1);
+
+/// Taints that Kubernetes puts on nodes for what happens to them; no new node has them.
+const CONDITION_TAINTS: &[&str] = &[
+    "node.kubernetes.io/not-ready",
+    "node.kubernetes.io/unreachable",
+    "node.kubernetes.io/unschedulable",
+    "node.kubernetes.io/memory-pressure",
+    "node.kubernetes.io/disk-pressure",
+    "node.kubernetes.io/network-unavailable",
+    "node.kubernetes.io/pid-pressure",
+    "node.cloudprovider.kubernetes.io/uninitialized",
+    "node.cloudprovider.kubernetes.io/shutdown",
+    "cloud.google.com/impending-node-termination",
+];
+
+/// Taints that tell of a node's state, and so are no part of a template.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PassingTaints {
+    /// `--startup-taint`, `--ignore-taint` and `--status-taint`: keys.
+    pub keys: Vec<String>,
+    /// `--startup-taint-prefix`: what keys begin with.
+    pub prefixes: Vec<String>,
+}
+
+/// Prefixes that mark a taint as passing without any flag.
+const PASSING_PREFIXES: &[&str] = &[
+    "startup-taint.cluster-autoscaler.kubernetes.io/",
+    "ignore-taint.cluster-autoscaler.kubernetes.io/",
+    "status-taint.cluster-autoscaler.kubernetes.io/",
+];
+
+impl PassingTaints {
+    fn includes(&self, key: &str) -> bool {
+        CONDITION_TAINTS.contains(&key)
+            || key == TO_BE_DELETED
+            || key == DELETION_CANDIDATE
+            || PASSING_PREFIXES.iter().any(|prefix| key.starts_with(prefix))
+            || self.keys.iter().any(|other| other == key)
+            || self.prefixes.iter().any(|prefix| key.starts_with(prefix.as_str()))
+    }
+}
+
+/// Whether a node shows what others of its group will look like.
+pub fn is_model(node: &Node, now: Timestamp) -> bool {
+    let stable = match node.conditions.get("Ready") {
+        Some((true, since)) => since.is_none_or(|since| now.duration_since(since) > STABLE),
+        _ => false,
+    };
+    stable && !node.unschedulable && node.deleting.is_none() && node.taint(TO_BE_DELETED).is_none()
+}
+
+/// A node like this one, freshly made: without the taints that pass, under a name of its own.
+pub fn fresh(node: &Node, group: &str, passing: &PassingTaints) -> Node {
+    let name: Arc<str> = format!("template-node-for-{group}").into();
+    let mut fresh = node.clone();
+    fresh.taints.retain(|taint| !passing.includes(&taint.key));
+    fresh.labels.insert(HOSTNAME.to_owned(), name.to_string());
+    fresh.annotations.clear();
+    fresh.provider_id = "".into();
+    fresh.name = name;
+    fresh.unschedulable = false;
+    fresh.ready = true;
+    fresh.deleting = None;
+    fresh
+}
+
+/// A template of this node with the pods that DaemonSets will run there, beside those that the provider knows of.
+pub fn with_daemon_pods(node: Node, known: Vec<Pod>, daemon_sets: &[Arc<Pod>]) -> Template {
+    let mut snapshot = Snapshot::new(Arc::new(Surroundings::default()));
+    let id = snapshot.add_node(&node);
+    let mut pods = known;
+    for pod in &pods {
+        let class = snapshot.class(pod);
+        snapshot.bind(class, id);
+    }
+    for pod in daemon_sets {
+        // Their controller tolerates these taints for them.
+        let mut tolerant = (**pod).clone();
+        tolerant.claims.clear();
+        let class = snapshot.class(&tolerant);
+        let twice = pods.iter().any(|other| other.name == tolerant.name);
+        if !twice && snapshot.check(class, id).is_ok() {
+            snapshot.bind(class, id);
+            pods.push(tolerant);
+        }
+    }
+    Template { node, pods }
+}

@@ -1,0 +1,425 @@
+//! Launching machines through instant fleets, finding them again, ending them.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::Deserialize;
+
+use crate::cloud::{
+    CloudError,
+    aws::{
+        action::{
+            CREATE_FLEET, CREATE_LAUNCH_TEMPLATE, DELETE_LAUNCH_TEMPLATE, DESCRIBE_INSTANCES,
+            DESCRIBE_LAUNCH_TEMPLATES, TERMINATE_INSTANCES,
+        },
+        answer::{Failure, Ignored, items, next},
+        client::{Client, classify},
+        form::Form,
+    },
+};
+
+/// Records of one page, and ids of one call.
+const PAGE: usize = 500;
+
+/// What machines are launched from.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct LaunchTemplate {
+    /// Its name; one that depends on all that follows, so that equal ones are shared.
+    pub name: String,
+    /// `ami-…`.
+    pub image_id: String,
+    /// The start script, base64.
+    pub user_data: Option<String>,
+    /// Gives the machine its role.
+    pub instance_profile: Option<String>,
+    /// `sg-…`.
+    pub security_groups: Vec<String>,
+    /// Disks.
+    pub disks: Vec<Disk>,
+    /// Hops that answers of the metadata service may go: 1 keeps pods out.
+    pub metadata_hops: Option<u32>,
+    /// Tags of the launch template itself.
+    pub tags: BTreeMap<String, String>,
+}
+
+/// A disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Disk {
+    /// `/dev/xvda`.
+    pub device: String,
+    /// `gp3`.
+    pub volume_type: String,
+    /// In GiB.
+    pub size_gib: u32,
+    /// Whether it is encrypted.
+    pub encrypted: bool,
+}
+
+/// One choice of a launch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Choice {
+    /// The launch template's name.
+    pub launch_template: String,
+    /// `m5.large`.
+    pub instance_type: String,
+    /// `subnet-…`, which decides the zone.
+    pub subnet: String,
+    /// The zone.
+    pub zone: String,
+}
+
+/// A launch of one machine.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Launch {
+    /// Whether spot capacity is bought.
+    pub spot: bool,
+    /// What it may be.
+    pub choices: Vec<Choice>,
+    /// Tags of the machine, its disks and the fleet.
+    pub tags: BTreeMap<String, String>,
+    /// Makes a repeated call the same launch.
+    pub token: String,
+}
+
+/// What a launch came to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Launched {
+    /// The machine: id, type and zone; `None` if none of the choices could be had.
+    pub machine: Option<(String, String, Option<String>)>,
+    /// What could not be had, and why.
+    pub failures: Vec<LaunchFailure>,
+}
+
+/// A choice that could not be had.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LaunchFailure {
+    /// `m5.large`.
+    pub instance_type: String,
+    /// The zone, if AWS says.
+    pub zone: Option<String>,
+    /// Why.
+    pub error: CloudError,
+}
+
+/// A machine.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Machine {
+    /// `i-…`.
+    pub instance_id: String,
+    /// `m5.large`.
+    pub instance_type: String,
+    /// `ami-…`.
+    #[serde(default)]
+    pub image_id: String,
+    /// Where it is in its life.
+    pub instance_state: MachineState,
+    /// Where it is.
+    pub placement: Placement,
+    /// `spot`, or absent.
+    pub instance_lifecycle: Option<String>,
+    /// When it was launched.
+    pub launch_time: Timestamp,
+    /// The node's name, unless the kubelet takes another.
+    #[serde(default)]
+    pub private_dns_name: String,
+    /// Its tags.
+    #[serde(default, deserialize_with = "items")]
+    pub tag_set: Vec<MachineTag>,
+}
+
+/// Where a machine is in its life.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct MachineState {
+    /// `pending`, `running`, `shutting-down`, `terminated`, `stopping` or `stopped`.
+    pub name: String,
+}
+
+/// Where a machine is.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Placement {
+    /// Its zone.
+    pub availability_zone: String,
+}
+
+/// A tag.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct MachineTag {
+    /// Its key.
+    pub key: String,
+    /// Its value.
+    #[serde(default)]
+    pub value: String,
+}
+
+/// Makes a launch template; one of that name is taken as it is.
+pub async fn create_launch_template(client: &Client, template: &LaunchTemplate) -> Result<(), CloudError> {
+    let mut data = Form::new()
+        .set("ImageId", &template.image_id)
+        .set_some("UserData", template.user_data.as_deref())
+        .set_some("IamInstanceProfile.Name", template.instance_profile.as_deref())
+        .list("SecurityGroupId", &template.security_groups)
+        .set_some("MetadataOptions.HttpPutResponseHopLimit", template.metadata_hops)
+        .set("MetadataOptions.HttpTokens", "required");
+    for (index, disk) in template.disks.iter().enumerate() {
+        let ebs = Form::new()
+            .set("VolumeType", &disk.volume_type)
+            .set("VolumeSize", disk.size_gib)
+            .set("Encrypted", disk.encrypted)
+            .set("DeleteOnTermination", true);
+        let mapping = Form::new().set("DeviceName", &disk.device).nest("Ebs", ebs);
+        data = data.nest(&format!("BlockDeviceMapping.{}", index + 1), mapping);
+    }
+    let form = Form::new()
+        .set("LaunchTemplateName", &template.name)
+        .nest("LaunchTemplateData", data)
+        .nest("TagSpecification.1", tags("launch-template", &template.tags));
+    match client.query::<Ignored>(&CREATE_LAUNCH_TEMPLATE, form).await {
+        Err(CloudError::Refused { code, .. })
+            if code == "InvalidLaunchTemplateName.AlreadyExistsException" =>
+        {
+            Ok(())
+        }
+        other => other.map(|_| ()),
+    }
+}
+
+/// Names of launch templates with this tag.
+pub async fn launch_templates(client: &Client, tag: (&str, &str)) -> Result<Vec<String>, CloudError> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Page {
+        #[serde(default, deserialize_with = "items")]
+        launch_templates: Vec<Name>,
+        next_token: Option<String>,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Name {
+        launch_template_name: String,
+    }
+    let form = Form::new().filter(&format!("tag:{}", tag.0), [tag.1]);
+    let (mut names, mut token) = (Vec::new(), None);
+    loop {
+        let page: Page =
+            client.query(&DESCRIBE_LAUNCH_TEMPLATES, form.clone().set_some("NextToken", token)).await?;
+        names.extend(page.launch_templates.into_iter().map(|found| found.launch_template_name));
+        token = next(page.next_token);
+        if token.is_none() {
+            return Ok(names);
+        }
+    }
+}
+
+/// Removes a launch template.
+pub async fn delete_launch_template(client: &Client, name: &str) -> Result<(), CloudError> {
+    let form = Form::new().set("LaunchTemplateName", name);
+    client.query::<Ignored>(&DELETE_LAUNCH_TEMPLATE, form).await.map(|_| ())
+}
+
+/// Launches one machine: of spot capacity what is least likely to be taken back for its price, on demand the cheapest
+/// (Karpenter, `pkg/providers/instance`).
+pub async fn launch(client: &Client, launch: &Launch) -> Result<Launched, CloudError> {
+    let answer: FleetAnswer = client.query(&CREATE_FLEET, fleet_form(launch)).await?;
+    Ok(answer.launched())
+}
+
+fn fleet_form(launch: &Launch) -> Form {
+    let capacity = if launch.spot { "spot" } else { "on-demand" };
+    let mut form = Form::new()
+        .set("Type", "instant")
+        .set("ClientToken", &launch.token)
+        .set("TargetCapacitySpecification.TotalTargetCapacity", 1)
+        .set("TargetCapacitySpecification.DefaultTargetCapacityType", capacity);
+    form = if launch.spot {
+        form.set("SpotOptions.AllocationStrategy", "price-capacity-optimized")
+    } else {
+        form.set("OnDemandOptions.AllocationStrategy", "lowest-price")
+    };
+    let mut templates: BTreeMap<&str, Vec<&Choice>> = BTreeMap::new();
+    for choice in &launch.choices {
+        templates.entry(&choice.launch_template).or_default().push(choice);
+    }
+    for (index, (template, choices)) in templates.into_iter().enumerate() {
+        let mut config = Form::new()
+            .set("LaunchTemplateSpecification.LaunchTemplateName", template)
+            .set("LaunchTemplateSpecification.Version", "$Latest");
+        for (index, choice) in choices.into_iter().enumerate() {
+            let one = Form::new()
+                .set("InstanceType", &choice.instance_type)
+                .set("SubnetId", &choice.subnet)
+                .set("AvailabilityZone", &choice.zone);
+            config = config.nest(&format!("Overrides.{}", index + 1), one);
+        }
+        form = form.nest(&format!("LaunchTemplateConfigs.{}", index + 1), config);
+    }
+    for (index, resource) in ["instance", "volume", "fleet"].into_iter().enumerate() {
+        form = form.nest(&format!("TagSpecification.{}", index + 1), tags(resource, &launch.tags));
+    }
+    form
+}
+
+fn tags(resource: &str, tags: &BTreeMap<String, String>) -> Form {
+    let mut form = Form::new().set("ResourceType", resource);
+    for (index, (key, value)) in tags.iter().enumerate() {
+        form = form.set(format!("Tag.{}.Key", index + 1), key).set(format!("Tag.{}.Value", index + 1), value);
+    }
+    form
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct FleetAnswer {
+    #[serde(default, deserialize_with = "items")]
+    fleet_instance_set: Vec<FleetInstance>,
+    #[serde(default, deserialize_with = "items")]
+    error_set: Vec<FleetError>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct FleetInstance {
+    #[serde(default, deserialize_with = "items")]
+    instance_ids: Vec<String>,
+    #[serde(default)]
+    instance_type: String,
+    launch_template_and_overrides: Option<Overridden>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct FleetError {
+    error_code: String,
+    #[serde(default)]
+    error_message: String,
+    launch_template_and_overrides: Option<Overridden>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Overridden {
+    overrides: Option<Overrides>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Overrides {
+    instance_type: Option<String>,
+    availability_zone: Option<String>,
+}
+
+impl FleetAnswer {
+    fn launched(self) -> Launched {
+        let overrides =
+            |overridden: Option<Overridden>| overridden.and_then(|it| it.overrides).unwrap_or_default();
+        let machine = self.fleet_instance_set.into_iter().find_map(|instance| {
+            let id = instance.instance_ids.into_iter().next()?;
+            Some((
+                id,
+                instance.instance_type,
+                overrides(instance.launch_template_and_overrides).availability_zone,
+            ))
+        });
+        let failures = self.error_set.into_iter().map(|error| {
+            let at = overrides(error.launch_template_and_overrides);
+            let failure = Failure { code: error.error_code, message: error.error_message };
+            LaunchFailure {
+                instance_type: at.instance_type.unwrap_or_default(),
+                zone: at.availability_zone,
+                error: classify(CREATE_FLEET.permission(), failure),
+            }
+        });
+        Launched { machine, failures: failures.collect() }
+    }
+}
+
+/// Machines that have all these tags (`*` means any value) and have not ended.
+pub async fn machines(client: &Client, tags: &BTreeMap<String, String>) -> Result<Vec<Machine>, CloudError> {
+    let states = ["pending", "running", "shutting-down", "stopping", "stopped"];
+    let mut form = Form::new().filter("instance-state-name", states).set("MaxResults", PAGE);
+    for (key, value) in tags {
+        form = if value == "*" {
+            form.filter("tag-key", [key])
+        } else {
+            form.filter(&format!("tag:{key}"), [value])
+        };
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Page {
+        #[serde(default, deserialize_with = "items")]
+        reservation_set: Vec<Reservation>,
+        next_token: Option<String>,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Reservation {
+        #[serde(default, deserialize_with = "items")]
+        instances_set: Vec<Machine>,
+    }
+    let (mut machines, mut token) = (Vec::new(), None);
+    loop {
+        let page: Page = client.query(&DESCRIBE_INSTANCES, form.clone().set_some("NextToken", token)).await?;
+        machines.extend(page.reservation_set.into_iter().flat_map(|reservation| reservation.instances_set));
+        token = next(page.next_token);
+        if token.is_none() {
+            return Ok(machines);
+        }
+    }
+}
+
+/// Ends machines.
+pub async fn terminate(client: &Client, ids: &[String]) -> Result<(), CloudError> {
+    for ids in ids.chunks(PAGE) {
+        client.query::<Ignored>(&TERMINATE_INSTANCES, Form::new().list("InstanceId", ids)).await?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cloud::aws::answer::xml;
+
+    #[test]
+    fn a_fleet_answers_with_machines_and_failures() {
+        let body = "<CreateFleetResponse><fleetId>f</fleetId><errorSet><item><errorCode>InsufficientInstanceCapacity</errorCode>\
+            <errorMessage>none</errorMessage><launchTemplateAndOverrides><overrides><instanceType>m5.large</instanceType>\
+            <availabilityZone>r-1a</availabilityZone></overrides></launchTemplateAndOverrides></item></errorSet>\
+            <fleetInstanceSet><item><instanceIds><item>i-1</item></instanceIds><instanceType>c5.large</instanceType>\
+            <launchTemplateAndOverrides><overrides><availabilityZone>r-1b</availabilityZone></overrides>\
+            </launchTemplateAndOverrides></item></fleetInstanceSet></CreateFleetResponse>";
+        let launched = xml::<FleetAnswer>(body.as_bytes(), "CreateFleet").unwrap().launched();
+        assert_eq!(launched.machine, Some(("i-1".into(), "c5.large".into(), Some("r-1b".into()))));
+        let [failure] = &launched.failures[..] else { panic!("{launched:?}") };
+        assert_eq!((failure.instance_type.as_str(), failure.zone.as_deref()), ("m5.large", Some("r-1a")));
+        assert!(matches!(failure.error, CloudError::OutOfCapacity { .. }));
+    }
+
+    #[test]
+    fn choices_are_grouped_by_launch_template() {
+        let choice = |template: &str, instance_type: &str| Choice {
+            launch_template: template.into(),
+            instance_type: instance_type.into(),
+            subnet: "s".into(),
+            zone: "z".into(),
+        };
+        let launch = Launch {
+            spot: true,
+            choices: vec![choice("b", "m5.large"), choice("a", "m6g.large"), choice("b", "c5.large")],
+            tags: BTreeMap::from([("k".into(), "v".into())]),
+            token: "t".into(),
+        };
+        let text = fleet_form(&launch).encode("CreateFleet", "1");
+        for part in [
+            "SpotOptions.AllocationStrategy=price-capacity-optimized",
+            "LaunchTemplateConfigs.1.LaunchTemplateSpecification.LaunchTemplateName=a",
+            "LaunchTemplateConfigs.2.Overrides.2.InstanceType=c5.large",
+            "TagSpecification.3.ResourceType=fleet&TagSpecification.3.Tag.1.Key=k",
+        ] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+        assert!(!text.contains("OnDemandOptions"));
+    }
+}

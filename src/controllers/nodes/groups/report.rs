@@ -1,0 +1,176 @@
+//! What is said of a pass: events and log lines, as Cluster Autoscaler's users know them.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use parking_lot::Mutex;
+use tandem_core::{
+    nodes::{
+        pass::{ExpansionOption, Outcome, ScaleUp},
+        reasons,
+    },
+    pods::reasons::Event,
+    scheduling::{Pod, Resources},
+};
+
+use crate::{controllers::nodes::drain::Evicted, telemetry::events::Events};
+
+/// Events of pods in one pass; of ten thousand pods that fit nowhere a few tell it all.
+const POD_EVENTS: usize = 100;
+/// Log lines of pods in one pass (Cluster Autoscaler's `MaxPodsLogged`).
+const POD_LINES: usize = 20;
+
+/// Says what is decided and done.
+#[derive(Clone)]
+pub(super) struct Reporter {
+    events: Events,
+    status: ObjectReference,
+    /// What pods were told last, by uid, so that it is said once.
+    told: Arc<Mutex<BTreeMap<Arc<str>, String>>>,
+}
+
+impl Reporter {
+    pub(super) fn new(events: Events, status: ObjectReference) -> Self {
+        Self { events, status, told: Arc::default() }
+    }
+
+    /// On the status ConfigMap, where what concerns no single object is told.
+    pub(super) async fn on_status(&self, event: &Event) {
+        tracing::info!(reason = event.reason, "{}", event.message);
+        self.events.publish(&self.status, event).await;
+    }
+
+    /// On a node.
+    pub(super) async fn on_node(&self, node: &str, event: &Event) {
+        tracing::info!(node, reason = event.reason, "{}", event.message);
+        let object = ObjectReference {
+            api_version: Some("v1".to_owned()),
+            kind: Some("Node".to_owned()),
+            name: Some(node.to_owned()),
+            // What kubectl describe node asks for.
+            uid: Some(node.to_owned()),
+            ..ObjectReference::default()
+        };
+        self.events.publish(&object, event).await;
+    }
+
+    /// On a pod that is evicted, without waiting for it.
+    pub(super) fn evicted(&self, pod: &Pod, evicted: &Evicted) {
+        let event = match evicted {
+            Evicted::Done => reasons::pod_evicted(),
+            Evicted::Not(_) => reasons::pod_not_evicted(),
+        };
+        let (events, object) = (self.events.clone(), object(pod));
+        tokio::spawn(async move { events.publish(&object, &event).await });
+    }
+
+    /// What a pass decided.
+    pub(super) async fn decided(&self, outcome: &Outcome) {
+        self.lines(outcome);
+        if !outcome.found.healthy {
+            self.on_status(&reasons::cluster_unhealthy()).await;
+        }
+        for expired in &outcome.found.expired {
+            let waited = format!("{:#}", expired.waited);
+            self.on_status(&reasons::scale_up_timed_out(&expired.group, &waited)).await;
+        }
+        for (group, nodes, error) in &outcome.found.failures {
+            self.on_status(&reasons::scale_up_failed(group, *nodes, error)).await;
+        }
+        for (group, took) in &outcome.found.fulfilled {
+            tracing::info!("Scale-up in group {group} finished successfully in {took:#}");
+        }
+        self.pods(outcome).await;
+    }
+
+    async fn pods(&self, outcome: &Outcome) {
+        let plan = &outcome.plan;
+        let mut events = Vec::new();
+        let increases_of = |groups: &[Arc<str>]| -> Vec<_> {
+            plan.increases.iter().filter(|increase| groups.contains(&increase.group)).cloned().collect()
+        };
+        {
+            let mut told = self.told.lock();
+            let waits = |uid: &Arc<str>| outcome.unschedulable.iter().any(|pod| pod.uid == *uid);
+            if told.len() > outcome.unschedulable.len() {
+                told.retain(|uid, _| waits(uid));
+            }
+            let helped = plan
+                .helped
+                .iter()
+                .map(|(pod, groups)| (pod, reasons::triggered_scale_up(&increases_of(groups))));
+            let refused =
+                plan.refused.iter().map(|(pod, refusals)| (pod, reasons::not_trigger_scale_up(refusals)));
+            for (pod, event) in helped.chain(refused) {
+                if events.len() >= POD_EVENTS {
+                    break;
+                }
+                if told.get(&pod.uid) != Some(&event.message) {
+                    told.insert(pod.uid.clone(), event.message.clone());
+                    events.push((object(pod), event));
+                }
+            }
+        }
+        let events = events.iter().map(|(object, event)| self.events.publish(object, event));
+        futures::future::join_all(events).await;
+    }
+
+    fn lines(&self, outcome: &Outcome) {
+        let waiting = &outcome.unschedulable;
+        for pod in waiting.iter().take(POD_LINES) {
+            tracing::info!("Pod {} is unschedulable", pod.key());
+        }
+        if waiting.len() > POD_LINES {
+            tracing::info!("{} other pods are also unschedulable", waiting.len() - POD_LINES);
+        }
+        if waiting.is_empty() {
+            tracing::debug!("No unschedulable pods");
+        } else {
+            tracing::info!("Upcoming {} nodes", outcome.upcoming);
+        }
+        for increase in &outcome.plan.increases {
+            tracing::info!("Best option to resize: {}", increase.group);
+            tracing::info!("Estimated {} nodes needed in {}", increase.to - increase.from, increase.group);
+        }
+        if !outcome.plan.increases.is_empty() {
+            tracing::info!("Final scale-up plan: {}", reasons::plan_text(&outcome.plan.increases));
+        } else if !waiting.is_empty() {
+            tracing::info!("No expansion options");
+        }
+        for unneeded in &outcome.unneeded {
+            tracing::info!("{} is unneeded since {}", unneeded.node, unneeded.since);
+        }
+        for unremovable in &outcome.unremovable {
+            tracing::debug!("Node {} unremovable: {}", unremovable.node, unremovable.text);
+        }
+    }
+}
+
+fn object(pod: &Pod) -> ObjectReference {
+    ObjectReference {
+        api_version: Some("v1".to_owned()),
+        kind: Some("Pod".to_owned()),
+        name: Some(pod.name.to_string()),
+        namespace: Some(pod.shape.namespace.to_string()),
+        uid: Some(pod.uid.to_string()),
+        ..ObjectReference::default()
+    }
+}
+
+/// The option that leaves the least unused, of equals the first.
+pub(super) fn choose(scale_up: &ScaleUp<'_>, options: &[ExpansionOption]) -> Option<usize> {
+    let waste = |option: &ExpansionOption| {
+        let requested = scale_up.requested(option);
+        let capacity = &scale_up.candidates[option.candidate].template.node.capacity;
+        let all = capacity.times(i64::from(option.nodes));
+        share_unused(&requested, &all)
+    };
+    let wastes = options.iter().map(waste).enumerate();
+    wastes.min_by(|(_, one), (_, other)| one.total_cmp(other)).map(|(at, _)| at)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a share")]
+fn share_unused(requested: &Resources, all: &Resources) -> f64 {
+    let of = |requested: i64, all: i64| if all > 0 { 1.0 - requested as f64 / all as f64 } else { 0.0 };
+    of(requested.cpu, all.cpu) + of(requested.memory, all.memory)
+}

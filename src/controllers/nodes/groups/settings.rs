@@ -1,0 +1,107 @@
+//! What the flags say, as the decisions and the removal want it.
+
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use tandem_core::nodes::{
+    backoff::BackoffSettings,
+    cluster_state::ClusterStateSettings,
+    drain,
+    pass::{PassSettings, PendingSettings, ScaleDownSettings, ScaleUpSettings},
+    template::PassingTaints,
+};
+
+use super::remove::RemoveOptions;
+use crate::{cli::nodes::NodeArgs, controllers::nodes::drain::DrainOptions};
+
+fn signed(duration: Duration) -> SignedDuration {
+    SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
+}
+
+/// For the pass.
+pub(super) fn pass(args: &NodeArgs, gpu_label: &str) -> PassSettings {
+    PassSettings {
+        cluster: ClusterStateSettings {
+            max_unready_percentage: args.max_total_unready_percentage,
+            ok_unready: args.ok_total_unready_count,
+            provision_time: signed(args.max_node_provision_time),
+            startup_time: signed(args.max_node_startup_time),
+            backoff: BackoffSettings {
+                first: signed(args.initial_node_group_backoff_duration),
+                longest: signed(args.max_node_group_backoff_duration),
+                forgotten: signed(args.node_group_backoff_reset_timeout),
+            },
+        },
+        pending: PendingSettings {
+            priority_cutoff: args.expendable_pods_priority_cutoff,
+            delay: signed(args.new_pod_scale_up_delay),
+            schedulers: named(&args.allowed_scheduler_names),
+            bypassed: named(&args.bypassed_scheduler_names),
+        },
+        scale_up: ScaleUpSettings {
+            most_at_once: args.max_nodes_per_scaleup,
+            max_nodes: (args.max_nodes_total > 0).then_some(args.max_nodes_total),
+            max_cores: args.cores_total.max,
+            max_memory: gibibytes(args.memory_total.max),
+            from_zero: args.scale_up_from_zero,
+            enforce_min: args.enforce_node_group_min_size,
+        },
+        scale_down: ScaleDownSettings {
+            enabled: args.scale_down_enabled,
+            unneeded_time: signed(args.scale_down_unneeded_time),
+            unready_time: signed(args.scale_down_unready_time),
+            unready_enabled: args.scale_down_unready_enabled,
+            threshold: args.scale_down_utilization_threshold,
+            gpu_threshold: args.scale_down_gpu_utilization_threshold,
+            delay_after_add: signed(args.scale_down_delay_after_add),
+            delay_after_delete: signed(args.scale_down_delay_after_delete),
+            delay_after_failure: signed(args.scale_down_delay_after_failure),
+            parallelism: args.max_scale_down_parallelism,
+            drain_parallelism: args.max_drain_parallelism,
+            recheck: signed(args.unremovable_node_recheck_timeout),
+            ignore_daemon_sets: args.ignore_daemonsets_utilization,
+            ignore_mirror_pods: args.ignore_mirror_pods_utilization,
+            min_cores: args.cores_total.min,
+            min_memory: gibibytes(args.memory_total.min),
+            marks_at_once: args.max_bulk_soft_taint_count,
+            gpu_label: gpu_label.to_owned(),
+        },
+        drain: drain::Options {
+            skip_system_pods: args.skip_nodes_with_system_pods,
+            skip_local_storage: args.skip_nodes_with_local_storage,
+            skip_custom_controllers: args.skip_nodes_with_custom_controller_pods,
+            min_replica_count: args.min_replica_count,
+            system_pod_timeout: signed(args.blocking_system_pod_distruption_timeout),
+        },
+    }
+}
+
+/// For the removal of a node.
+pub(super) fn remove(args: &NodeArgs) -> RemoveOptions {
+    RemoveOptions {
+        delay_after_taint: args.node_delete_delay_after_taint,
+        delay_timeout: args.node_deletion_delay_timeout,
+        cordon: args.cordon_node_before_terminating,
+        evict_daemon_pods_of_empty: args.daemonset_eviction_for_empty_nodes,
+        evict_daemon_pods_of_occupied: args.daemonset_eviction_for_occupied_nodes,
+        drain: DrainOptions {
+            eviction_time: args.max_pod_eviction_time,
+            max_grace: Some(Duration::from_secs(u64::from(args.max_graceful_termination_sec))),
+            wait: true,
+        },
+    }
+}
+
+/// For templates.
+pub(super) fn passing_taints(args: &NodeArgs) -> PassingTaints {
+    let keys = args.startup_taint.iter().chain(&args.ignore_taint).chain(&args.status_taint);
+    PassingTaints { keys: keys.cloned().collect(), prefixes: args.startup_taint_prefix.clone() }
+}
+
+fn named(names: &[String]) -> Vec<String> {
+    names.iter().filter(|name| !name.is_empty()).cloned().collect()
+}
+
+fn gibibytes(count: i64) -> i64 {
+    count.saturating_mul(1 << 30)
+}

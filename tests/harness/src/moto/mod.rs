@@ -1,0 +1,212 @@
+//! AWS, played by moto, with a proxy of ours in front that adds what moto lacks and fails on request.
+
+mod install;
+mod proxy;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::http::Server;
+use crate::network::free_address;
+use crate::process::Process;
+use crate::xml;
+
+pub use proxy::Fault;
+use proxy::Proxy;
+
+/// The region of everything.
+pub const REGION: &str = "eu-central-1";
+
+/// moto answers 3 s after its start on an idle machine; tests share the machine with a build.
+const READY_TIMEOUT: Duration = Duration::from_secs(90);
+
+/// A running moto. Dropping it stops it.
+pub struct Moto {
+    // Before the process: no connection is left when that ends.
+    server: Server,
+    proxy: Arc<Proxy>,
+    process: Process,
+}
+
+/// A group to make.
+#[derive(Debug, Clone)]
+pub struct Group<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// The instance type of its launch template.
+    pub instance_type: &'a str,
+    /// It never gets smaller.
+    pub min: u32,
+    /// It never gets larger.
+    pub max: u32,
+    /// The size to begin with.
+    pub desired: u32,
+    /// Its zones.
+    pub zones: &'a [&'a str],
+    /// Its tags, which its machines get too.
+    pub tags: &'a [(&'a str, &'a str)],
+}
+
+/// Installs moto if need be; [`Moto::start`] does so too, but cannot from within a network namespace.
+pub fn install() -> Result<()> {
+    install::server().map(drop)
+}
+
+impl Moto {
+    /// Starts it on a free port of loopback; the log is in `<folder>/logs`. Installs it first if need be (once a
+    /// minute or so, from the Python package index).
+    pub async fn start(folder: &Path) -> Result<Self> {
+        // reqwest takes the process-wide provider; a second call changes nothing.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let program = tokio::task::spawn_blocking(install::server).await??;
+        let address = free_address()?;
+        let arguments = vec!["-H".into(), address.ip().to_string(), "-p".into(), address.port().to_string()];
+        let mut process =
+            Process::start("moto", &folder.join("logs"), &program, arguments, Vec::new()).await?;
+        let http = reqwest::Client::builder().no_proxy().build()?;
+        let url = format!("http://{address}");
+        process
+            .wait_until_ready(READY_TIMEOUT, || async {
+                http.get(format!("{url}/moto-api/data.json")).send().await?.error_for_status()?;
+                Ok(())
+            })
+            .await?;
+        let proxy = Arc::new(Proxy::new(url, http));
+        let answering = Arc::clone(&proxy);
+        let server = Server::start(free_address()?, move |request| {
+            let proxy = Arc::clone(&answering);
+            async move { proxy.answer(request).await }
+        })
+        .await?;
+        Ok(Self { server, proxy, process })
+    }
+
+    /// Where it listens.
+    pub fn url(&self) -> String {
+        self.server.url()
+    }
+
+    /// The variables that lead a client to it.
+    pub fn environment(&self) -> Vec<(String, String)> {
+        let pairs = [
+            ("AWS_ENDPOINT_URL", self.url()),
+            ("AWS_REGION", REGION.to_owned()),
+            ("AWS_ACCESS_KEY_ID", "test".to_owned()),
+            ("AWS_SECRET_ACCESS_KEY", "test".to_owned()),
+        ];
+        pairs.map(|(name, value)| (name.to_owned(), value)).into()
+    }
+
+    /// Every call so far, as permissions are named, in order.
+    pub fn calls(&self) -> Vec<String> {
+        self.proxy.calls()
+    }
+
+    /// Forgets the calls so far.
+    pub fn forget_calls(&self) {
+        self.proxy.forget_calls();
+    }
+
+    /// Makes the next calls of an action fail.
+    pub fn fail(&self, fault: Fault) {
+        self.proxy.fail(fault);
+    }
+
+    /// Pages hold no more than this many groups or types.
+    pub fn page_size(&self, records: usize) {
+        self.proxy.page_size(records);
+    }
+
+    /// From now on a group gets no machine, and says why in its activities.
+    pub fn exhaust(&self, group: &str, reason: &str) {
+        self.proxy.exhaust(group, reason);
+    }
+
+    /// Asks moto itself, past the proxy: nothing is recorded, nothing fails.
+    pub async fn ask(&self, service: &str, action: &str, parameters: &[(&str, &str)]) -> Result<String> {
+        let (status, body) = self.proxy.ask(service, action, parameters).await?;
+        ensure!(status == 200, "{service}:{action} was answered with {status}: {body}");
+        Ok(body)
+    }
+
+    /// Makes a group with a launch template of its own.
+    pub async fn create_group(&self, group: &Group<'_>) -> Result<()> {
+        let image = self.image().await?;
+        let template = format!("{}-template", group.name);
+        let launch = [
+            ("LaunchTemplateName", template.as_str()),
+            ("LaunchTemplateData.ImageId", &image),
+            ("LaunchTemplateData.InstanceType", group.instance_type),
+        ];
+        self.ask("ec2", "CreateLaunchTemplate", &launch).await?;
+        let own = [
+            ("LaunchTemplate.LaunchTemplateName".to_owned(), template),
+            ("LaunchTemplate.Version".to_owned(), "$Latest".to_owned()),
+        ];
+        self.create_group_of(group, &own).await
+    }
+
+    /// Makes a group that launches what `launched` says, in parameters of `CreateAutoScalingGroup`.
+    pub async fn create_group_of(&self, group: &Group<'_>, launched: &[(String, String)]) -> Result<()> {
+        let mut parameters = vec![
+            ("AutoScalingGroupName".to_owned(), group.name.to_owned()),
+            ("MinSize".to_owned(), group.min.to_string()),
+            ("MaxSize".to_owned(), group.max.to_string()),
+            ("DesiredCapacity".to_owned(), group.desired.to_string()),
+        ];
+        parameters.extend_from_slice(launched);
+        for (index, zone) in group.zones.iter().enumerate() {
+            parameters.push((format!("AvailabilityZones.member.{}", index + 1), (*zone).to_owned()));
+        }
+        for (index, (key, value)) in group.tags.iter().enumerate() {
+            let tag =
+                |field: &str, value: &str| (format!("Tags.member.{}.{field}", index + 1), value.to_owned());
+            parameters.extend([tag("Key", key), tag("Value", value), tag("PropagateAtLaunch", "true")]);
+            parameters.extend([tag("ResourceId", group.name), tag("ResourceType", "auto-scaling-group")]);
+        }
+        let borrowed: Vec<_> =
+            parameters.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        self.ask("autoscaling", "CreateAutoScalingGroup", &borrowed).await.map(|_| ())
+    }
+
+    /// Gives a group a hook that holds its machines when they end.
+    pub async fn hook(&self, group: &str, name: &str) -> Result<()> {
+        self.proxy.hook(group, name);
+        let transition = ("LifecycleTransition", "autoscaling:EC2_INSTANCE_TERMINATING");
+        let parameters = [("AutoScalingGroupName", group), ("LifecycleHookName", name), transition];
+        self.ask("autoscaling", "PutLifecycleHook", &parameters).await.map(|_| ())
+    }
+
+    /// Some image.
+    pub async fn image(&self) -> Result<String> {
+        let images = self
+            .ask(
+                "ec2",
+                "DescribeImages",
+                &[("Filter.1.Name", "architecture"), ("Filter.1.Value.1", "x86_64")],
+            )
+            .await?;
+        xml::content(&images, "imageId").map(str::to_owned).context("moto has no image")
+    }
+
+    /// The size of a group, and the ids of its machines, as moto sees them.
+    pub async fn group(&self, name: &str) -> Result<(u32, Vec<String>)> {
+        let answer = self
+            .ask("autoscaling", "DescribeAutoScalingGroups", &[("AutoScalingGroupNames.member.1", name)])
+            .await?;
+        let group = xml::content(&answer, "AutoScalingGroups").context("no groups in the answer")?;
+        let machines = xml::children(group, "Instances", "member");
+        let ids = machines.iter().map(|machine| xml::text(machine, "InstanceId").to_owned()).collect();
+        Ok((xml::text(group, "DesiredCapacity").parse()?, ids))
+    }
+
+    /// Asks it to end, and waits until it has.
+    pub async fn stop(self) -> Result<()> {
+        let Self { server, process, .. } = self;
+        drop(server);
+        process.stop().await.map(|_| ())
+    }
+}
