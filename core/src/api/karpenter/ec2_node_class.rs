@@ -14,7 +14,7 @@ use serde_json::json;
 use super::{
     kubelet::KubeletConfiguration,
     requirement::RequirementWithMinValues,
-    schema::set,
+    schema::{set, without_key_rules},
     selector_terms::{
         AMIS, AmiSelectorTerm, CAPACITY_RESERVATIONS, CapacityReservationSelectorTerm,
         PlacementGroupSelector, SECURITY_GROUPS, SUBNETS, SecurityGroupSelectorTerm, SubnetSelectorTerm,
@@ -467,6 +467,6 @@ pub struct Ami {
     pub deprecated: Option<bool>,
     /// Instance types that it runs on.
     #[serde(default)]
-    #[schemars(!default)]
+    #[schemars(!default, transform = without_key_rules)]
     pub requirements: Vec<RequirementWithMinValues>,
 }
