@@ -21,7 +21,7 @@ use super::{
 use crate::cloud::{CloudError, NodeRef};
 
 /// How long groups are taken as they are (Cluster Autoscaler: one minute).
-const FRESH: Duration = Duration::from_secs(60);
+const FRESH: Duration = Duration::from_mins(1);
 
 /// How far before the start a failed activity still counts: as long as a node may take to come.
 const HINDSIGHT: SignedDuration = SignedDuration::from_mins(15);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::api::core::v1::NodeSelectorRequirement;
 use k8s_openapi::apimachinery::pkg::{
     api::resource::Quantity,
     apis::meta::v1::{Condition, Time},
@@ -13,8 +14,7 @@ use serde_json::json;
 
 use super::{
     kubelet::KubeletConfiguration,
-    requirement::RequirementWithMinValues,
-    schema::{set, without_key_rules},
+    schema::set,
     selector_terms::{
         AMIS, AmiSelectorTerm, CAPACITY_RESERVATIONS, CapacityReservationSelectorTerm,
         PlacementGroupSelector, SECURITY_GROUPS, SUBNETS, SecurityGroupSelectorTerm, SubnetSelectorTerm,
@@ -453,7 +453,7 @@ pub struct CapacityReservation {
 }
 
 /// An image that was found.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Ami {
     /// Id.
     #[serde(default)]
@@ -467,6 +467,6 @@ pub struct Ami {
     pub deprecated: Option<bool>,
     /// Instance types that it runs on.
     #[serde(default)]
-    #[schemars(!default, transform = without_key_rules)]
-    pub requirements: Vec<RequirementWithMinValues>,
+    #[schemars(!default)]
+    pub requirements: Vec<NodeSelectorRequirement>,
 }

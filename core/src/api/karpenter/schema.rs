@@ -73,13 +73,6 @@ pub(super) fn requirement_key(schema: &mut Schema) {
     add_rules(schema, vec![of_pool("self != \"karpenter.sh/nodepool\"")]);
 }
 
-/// Requirements of a status: nobody but Tandem writes them, and rules upon lists without an end cost the API server too much.
-pub(super) fn without_key_rules(schema: &mut Schema) {
-    if let Some(Value::Object(key)) = schema.pointer_mut("/items/properties/key") {
-        key.remove("x-kubernetes-validations");
-    }
-}
-
 /// The key of a requirement of an overlay, which may name a pool.
 pub(super) fn overlay_requirement_key(schema: &mut Schema) {
     let rules = restrictions("self").map(|(message, rule)| json!({"message": message, "rule": rule}));

@@ -172,7 +172,7 @@ impl NodeGroups {
 
     async fn input(&self, groups: Vec<NodeGroup>) -> Input {
         let now = Timestamp::now();
-        let nodes = self.world.nodes();
+        let nodes: Vec<_> = self.world.nodes().into_iter().map(|node| self.passing.unready(node)).collect();
         let daemon_sets = self.world.daemon_sets.all();
         let mut templates = BTreeMap::new();
         for group in &groups {

@@ -94,8 +94,11 @@ pub(super) fn remove(args: &NodeArgs) -> RemoveOptions {
 
 /// For templates.
 pub(super) fn passing_taints(args: &NodeArgs) -> PassingTaints {
-    let keys = args.startup_taint.iter().chain(&args.ignore_taint).chain(&args.status_taint);
-    PassingTaints { keys: keys.cloned().collect(), prefixes: args.startup_taint_prefix.clone() }
+    PassingTaints {
+        startup: args.startup_taint.iter().chain(&args.ignore_taint).cloned().collect(),
+        startup_prefixes: args.startup_taint_prefix.clone(),
+        status: args.status_taint.clone(),
+    }
 }
 
 fn named(names: &[String]) -> Vec<String> {
