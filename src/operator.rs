@@ -173,7 +173,7 @@ async fn nodes(
     tracing::info!(provider = name, "node groups are scaled");
     let events = Events::new(client.clone(), NODES_EVENT_SOURCE, args.pod_name.clone());
     let world = World::start(&client);
-    let groups = NodeGroups::new(client, world, provider, args.nodes.clone(), events, &args.namespace);
+    let groups = NodeGroups::new(client, world, provider, args.nodes.clone(), events, &args.namespace)?;
     registry.register_collector(Box::new(MetricsCollector(groups.metrics())));
     tasks.spawn(groups.run(shared.leading.clone(), shutdown.clone()));
     Ok(())

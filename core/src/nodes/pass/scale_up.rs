@@ -233,6 +233,14 @@ impl<'a> ScaleUp<'a> {
         requested
     }
 
+    /// The pods of an option, those that wait first.
+    pub fn pods_of<'s>(&'s self, option: &'s ExpansionOption) -> impl Iterator<Item = &'s Arc<Pod>> {
+        self.waiting.iter().zip(&self.left).zip(&option.scheduled).flat_map(|((waiting, left), count)| {
+            let helped = waiting.pods.len().saturating_sub(*left as usize);
+            waiting.pods[helped..].iter().take(*count as usize)
+        })
+    }
+
     /// Lets a group grow no further, for this reason.
     fn bar(&mut self, candidate: usize, reason: String) {
         self.room[candidate] = 0;
