@@ -76,7 +76,7 @@ impl NodeGroups {
         let map = status_map::reference(namespace, &args.status_config_map_name);
         Ok(Self {
             chooser: Chooser::new(client.clone(), namespace, &args, provider.clone())?,
-            settings: settings::pass(&args, provider.gpu_label()),
+            settings: settings::pass(&args, &*provider),
             removal: settings::remove(&args),
             passing: settings::passing_taints(&args),
             reporter: Reporter::new(events, map),
@@ -109,20 +109,26 @@ impl NodeGroups {
                 () = shutdown.cancelled() => return,
                 led = leading.wait_for(|leads| *leads) => if led.is_err() { return },
             }
-            let mut memory = self.status.read_memory().await;
+            let mut memory = self.status.start().await;
             let mut first = true;
             while *leading.borrow() && !shutdown.is_cancelled() {
                 let started = Instant::now();
                 self.metrics.activity("main");
                 match self.pass(&mut memory, first, &removed).await {
-                    Ok(outcome) => {
+                    Ok((outcome, groups)) => {
                         first = false;
                         self.metrics.passed(&outcome, started.elapsed());
-                        self.status.write(&outcome, &memory, self.provider.name()).await;
+                        if self.args.emit_per_nodegroup_metrics {
+                            self.metrics.of_groups(&outcome.found, &groups, &memory.cluster);
+                        }
+                        self.status.write(&outcome, &groups, &memory).await;
                     }
                     Err(error) => tracing::error!(%error, "the provider's node groups cannot be read"),
                 }
                 self.wait(started, &mut memory, &mut removals, &shutdown).await;
+            }
+            if shutdown.is_cancelled() {
+                return self.status.delete().await;
             }
         }
     }
@@ -153,7 +159,7 @@ impl NodeGroups {
         memory: &mut Memory,
         first: bool,
         removed: &mpsc::UnboundedSender<Removed>,
-    ) -> Result<Outcome, CloudError> {
+    ) -> Result<(Outcome, Vec<NodeGroup>), CloudError> {
         let (mut groups, unreadable) = self.provider.groups().await?;
         for (group, error) in &unreadable {
             tracing::warn!(group, %error, "node group cannot be read and is left alone");
@@ -166,7 +172,7 @@ impl NodeGroups {
             }
             twice
         });
-        let input = self.input(groups).await;
+        let input = self.input(groups.clone()).await;
         if first {
             for action in pass::left_over(&input.nodes, &input.removing) {
                 self.act(&action, memory, removed).await;
@@ -178,7 +184,7 @@ impl NodeGroups {
         self.reporter.decided(&outcome).await;
         let actions = outcome.actions.clone();
         self.act_all(&actions, memory, removed).await;
-        Ok(outcome)
+        Ok((outcome, groups))
     }
 
     async fn input(&self, groups: Vec<NodeGroup>) -> Input {

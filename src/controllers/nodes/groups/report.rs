@@ -72,6 +72,9 @@ impl Reporter {
         if !outcome.found.healthy {
             self.on_status(&reasons::cluster_unhealthy()).await;
         }
+        if let Some(limit) = outcome.max_nodes_reached {
+            self.on_status(&reasons::max_nodes_total_reached(limit)).await;
+        }
         for expired in &outcome.found.expired {
             let waited = format!("{:#}", expired.waited);
             self.on_status(&reasons::scale_up_timed_out(&expired.group, &waited)).await;
@@ -129,6 +132,10 @@ impl Reporter {
             tracing::debug!("No unschedulable pods");
         } else {
             tracing::info!("Upcoming {} nodes", outcome.upcoming);
+        }
+        for groups in &outcome.plan.splits {
+            let (count, names) = (groups.len(), groups.join(", "));
+            tracing::info!("Splitting scale-up between {count} similar node groups: {{{names}}}");
         }
         if !outcome.plan.increases.is_empty() {
             tracing::info!("Final scale-up plan: {}", reasons::plan_text(&outcome.plan.increases));
