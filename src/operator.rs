@@ -200,7 +200,7 @@ async fn node_groups(
     let provider = provider::connect(name, &settings, client.clone()).await?;
     tracing::info!(provider = name, "node groups are scaled");
     let events = Events::new(client.clone(), GROUPS_EVENT_SOURCE, args.pod_name.clone());
-    let groups = NodeGroups::new(client, world, provider, args.nodes.clone(), events, &args.namespace);
+    let groups = NodeGroups::new(client, world, provider, args.nodes.clone(), events, &args.namespace)?;
     registry.register_collector(Box::new(MetricsCollector(groups.metrics())));
     tasks.spawn(groups.run(shared.leading.clone(), shutdown.clone()));
     Ok(())

@@ -3,8 +3,11 @@
 //! Pure, so that the live loop and the simulation run the very same pass. What outlives a pass is [`Memory`].
 
 mod pending;
+mod quota;
 mod scale_down;
 mod scale_up;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -102,6 +105,8 @@ pub struct Outcome {
     pub upcoming: u32,
     /// What is done for pods that fit nowhere.
     pub plan: ScaleUpPlan,
+    /// `--max-nodes-total`, if pods wait and the cluster may not grow beyond it.
+    pub max_nodes_reached: Option<u32>,
     /// Nodes that are not needed.
     pub unneeded: Vec<Unneeded>,
     /// Nodes that stay, and why.
