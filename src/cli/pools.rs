@@ -136,12 +136,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn flags_stand_beside_those_of_run() {
-        let run = crate::cli::run::RunArgs::augment_args(clap::Command::new("run"));
-        PoolArgs::augment_args(run).debug_assert();
-    }
-
-    #[test]
     fn features_are_named() {
         let gates: FeatureGates = "NodeRepair=true, ReservedCapacity=false".parse().unwrap();
         assert!(gates.is_on("NodeRepair") && !gates.is_on("ReservedCapacity") && !gates.is_on("NodeOverlay"));

@@ -68,6 +68,7 @@ pub(super) fn class_of(pools: &Pools, claim: &NodeClaim) -> Class {
 async fn launch(pools: &Pools, claim: &NodeClaim, now: Timestamp) -> Result<Next, StepError> {
     match create(pools, claim, now).await {
         Ok(launched) => {
+            let next = write_launched(pools, claim, &launched, now).await?;
             tracing::info!(
                 claim = claim.name_any(),
                 provider_id = launched.provider_id,
@@ -76,7 +77,7 @@ async fn launch(pools: &Pools, claim: &NodeClaim, now: Timestamp) -> Result<Next
                 capacity_type = launched.capacity_type,
                 "machine is launched"
             );
-            write_launched(pools, claim, &launched, now).await
+            Ok(next)
         }
         Err(failure) => {
             pools.sold_out.note(failure.sold_out.iter().cloned(), now);
