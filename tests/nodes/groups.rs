@@ -108,7 +108,7 @@ pub(crate) async fn walk_through(world: Arc<World>) -> Result<()> {
         "is unschedulable",
         "Upcoming 0 nodes",
         "Best option to resize: workers",
-        "Final scale-up plan: [{workers 1->3 (max: 8)}]",
+        "Final scale-up plan: [{workers ",
         "Scale-up: setting group workers size to 3",
     ] {
         world.logged(line).await?;
@@ -117,9 +117,9 @@ pub(crate) async fn walk_through(world: Arc<World>) -> Result<()> {
         let events = world.kubectl("get events -A", "").await?;
         for text in [
             "TriggeredScaleUp",
-            "pod triggered scale-up: [{workers 1->3 (max: 8)}]",
+            "pod triggered scale-up: [{workers ",
             "ScaledUpGroup",
-            "Scale-up: group workers size set to 3 instead of 1 (max: 8)",
+            "Scale-up: group workers size set to 3 instead of ",
         ] {
             ensure!(events.contains(text), "no event says {text:?}:\n{events}");
         }

@@ -148,7 +148,8 @@ impl NodeGroups {
                 () = tokio::time::sleep_until(due) => return,
                 Some(removed) = removals.recv() => act::remember(memory, &removed, &self.settings),
                 () = self.world.unschedulable.notified() => {
-                    return tracing::debug!("pass: {}", batch(&self.world).await);
+                    let why = batch(&self.world).await;
+                    return tracing::debug!(why, "the next pass is due");
                 }
             }
         }

@@ -39,7 +39,7 @@ impl Reporter {
     /// On the status ConfigMap, where what concerns no single object is told.
     pub(super) async fn on_status(&self, event: &Event) {
         tracing::info!(reason = event.reason, "{}", event.message);
-        self.events.publish(&self.status, event).await;
+        self.events.tell(&self.status, event).await;
     }
 
     /// On a node.
@@ -53,7 +53,7 @@ impl Reporter {
             uid: Some(node.to_owned()),
             ..ObjectReference::default()
         };
-        self.events.publish(&object, event).await;
+        self.events.tell(&object, event).await;
     }
 
     /// On a pod that is evicted, without waiting for it.
@@ -63,7 +63,7 @@ impl Reporter {
             Evicted::Not(_) => reasons::pod_not_evicted(),
         };
         let (events, object) = (self.events.clone(), object(pod));
-        tokio::spawn(async move { events.publish(&object, &event).await });
+        tokio::spawn(async move { events.tell(&object, &event).await });
     }
 
     /// What a pass decided.
@@ -116,7 +116,7 @@ impl Reporter {
                 }
             }
         }
-        let events = events.iter().map(|(object, event)| self.events.publish(object, event));
+        let events = events.iter().map(|(object, event)| self.events.tell(object, event));
         futures::future::join_all(events).await;
     }
 
