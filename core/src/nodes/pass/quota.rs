@@ -2,9 +2,9 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{Input, ScaleDownSettings, Unneeded, UnremovableReason};
+use super::{Input, Outcome, ScaleDownSettings, Unneeded, UnremovableReason};
 use crate::{
-    nodes::group::NodeGroup,
+    nodes::{action::Action, group::NodeGroup},
     scheduling::{Node, Resources},
 };
 
@@ -19,7 +19,7 @@ pub(super) struct Quota {
 }
 
 impl Quota {
-    pub(super) fn new(input: &Input, settings: &ScaleDownSettings) -> Self {
+    pub(super) fn new(input: &Input, outcome: &Outcome, settings: &ScaleDownSettings) -> Self {
         let leaving = |group: &NodeGroup| {
             let of = |node: &&Arc<Node>| {
                 input.removing.contains_key(&node.name)
@@ -27,10 +27,12 @@ impl Quota {
             };
             i64::try_from(input.nodes.iter().filter(of).count()).unwrap_or(i64::MAX)
         };
-        let spare = input
-            .groups
-            .iter()
-            .map(|group| (group.id.clone(), i64::from(group.target) - i64::from(group.min) - leaving(group)));
+        let spare = input.groups.iter().map(|group| {
+            (
+                group.id.clone(),
+                i64::from(group.target) - i64::from(group.min) - leaving(group) - repaired(group, outcome),
+            )
+        });
         let mut capacity = Resources::default();
         for node in input.nodes.iter().filter(|node| !input.removing.contains_key(&node.name)) {
             capacity.add(&node.capacity);
@@ -73,4 +75,14 @@ impl Quota {
         self.drains = self.drains.saturating_sub(u32::from(!unneeded.verdict.drain.is_empty()));
         Ok(())
     }
+}
+
+/// By how much the pass lowers a group's target for other reasons.
+fn repaired(group: &NodeGroup, outcome: &Outcome) -> i64 {
+    let by = |action: &Action| match action {
+        Action::DeleteInstances { group: of, instances, .. } if *of == group.id => instances.len(),
+        Action::Decrease { group: of, delta, .. } if *of == group.id => *delta as usize,
+        _ => 0,
+    };
+    i64::try_from(outcome.actions.iter().map(by).sum::<usize>()).unwrap_or(i64::MAX)
 }

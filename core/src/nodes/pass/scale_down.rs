@@ -2,7 +2,10 @@
 //!
 //! Source of the rules: Cluster Autoscaler, `core/scaledown/{planner,eligibility,unneeded,unremovable}`.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -176,6 +179,7 @@ pub(super) fn plan(
         return;
     }
     let eligible = eligible(memory, world, input, settings, outcome);
+    keep_what_is_there(world);
     simulate(memory, world, input, settings, eligible, outcome);
     let since = outcome.unneeded.iter().map(|unneeded| (unneeded.node.to_string(), unneeded.since));
     memory.unneeded = since.collect();
@@ -281,6 +285,16 @@ fn gpu_resource<'a>(node: &'a Node, label: &str) -> Option<&'a str> {
     let counts = |name: &&str| *name == NVIDIA_GPU || marked && name.ends_with("/gpu");
     let offered = node.allocatable.iter().map(|(name, _)| name).find(counts);
     offered.or(marked.then_some(NVIDIA_GPU))
+}
+
+/// Takes off the snapshot the nodes that are only on their way: pods are not sent where nothing may ever come.
+fn keep_what_is_there(world: &mut World<'_>) {
+    let real: BTreeSet<NodeId> = world.ids.values().copied().collect();
+    let coming: Vec<NodeId> =
+        world.snapshot.nodes().map(|(id, _)| id).filter(|id| !real.contains(id)).collect();
+    for id in coming {
+        world.snapshot.remove_node(id);
+    }
 }
 
 /// Takes nodes off the snapshot one after the other, as long as their pods fit elsewhere.
@@ -399,7 +413,7 @@ fn held(memory: &Memory, now: Timestamp, settings: &ScaleDownSettings) -> Option
 /// Says which of the nodes that are not needed go now.
 fn remove(memory: &mut Memory, input: &Input, settings: &PassSettings, outcome: &mut Outcome) {
     let settings = &settings.scale_down;
-    let mut quota = Quota::new(input, settings);
+    let mut quota = Quota::new(input, outcome, settings);
     let by_name: BTreeMap<&str, &Arc<Node>> = input.nodes.iter().map(|node| (&*node.name, node)).collect();
     let mut chosen = Vec::new();
     // Drains that may take long come last, so that they hold up no others.
