@@ -24,11 +24,12 @@ const NAMESPACE: &str = "tandem";
 const INSTALL_FILE: &str = "manifests/install.yaml";
 
 /// Grants that stand beside install.yaml.
-const OPTIONS: [&str; 6] = [
+const OPTIONS: [&str; 7] = [
     "secrets-all-namespaces.yaml",
     "secrets-namespace.yaml",
     "secrets-names.yaml",
     "custom-target.yaml",
+    "node-groups.yaml",
     "node-pools.yaml",
     "external-metrics-upstream.yaml",
 ];

@@ -29,7 +29,7 @@ use tandem_core::api::karpenter::{NodeClaim, Provisioner};
 use tokio::{sync::watch, task::JoinHandle};
 
 /// For what takes a few seconds on an idle machine: generous, since the machine may be busy.
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_mins(1);
 
 /// As users have it.
 const PROVISIONER: &str = "

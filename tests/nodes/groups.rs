@@ -35,11 +35,11 @@ const FLAGS: &[&str] = &[
 ];
 
 /// Users see this take as long as EC2 takes; here machines come at once.
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_mins(1);
 
 fn deployment(name: &str, replicas: u32, cpu: &str) -> String {
     format!(
-        r#"
+        r"
 apiVersion: apps/v1
 kind: Deployment
 metadata: {{name: {name}, namespace: default}}
@@ -58,7 +58,7 @@ spec:
       - name: nginx
         image: nginx
         resources: {{requests: {{cpu: {cpu}, memory: 512Mi}}}}
-"#
+"
     )
 }
 

@@ -67,7 +67,7 @@ spec:
 "#;
 
 /// Well over the 30 s that an empty node waits, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 async fn running(world: &World) -> Result<usize> {
     let pods: Api<Pod> = Api::namespaced(world.client(), "default");
@@ -103,7 +103,7 @@ pub(crate) async fn walk_through(world: Arc<World>) -> Result<()> {
     })
     .await?;
 
-    istio.set_total("nginx", 55);
+    istio.set_total("nginx", 60);
     wait::until("six pods to run on nodes of the pool", PATIENCE, || async {
         let (running, nodes) = (running(&world).await?, nodes(&world).await?);
         ensure!(running == 6 && nodes > 0, "{running} of 6 run on {nodes} nodes");

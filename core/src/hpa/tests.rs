@@ -306,6 +306,7 @@ fn pod(requests: &[(&str, Option<i64>)], more: &Value) -> core::Pod {
 }
 
 #[test]
+#[expect(clippy::large_stack_arrays, reason = "a table")]
 fn requests_are_of_the_container_the_pod_or_all_that_runs_for_good() {
     let whole = json!({"resources": {"requests": {"cpu": "2"}}});
     let memory = json!({"resources": {"requests": {"memory": "2"}}, "overhead": {"cpu": "10m"}});

@@ -74,7 +74,7 @@ fn calculator(case: &Value) -> Verdict {
     settings.gates.configurable_tolerance = true;
     let behavior = json!({"scaleUp": {"tolerance": up}, "scaleDown": {"tolerance": down}});
     let fixture = Fixture::calculator(case, current);
-    let autoscaler = fixture.autoscaler(case, &json!([case]), &behavior);
+    let autoscaler = Fixture::autoscaler(case, &json!([case]), &behavior);
     let metric = &autoscaler.metrics[0];
     let values = fixture::values(case);
     let reading = fixture.reading(metric, &values, &settings);
@@ -132,7 +132,7 @@ fn reconcile(case: &Value) -> Verdict {
     let spec_replicas = number(&case["spec_replicas"]).unwrap_or_default();
     let status_replicas = number(&case["status_replicas"]).unwrap_or(spec_replicas);
     let fixture = Fixture::reconcile(case, status_replicas);
-    let autoscaler = fixture.autoscaler(case, &case["metrics"], &fixture::behavior(case));
+    let autoscaler = Fixture::autoscaler(case, &case["metrics"], &fixture::behavior(case));
     let metrics = case["metrics"].as_array().map(Vec::as_slice).unwrap_or_default();
     let values: Vec<_> =
         autoscaler.metrics.iter().enumerate().map(|(at, _)| values_at(metrics, at)).collect();
@@ -449,5 +449,5 @@ fn external_autoscaler(case: &Value, metrics: &serde_json::Map<String, Value>) -
         json!({"kind": "External", "name": name, "target_type": case["target_type"],
                "target_milli": case["target_milli"]})
     });
-    Fixture::default().autoscaler(case, &specs.collect(), &fixture::behavior(case))
+    Fixture::autoscaler(case, &specs.collect(), &fixture::behavior(case))
 }

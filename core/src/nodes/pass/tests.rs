@@ -214,7 +214,7 @@ fn grown(outcome: &Outcome) -> Vec<(&str, u32)> {
 
 fn removals(outcome: &Outcome) -> Vec<&Removal> {
     let removal = |action| match action {
-        &Action::Remove(ref removal) => Some(removal),
+        Action::Remove(removal) => Some(removal),
         _ => None,
     };
     outcome.actions.iter().filter_map(removal).collect()

@@ -55,8 +55,9 @@ impl Fixture {
         let requests = own.clone().find_map(|metric| metric["pod_request_milli"].as_array());
         let count = requests.map_or(usize::try_from(replicas).unwrap_or_default(), Vec::len);
         // Properties of pods may stand in the case or with a metric.
-        let place =
-            own.clone().find(|place| place.as_object().is_some_and(|fields| fields.keys().any(is_of_pods)));
+        let place = own
+            .clone()
+            .find(|place| place.as_object().is_some_and(|fields| fields.keys().any(|name| is_of_pods(name))));
         let pods = (0..count).map(|index| {
             let request = requests.map_or(Some(1000), |requests| requests[index].as_i64());
             let half = request.map(|request| request / 2);
@@ -68,7 +69,7 @@ impl Fixture {
     }
 
     /// The HPA of a case with metrics in their short form.
-    pub(super) fn autoscaler(&self, case: &Value, metrics: &Value, behavior: &Value) -> Autoscaler {
+    pub(super) fn autoscaler(case: &Value, metrics: &Value, behavior: &Value) -> Autoscaler {
         let metrics: Vec<_> = metrics.as_array().into_iter().flatten().map(metric_spec).collect();
         let hpa = read(&json!({
             "metadata": {"namespace": "test-namespace"},
@@ -125,9 +126,8 @@ pub(super) fn external_reading(values: &[i64]) -> Reading<'_> {
     Reading::Values(values)
 }
 
-fn is_of_pods(name: &String) -> bool {
-    ["pod_ready", "pod_phase", "pod_start_age_s", "pod_deletion_timestamp", "pod_deleted"]
-        .contains(&name.as_str())
+fn is_of_pods(name: &str) -> bool {
+    ["pod_ready", "pod_phase", "pod_start_age_s", "pod_deletion_timestamp", "pod_deleted"].contains(&name)
 }
 
 fn pod_name(index: usize) -> String {
