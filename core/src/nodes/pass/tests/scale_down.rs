@@ -79,17 +79,16 @@ fn a_group_keeps_its_minimum() {
 fn a_node_that_waits_for_its_turn_uses_up_nothing() {
     let mut settings = settings();
     settings.scale_down.drain_parallelism = 1;
-    settings.scale_down.min_cores = 8;
-    // Two drains, of which one has to wait; the cores that it would take off go to the node that nobody drains.
-    let cluster = three()
-        .group("b", (0, 9), 1)
-        .group("c", (1, 9), 1)
-        .running("a-0", 100, |_| {})
-        .running("a-1", 100, |_| {})
-        .running("c-0", 3000, |_| {})
-        .with_node("a-2", |node| node.unschedulable = true);
-    let removed = goes(cluster, 10, &settings);
-    assert_eq!(removed, ["a-2", "b-0", "a-0"]);
+    let mut cluster = Cluster::default().group("a", (2, 9), 4).running("a-3", 3000, |_| {});
+    for node in ["a-0", "a-1", "a-2"] {
+        cluster = cluster.running(node, 100, |_| {});
+    }
+    let mut memory = Memory::default();
+    cluster.pass(&mut memory, 0, &settings);
+    let outcome = cluster.pass(&mut memory, 10, &settings);
+    assert_eq!(removed(&outcome), ["a-0"]);
+    let held = |unremovable: &&Unremovable| unremovable.reason == UnremovableReason::NodeGroupMinSizeReached;
+    assert_eq!(outcome.unremovable.iter().find(held), None, "the group can spare another");
 }
 
 #[test]
