@@ -68,7 +68,7 @@ impl Reporter {
 
     /// What a pass decided.
     pub(super) async fn decided(&self, outcome: &Outcome) {
-        self.lines(outcome);
+        Self::lines(outcome);
         if !outcome.found.healthy {
             self.on_status(&reasons::cluster_unhealthy()).await;
         }
@@ -120,7 +120,7 @@ impl Reporter {
         futures::future::join_all(events).await;
     }
 
-    fn lines(&self, outcome: &Outcome) {
+    fn lines(outcome: &Outcome) {
         let waiting = &outcome.unschedulable;
         for pod in waiting.iter().take(POD_LINES) {
             tracing::info!("Pod {} is unschedulable", pod.key());

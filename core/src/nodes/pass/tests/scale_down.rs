@@ -132,3 +132,14 @@ fn pods_are_not_sent_to_nodes_that_are_only_on_their_way() {
     assert_eq!(goes(cluster().instance("a", "a-new", false), 12, &settings()), [""; 0]);
     assert_eq!(goes(cluster().instance("a", "a-new", true), 12, &settings()), ["a-new"]);
 }
+
+#[test]
+fn pods_that_would_move_to_a_node_keep_it() {
+    let pinned = |shape: &mut Shape| {
+        shape.node_selector.insert(GROUP.to_owned(), "a".to_owned());
+    };
+    let two = Cluster::default().group("a", (0, 9), 2).group("b", (0, 9), 1).running("b-0", 3000, |_| {});
+    let cluster = two.clone().running("a-0", 100, pinned).running("a-1", 100, |_| {});
+    assert_eq!(goes(cluster, 10, &settings()), ["a-0"]);
+    assert_eq!(goes(two.waiting(1, 3000), 10, &settings()).len(), 1, "one is for the pod that waits");
+}
