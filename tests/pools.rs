@@ -255,12 +255,17 @@ async fn provisioner(bed: &Bed) -> Result<()> {
     let labels = claims[0].labels();
     ensure!(labels["karpenter.sh/provisioner-name"] == "default", "{labels:?}");
     ensure!(labels["karpenter.sh/capacity-type"] == "on-demand", "{labels:?}");
-    let node = bed.nodes_of("default").await?.remove(0);
-    ensure!(node.labels()["karpenter.sh/initialized"] == "true", "{:?}", node.labels());
+    let node = wait::until("the node to be initialized", SOON, || async {
+        let node = bed.nodes_of("default").await?.pop().context("there is no node")?;
+        ensure!(node.labels().contains_key("karpenter.sh/initialized"), "{:?}", node.labels());
+        Ok(node)
+    })
+    .await?;
     ensure!(node.owner_references()[0].kind == "NodeClaim", "{:?}", node.owner_references());
     let taints = node.spec.as_ref().and_then(|spec| spec.taints.clone()).unwrap_or_default();
     ensure!(taints.is_empty(), "{taints:?}");
 
+    bed.kubectl(&["wait", "--for=condition=Ready", "--timeout=30s", "nodeclaim", "--all"], "").await?;
     let table = bed.kubectl(&["get", "nodeclaims"], "").await?;
     let header: Vec<&str> = table.lines().next().unwrap_or_default().split_whitespace().collect();
     ensure!(header == ["NAME", "TYPE", "CAPACITY", "ZONE", "NODE", "READY", "AGE"], "{table}");

@@ -125,19 +125,15 @@ pub(super) fn expected_node(
     let name = claim.name_any();
     let mut node = Node { name: name.as_str().into(), labels: claim.labels().clone(), ..Node::default() };
     let status = claim.status.as_ref();
-    match status.filter(|_| holds(claim, condition::LAUNCHED)) {
-        Some(status) => {
-            node.allocatable = Resources::from_optional(status.allocatable.as_ref());
-            node.capacity = Resources::from_optional(status.capacity.as_ref());
-        }
-        None => {
-            let required = RequirementWithMinValues::read_all(&claim.spec.requirements);
-            let named = types.iter().filter(|one| required.allows(INSTANCE_TYPE, &one.name));
-            let offered = named.filter_map(|one| Some((one, one.cheapest(&required, well_known)?)));
-            let (of, offering) =
-                offered.min_by(|(_, left), (_, right)| left.price.total_cmp(&right.price))?;
-            become_of(&mut node, of, offering.zone(), offering.capacity_type());
-        }
+    if let Some(status) = status.filter(|_| holds(claim, condition::LAUNCHED)) {
+        node.allocatable = Resources::from_optional(status.allocatable.as_ref());
+        node.capacity = Resources::from_optional(status.capacity.as_ref());
+    } else {
+        let required = RequirementWithMinValues::read_all(&claim.spec.requirements);
+        let named = types.iter().filter(|one| required.allows(INSTANCE_TYPE, &one.name));
+        let offered = named.filter_map(|one| Some((one, one.cheapest(&required, well_known)?)));
+        let (of, offering) = offered.min_by(|(_, left), (_, right)| left.price.total_cmp(&right.price))?;
+        become_of(&mut node, of, offering.zone(), offering.capacity_type());
     }
     node.labels.insert(HOSTNAME.to_owned(), name);
     node.taints = claim.spec.taints.clone().unwrap_or_default();

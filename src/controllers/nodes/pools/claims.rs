@@ -59,6 +59,8 @@ pub(super) enum Next {
     Now,
     /// When it, or the cluster, changes.
     Change,
+    /// When the watch tells of what was written: until then nothing is known but what it was before.
+    Written,
     /// Then.
     At(Timestamp),
     /// After so long.
@@ -113,9 +115,9 @@ pub(super) async fn run(pools: Arc<Pools>, mut claim_changes: ClaimChanges) {
                 tokio::time::sleep(CALM).await;
                 world.mark_unchanged();
                 let nodes = pools.world.nodes.all();
-                let leaving: HashSet<&str> =
+                let doomed: HashSet<&str> =
                     nodes.iter().filter(|node| node.deleting.is_some()).map(|node| &*node.name).collect();
-                for task in tasks.values().filter(|task| task.is_waiting_for(&leaving)) {
+                for task in tasks.values().filter(|task| task.is_waiting_for(&doomed)) {
                     task.notify.notify_one();
                 }
                 continue;
@@ -172,14 +174,34 @@ async fn drive(pools: &Pools, name: &str, wake: &Wake) {
                 Next::After(after)
             }
         };
-        wait(next, wake).await;
+        if next == Next::Written {
+            heard_of(pools, &claim, wake).await;
+        } else {
+            wait(next, wake).await;
+        }
     }
+}
+
+/// Waits until the claim is another than it was.
+async fn heard_of(pools: &Pools, claim: &NodeClaim, wake: &Wake) {
+    let name = claim.name_any();
+    let is_same = || {
+        let now = pools.claims.get("", &name);
+        now.is_some_and(|now| now.metadata.resource_version == claim.metadata.resource_version)
+    };
+    let changed = async {
+        while is_same() {
+            wake.notify.notified().await;
+        }
+    };
+    // A watch that lags is no reason to stop: what is written twice is refused.
+    let _ = tokio::time::timeout(RETRY_AT_MOST, changed).await;
 }
 
 async fn wait(next: Next, wake: &Wake) {
     let after = match next {
         Next::Now => return,
-        Next::Change => LOOK,
+        Next::Change | Next::Written => LOOK,
         Next::At(time) => time.duration_since(Timestamp::now()).min(LOOK),
         Next::After(after) => SignedDuration::try_from(after).unwrap_or(LOOK),
     };
@@ -196,16 +218,16 @@ async fn step(pools: &Pools, claim: &NodeClaim) -> Result<Next, StepError> {
     let expires = expiration::expires(claim);
     if expires.is_some_and(|expires| expires <= now) {
         pools.delete_claim(claim, "expired").await?;
-        return Ok(Next::Change);
+        return Ok(Next::Written);
     }
     // Who deletes a node means its machine.
     if pools.node_of(claim).is_some_and(|node| node.deleting.is_some()) {
         pools.delete_claim(claim, "node_deleted").await?;
-        return Ok(Next::Change);
+        return Ok(Next::Written);
     }
     if !claim.finalizers().iter().any(|name| name == FINALIZER) {
         write::finalizer(&pools.claim_api(), claim, FINALIZER, true).await?;
-        return Ok(Next::Change);
+        return Ok(Next::Written);
     }
     let next = lifecycle::step(pools, claim, now).await?;
     Ok(match (next, expires) {

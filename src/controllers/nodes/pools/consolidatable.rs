@@ -97,7 +97,7 @@ async fn write_all(pools: &Pools, seen: &Seen, now: Timestamp) -> Option<Timesta
         match write_one(pools, &claim, seen, is_calm, now).await {
             Err(StepError::Api(error)) if write::is_outdated(&error) || write::is_gone(&error) => {}
             Err(error) => {
-                tracing::warn!(claim = claim.name_any(), %error, "whether it is calm could not be written")
+                tracing::warn!(claim = claim.name_any(), %error, "whether it is calm could not be written");
             }
             Ok(()) => {}
         }

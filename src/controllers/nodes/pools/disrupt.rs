@@ -32,6 +32,7 @@ use super::{
 };
 use crate::controllers::nodes::taint::{Marking, mark};
 use eligible::{Candidate, candidate};
+use tokio::time::Instant;
 
 /// What comes within this time is looked at together.
 const CALM: Duration = Duration::from_secs(1);
@@ -253,7 +254,9 @@ async fn replace(pools: &Pools, replacing: &mut Replacing) -> Result<(), StepErr
             continue;
         }
         // Nobody takes them away while they wait for the pods.
-        made.iter().for_each(|name| pools.nominations.note(name, pools.settings.batch_max_duration));
+        for name in &made {
+            pools.nominations.note(name, pools.settings.batch_max_duration, Instant::now());
+        }
         if found.iter().all(|claim| holds(claim, condition::INITIALIZED)) {
             pools.delete_claim(&claim, "drifted").await?;
         } else {

@@ -36,7 +36,7 @@ pub(super) async fn run(pools: Arc<Pools>) {
                         Err(StepError::Api(error))
                             if write::is_outdated(&error) || write::is_gone(&error) => {}
                         Err(error) => {
-                            tracing::warn!(claim = claim.name_any(), %error, "drift cannot be told")
+                            tracing::warn!(claim = claim.name_any(), %error, "drift cannot be told");
                         }
                         Ok(()) => {}
                     }

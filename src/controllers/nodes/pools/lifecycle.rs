@@ -68,6 +68,7 @@ pub(super) fn class_of(pools: &Pools, claim: &NodeClaim) -> Class {
 async fn launch(pools: &Pools, claim: &NodeClaim, now: Timestamp) -> Result<Next, StepError> {
     match create(pools, claim, now).await {
         Ok(launched) => {
+            let next = write_launched(pools, claim, &launched, now).await?;
             tracing::info!(
                 claim = claim.name_any(),
                 provider_id = launched.provider_id,
@@ -76,7 +77,7 @@ async fn launch(pools: &Pools, claim: &NodeClaim, now: Timestamp) -> Result<Next
                 capacity_type = launched.capacity_type,
                 "machine is launched"
             );
-            write_launched(pools, claim, &launched, now).await
+            Ok(next)
         }
         Err(failure) => {
             pools.sold_out.note(failure.sold_out.iter().cloned(), now);
@@ -141,7 +142,7 @@ async fn refuse(
     if given_up {
         let reason = if reason == "LaunchFailed" { "launch_timeout" } else { "launch_failed" };
         pools.delete_claim(claim, reason).await?;
-        return Ok(Next::Change);
+        return Ok(Next::Written);
     }
     let mut status = claim.status.clone().unwrap_or_default();
     let said = (reason, error.to_string());
@@ -158,7 +159,7 @@ async fn register(pools: &Pools, claim: &NodeClaim, now: Timestamp) -> Result<Ne
             return Ok(Next::At(due));
         }
         pools.delete_claim(claim, "registration_timeout").await?;
-        return Ok(Next::Change);
+        return Ok(Next::Written);
     };
     let api: Api<ApiNode> = Api::all(pools.client.clone());
     let Some(found) = api.get_opt(&node.name).await? else { return Ok(Next::Change) };
@@ -167,14 +168,15 @@ async fn register(pools: &Pools, claim: &NodeClaim, now: Timestamp) -> Result<Ne
         pools.tell(&found, "Warning", "UnregisteredTaintMissing", message).await;
     }
     api.patch(&node.name, &PatchParams::default(), &Patch::Merge(registration(&found, claim))).await?;
-    tracing::info!(claim = claim.name_any(), node = &*node.name, "node is registered");
     let mut status = claim.status.clone().unwrap_or_default();
     status.node_name = Some(node.name.to_string());
     conditions::set(&mut status.conditions, condition::REGISTERED, Status::True, ("", ""), now);
     let waits = ("NodeNotReady", "the node is not ready");
     conditions::set(&mut status.conditions, condition::INITIALIZED, Status::Unknown, waits, now);
+    let next = write(pools, claim, status, now).await?;
+    tracing::info!(claim = claim.name_any(), node = &*node.name, "node is registered");
     pools.metrics.registered(claim);
-    write(pools, claim, status, now).await
+    Ok(next)
 }
 
 /// What makes a node that of a claim: its labels, annotations and taints, the owner, the finalizer.
@@ -228,9 +230,10 @@ async fn initialize(pools: &Pools, claim: &NodeClaim, now: Timestamp) -> Result<
     let label = (INITIALIZED.to_owned(), Some("true".to_owned()));
     mark(&pools.client, &node.name, &Marking { labels: vec![label], ..Marking::default() }).await?;
     conditions::set(&mut status.conditions, condition::INITIALIZED, Status::True, ("", ""), now);
+    let next = write(pools, claim, status, now).await?;
     let seconds = now.duration_since(created(claim)).as_secs_f64();
     tracing::info!(claim = claim.name_any(), node = &*node.name, seconds, "node is initialized");
-    write(pools, claim, status, now).await
+    Ok(next)
 }
 
 /// What a node lacks to be initialized: a reason and a sentence.
@@ -262,10 +265,11 @@ async fn write(
     now: Timestamp,
 ) -> Result<Next, StepError> {
     conditions::set_ready(&mut status.conditions, &STAGES, now);
-    if claim.status.as_ref() != Some(&status) {
-        write::status(&pools.claim_api(), claim, &status).await?;
+    if claim.status.as_ref() == Some(&status) {
+        return Ok(Next::Change);
     }
-    Ok(Next::Change)
+    write::status(&pools.claim_api(), claim, &status).await?;
+    Ok(Next::Written)
 }
 
 /// When the node of a claim was initialized.

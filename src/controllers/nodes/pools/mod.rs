@@ -74,7 +74,11 @@ pub struct Config {
     pub settings: PoolArgs,
 }
 
+/// Names of nodes by their provider ids.
+type NodeNames = HashMap<Arc<str>, Arc<str>>;
+
 /// What all controllers of node pools share.
+#[expect(clippy::struct_field_names, reason = "NodePools are pools")]
 pub struct Pools {
     client: Client,
     world: Arc<World>,
@@ -87,7 +91,7 @@ pub struct Pools {
     templates: Arc<Cache<AWSNodeTemplate>>,
     claims: Arc<Cache<NodeClaim>>,
     /// Names of nodes by their provider ids, of this version of the nodes.
-    node_names: Mutex<(u64, HashMap<Arc<str>, Arc<str>>)>,
+    names_of_nodes: Mutex<(u64, NodeNames)>,
     sold_out: SoldOut,
     nominations: Nominations,
     /// What they have done, for `/metrics`.
@@ -102,8 +106,8 @@ impl Pools {
     pub fn start(config: Config) -> (Arc<Self>, ClaimChanges) {
         let Config { client, world, provider, events, leading, settings } = config;
         let (changed_claim, claim_changes) = mpsc::unbounded_channel();
-        let changes = world.changes.clone();
-        let changed = move || changes.send_modify(|count| *count += 1);
+        let count = world.changes.clone();
+        let changed = move || count.send_modify(|count| *count += 1);
         let on = |changed: &(dyn Fn() + Send + Sync)| changed();
         let (pool, provisioner, template, claim) =
             (changed.clone(), changed.clone(), changed.clone(), changed);
@@ -116,7 +120,7 @@ impl Pools {
                 drop(changed_claim.send(key.name));
                 claim();
             }),
-            node_names: Mutex::default(),
+            names_of_nodes: Mutex::default(),
             metrics: Metrics::default(),
             sold_out: SoldOut::default(),
             nominations: Nominations::default(),
@@ -206,7 +210,7 @@ impl Pools {
     /// The name of the node with this provider id.
     fn node_named(&self, provider_id: &str) -> Option<Arc<str>> {
         let version = self.world.nodes.version();
-        let mut index = self.node_names.lock();
+        let mut index = self.names_of_nodes.lock();
         if index.0 != version {
             let nodes = self.world.nodes.all();
             let names = nodes.iter().map(|node| (node.provider_id.clone(), node.name.clone()));

@@ -57,7 +57,7 @@ fn say<K: Resource<DynamicType = ()>>(object: &K, result: Result<(), StepError>)
     match result {
         Err(StepError::Api(error)) if write::is_outdated(&error) || write::is_gone(&error) => {}
         Err(error) => {
-            tracing::warn!(pool = object.name_any(), %error, "the pool's status could not be written")
+            tracing::warn!(pool = object.name_any(), %error, "the pool's status could not be written");
         }
         Ok(()) => {}
     }

@@ -42,7 +42,7 @@ pub(super) async fn run(pools: Arc<Pools>) {
     let mut batch = Batch::default();
     let mut told = Told::default();
     loop {
-        let due = batch.look(&needy(&pools), claim_names(&pools), Instant::now());
+        let due = batch.look(&needy(&pools), claim_names(&pools), ready_pools(&pools), Instant::now());
         let times = (pools.settings.batch_idle_duration, pools.settings.batch_max_duration);
         if pools.leads() && batch.is_due(times, Instant::now()) {
             let started = Instant::now();
@@ -59,6 +59,10 @@ pub(super) async fn run(pools: Arc<Pools>) {
 
 fn claim_names(pools: &Pools) -> HashSet<String> {
     pools.claims_of(None).iter().map(|claim| claim.name_any()).collect()
+}
+
+fn ready_pools(pools: &Pools) -> HashSet<String> {
+    pools.pools().iter().filter(|pool| pool.is_ready).map(|pool| pool.name.clone()).collect()
 }
 
 /// Pods that need a node: those that fit on none, and those whose node goes.
@@ -115,7 +119,7 @@ async fn pass(pools: &Arc<Pools>, told: &mut Told) {
     let solution = solve(pools, pods, &HashSet::new(), now).await;
     let batch = pools.settings.batch_max_duration;
     for (_, node) in &solution.placed {
-        pools.nominations.note(node, batch);
+        pools.nominations.note(node, batch, Instant::now());
     }
     let made = create(pools, &solution, "provisioned").await;
     pools.metrics.unschedulable(solution.unschedulable.len());
@@ -126,24 +130,24 @@ async fn pass(pools: &Arc<Pools>, told: &mut Told) {
 /// Makes the claims; returns the pods' places with the names of their claims. Returns when the watch has told of them.
 pub(super) async fn create(pools: &Pools, solution: &Solution, reason: &'static str) -> Vec<(usize, String)> {
     let api = pools.claim_api();
-    let make = |node: &NewNode| {
+    let write = |node: &NewNode| {
         let (api, wanted, places) = (api.clone(), claim::build(&node.pool, &node.claim), node.pods.clone());
         async move { (api.create(&PostParams::default(), &wanted).await, places) }
     };
     let made: Vec<(Result<NodeClaim, _>, _)> =
-        stream::iter(solution.nodes.iter().map(make)).buffered(AT_ONCE).collect().await;
+        stream::iter(solution.nodes.iter().map(write)).buffered(AT_ONCE).collect().await;
     let mut names = Vec::new();
     let mut placed = Vec::new();
     for (result, places) in made {
         match result {
             Err(error) => {
-                tracing::warn!(%error, "a NodeClaim could not be made, its pods are thought about again")
+                tracing::warn!(%error, "a NodeClaim could not be made, its pods are thought about again");
             }
             Ok(claim) => {
                 let name = claim.name_any();
                 tracing::info!(claim = name, pods = places.len(), reason, "NodeClaim is made");
                 pools.metrics.created(&claim, reason);
-                pools.nominations.note(&name, pools.settings.batch_max_duration);
+                pools.nominations.note(&name, pools.settings.batch_max_duration, Instant::now());
                 placed.extend(places.into_iter().map(|place| (place, name.clone())));
                 names.push(name);
             }

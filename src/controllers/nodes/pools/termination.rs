@@ -55,7 +55,7 @@ pub(super) async fn step(pools: &Pools, claim: &NodeClaim) -> Result<Next, StepE
         return Ok(Next::Change);
     }
     let now = Timestamp::now();
-    let Some(deadline) = deadline(pools, claim).await? else { return Ok(Next::Change) };
+    let Some(deadline) = deadline(pools, claim).await? else { return Ok(Next::Written) };
     let node = node(pools, claim).await?;
     if let Some(node) = node.as_ref().filter(|node| has_finalizer(node))
         && let Some(next) = empty(pools, claim, node, deadline.0, now).await?
@@ -128,17 +128,21 @@ async fn empty(
         return Ok(Some(next));
     }
     let mut status = claim.status.clone().unwrap_or_default();
-    if !holds(claim, condition::DRAINED) {
-        pools.metrics.drained(claim);
-    }
     conditions::set(&mut status.conditions, condition::DRAINED, Status::True, ("", ""), now);
     let detached = detached(pools, &name).await?;
-    let said = match detached {
-        true => (Status::True, ("", "")),
-        false => (Status::Unknown, ("AwaitingVolumeDetachment", "volumes are still attached")),
+    let said = if detached {
+        (Status::True, ("", ""))
+    } else {
+        (Status::Unknown, ("AwaitingVolumeDetachment", "volumes are still attached"))
     };
     conditions::set(&mut status.conditions, condition::VOLUMES_DETACHED, said.0, said.1, now);
-    write_status(pools, claim, status).await?;
+    // The machine goes when it is written that its pods are gone.
+    if write_status(pools, claim, status).await? {
+        if !holds(claim, condition::DRAINED) {
+            pools.metrics.drained(claim);
+        }
+        return Ok(Some(Next::Written));
+    }
     Ok((!detached).then_some(Next::After(LOOK)))
 }
 
@@ -164,8 +168,8 @@ async fn drain_pods(
     let mut status = claim.status.clone().unwrap_or_default();
     let said = ("Draining", format!("{} pods are to leave", waiting.len()));
     conditions::set(&mut status.conditions, condition::DRAINED, Status::Unknown, (said.0, &said.1), now);
-    if !holds_status(claim, &status) {
-        write_status(pools, claim, status).await?;
+    if !says_the_same(claim, &status) && write_status(pools, claim, status).await? {
+        return Ok(Some(Next::Written));
     }
     let (evictable, kept): (Vec<_>, Vec<_>) =
         turn.into_iter().partition(|pod| order::may_be_evicted(pod, now));
@@ -184,7 +188,7 @@ async fn drain_pods(
 }
 
 /// Whether the drain is already said to be under way; how many pods are left is not worth a write each.
-fn holds_status(claim: &NodeClaim, wanted: &NodeClaimStatus) -> bool {
+fn says_the_same(claim: &NodeClaim, wanted: &NodeClaimStatus) -> bool {
     let says = |status: &NodeClaimStatus| {
         conditions::find(&status.conditions, condition::DRAINED)
             .map(|condition| (condition.status.clone(), condition.reason.clone()))
@@ -227,13 +231,13 @@ async fn terminate(
     now: Timestamp,
 ) -> Result<Next, StepError> {
     let written = claim.status.as_ref().and_then(|status| status.provider_id.clone());
-    let provider_id = match written.filter(|id| !id.is_empty()) {
-        Some(id) => Some(id),
+    let written = written.filter(|id| !id.is_empty());
+    let provider_id = if written.is_some() {
+        written
+    } else {
         // It may have been launched by somebody who did not live to write it down.
-        None => {
-            let machines = pools.provider.list().await?;
-            machines.into_iter().find(|it| it.claim == claim.name_any()).map(|it| it.provider_id)
-        }
+        let machines = pools.provider.list().await?;
+        machines.into_iter().find(|it| it.claim == claim.name_any()).map(|it| it.provider_id)
     };
     if let Some(id) = provider_id {
         match pools.provider.delete(&id).await {
@@ -243,8 +247,8 @@ async fn terminate(
                 let mut status = claim.status.clone().unwrap_or_default();
                 let kind = condition::INSTANCE_TERMINATING;
                 conditions::set(&mut status.conditions, kind, Status::True, ("", ""), now);
-                write_status(pools, claim, status).await?;
-                return Ok(Next::After(LOOK));
+                let is_written = write_status(pools, claim, status).await?;
+                return Ok(if is_written { Next::Written } else { Next::After(LOOK) });
             }
         }
     }
@@ -255,17 +259,20 @@ async fn terminate(
             write::finalizer(&nodes, &node, FINALIZER, false).await?;
         }
     }
-    write::finalizer(&pools.claim_api(), claim, FINALIZER, false).await?;
-    tracing::info!(claim = claim.name_any(), "machine is terminated");
-    pools.metrics.terminated(claim, now);
-    Ok(Next::Change)
+    if write::finalizer(&pools.claim_api(), claim, FINALIZER, false).await? {
+        tracing::info!(claim = claim.name_any(), "machine is terminated");
+        pools.metrics.terminated(claim, now);
+    }
+    Ok(Next::Written)
 }
 
-async fn write_status(pools: &Pools, claim: &NodeClaim, status: NodeClaimStatus) -> Result<(), StepError> {
-    if claim.status.as_ref() != Some(&status) {
-        write::status(&pools.claim_api(), claim, &status).await?;
+/// Writes a status if it is another one; whether it was.
+async fn write_status(pools: &Pools, claim: &NodeClaim, status: NodeClaimStatus) -> Result<bool, StepError> {
+    if claim.status.as_ref() == Some(&status) {
+        return Ok(false);
     }
-    Ok(())
+    write::status(&pools.claim_api(), claim, &status).await?;
+    Ok(true)
 }
 
 /// Pods of a node that is to be emptied.

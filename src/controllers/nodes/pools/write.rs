@@ -40,13 +40,13 @@ where
     api.patch(&object.name_any(), &PatchParams::default(), &patch).await
 }
 
-/// Puts a finalizer on an object, or takes it off.
+/// Puts a finalizer on an object, or takes it off; whether anything was written. An object that is gone is no error.
 pub(super) async fn finalizer<K>(
     api: &Api<K>,
     object: &K,
     name: &str,
     wanted: bool,
-) -> Result<(), kube::Error>
+) -> Result<bool, kube::Error>
 where
     K: Resource + Clone + Debug + DeserializeOwned,
 {
@@ -55,10 +55,10 @@ where
         finalizers.push(name.to_owned());
     }
     if finalizers.len() == object.finalizers().len() {
-        return Ok(());
+        return Ok(false);
     }
     match metadata(api, object, json!({ "finalizers": finalizers })).await {
-        Err(error) if is_gone(&error) => Ok(()),
-        result => result.map(drop),
+        Err(error) if is_gone(&error) => Ok(false),
+        result => result.map(|_| true),
     }
 }

@@ -9,6 +9,7 @@ use tandem_core::{
     nodes::pools::costs::{COST_OF_NODE, disruption_cost},
     scheduling::{Node, Pod},
 };
+use tokio::time::Instant;
 
 use super::super::{
     Pools,
@@ -37,7 +38,9 @@ pub(super) fn candidate(pools: &Pools, claim: &Arc<NodeClaim>, now: Timestamp) -
         return None;
     }
     let node = pools.node_of(claim).filter(|node| node.deleting.is_none())?;
-    let is_nominated = pools.nominations.holds(&claim.name_any()) || pools.nominations.holds(&node.name);
+    let at = Instant::now();
+    let is_nominated =
+        pools.nominations.holds(&claim.name_any(), at) || pools.nominations.holds(&node.name, at);
     let says = |value: Option<&String>| value.is_some_and(|value| value == "true");
     let is_kept = says(node.annotations.get(DO_NOT_DISRUPT)) || says(claim.annotations().get(DO_NOT_DISRUPT));
     if is_nominated || is_kept {
