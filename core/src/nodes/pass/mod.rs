@@ -23,7 +23,7 @@ use super::{
     drain::{self, Budgets, Owners},
     group::{NodeGroup, Template},
 };
-use crate::scheduling::{Node, NodeId, Pod, Snapshot, Surroundings};
+use crate::scheduling::{ClassId, Node, NodeId, Pod, Snapshot, Surroundings};
 
 pub use pending::PendingSettings;
 pub use scale_down::{ScaleDownSettings, Unneeded, Unremovable, UnremovableReason};
@@ -144,7 +144,12 @@ struct World<'a> {
     ids: BTreeMap<&'a str, NodeId>,
     /// Pods on each node.
     pods: BTreeMap<&'a str, Vec<Arc<Pod>>>,
+    /// Pods that will run on a node though they do not yet: they need another place if it goes.
+    guests: BTreeMap<NodeId, Guests>,
 }
+
+/// How many pods of each class.
+type Guests = BTreeMap<ClassId, u32>;
 
 impl<'a> World<'a> {
     /// Every node that can run pods, with those it runs. Nodes that are starting are left out: as long as they are not
@@ -155,9 +160,17 @@ impl<'a> World<'a> {
         let mut snapshot = Snapshot::new(input.surroundings.clone());
         let mut ids = BTreeMap::new();
         for node in input.nodes.iter().filter(|node| !starting.contains(&*node.name)) {
-            ids.insert(&*node.name, snapshot.add_node(node));
+            // A node that goes takes no pods, even before its taint is seen.
+            let going = input.removing.contains_key(&node.name);
+            let id = if going {
+                snapshot.add_node(&Node { unschedulable: true, ..(**node).clone() })
+            } else {
+                snapshot.add_node(node)
+            };
+            ids.insert(&*node.name, id);
         }
         let mut pods: BTreeMap<&str, Vec<Arc<Pod>>> = BTreeMap::new();
+        let mut guests: BTreeMap<NodeId, Guests> = BTreeMap::new();
         for pod in &input.pods {
             let Some(node) = pod.node.as_deref().or(pod.nominated.as_deref()) else { continue };
             if pod.is_terminal() || pod.deleting.is_some() && pod.node.is_none() {
@@ -171,16 +184,19 @@ impl<'a> World<'a> {
             {
                 let class = snapshot.class(pod);
                 snapshot.bind(class, *id);
+                if pod.node.is_none() {
+                    *guests.entry(*id).or_default().entry(class).or_default() += 1;
+                }
             }
         }
-        Self { snapshot, ids, pods }
+        Self { snapshot, ids, pods, guests }
     }
 }
 
 /// Places as many pods of a class as fit; returns how many are left. `placed` hears where they went.
 fn place(
     snapshot: &mut Snapshot,
-    class: crate::scheduling::ClassId,
+    class: ClassId,
     mut count: u32,
     hint: Option<NodeId>,
     mut placed: impl FnMut(NodeId, u32),

@@ -104,7 +104,10 @@ fn fit(world: &mut World<'_>, pods: Vec<Arc<Pod>>) -> Vec<Waiting> {
     for class in order {
         let Some(mut pods) = by_class.remove(&class) else { continue };
         let count = u32::try_from(pods.len()).unwrap_or(u32::MAX);
-        let left = place(&mut world.snapshot, class, count, None, |_, _| {});
+        let guests = &mut world.guests;
+        let left = place(&mut world.snapshot, class, count, None, |node, count| {
+            *guests.entry(node).or_default().entry(class).or_default() += count;
+        });
         let pods = pods.split_off(pods.len() - left as usize);
         if !pods.is_empty() {
             waiting.push(Waiting { class, pods });

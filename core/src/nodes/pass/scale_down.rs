@@ -17,7 +17,7 @@ use crate::{
         group::NodeGroup,
         utilization::{Ignored, Utilization, node_utilization},
     },
-    scheduling::{ClassId, Node, NodeId, Pod, Resources},
+    scheduling::{Node, NodeId, Pod, Resources},
 };
 
 /// Annotation of nodes that stay, whatever they run.
@@ -365,18 +365,28 @@ fn try_without(
     ghost.unschedulable = true;
     ghost.allocatable = Resources::default();
     snapshot.add_node(&ghost);
-    let mut classes: BTreeMap<ClassId, (u32, &Arc<Pod>)> = BTreeMap::new();
+    let mut classes = world.guests.get(&id).cloned().unwrap_or_default();
     for pod in &verdict.drain {
-        classes.entry(snapshot.class(pod)).or_insert((0, pod)).0 += 1;
+        *classes.entry(snapshot.class(pod)).or_default() += 1;
     }
-    for (class, (count, pod)) in classes {
-        if place(snapshot, class, count, None, |_, _| {}) > 0 {
-            snapshot.rollback(checkpoint);
-            let text = format!("pod {} fits on no other node", pod.key());
-            return Err((UnremovableReason::NoPlaceToMovePods, text));
+    let mut landed = Vec::new();
+    for (class, count) in classes {
+        if place(snapshot, class, count, None, |node, count| landed.push((node, class, count))) == 0 {
+            continue;
         }
+        let of_class = |pod: &&Arc<Pod>| snapshot.class(pod) == class;
+        let text = match verdict.drain.iter().find(of_class) {
+            Some(pod) => format!("pod {} fits on no other node", pod.key()),
+            None => "pods that are to run there fit on no other node".to_owned(),
+        };
+        snapshot.rollback(checkpoint);
+        return Err((UnremovableReason::NoPlaceToMovePods, text));
     }
     snapshot.keep(checkpoint);
+    world.guests.remove(&id);
+    for (node, class, count) in landed {
+        *world.guests.entry(node).or_default().entry(class).or_default() += count;
+    }
     Ok(())
 }
 

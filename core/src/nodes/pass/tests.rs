@@ -205,19 +205,19 @@ fn app(shape: &mut Shape, app: &str) {
 
 /// The groups that grow, and to what size.
 fn grown(outcome: &Outcome) -> Vec<(&str, u32)> {
-    let increase = |action| match action {
-        &Action::Increase(Increase { ref group, to, .. }) => Some((&**group, to)),
+    let increases = outcome.actions.iter().filter_map(|action| match action {
+        Action::Increase(Increase { group, to, .. }) => Some((&**group, *to)),
         _ => None,
-    };
-    outcome.actions.iter().filter_map(increase).collect()
+    });
+    increases.collect()
 }
 
 fn removals(outcome: &Outcome) -> Vec<&Removal> {
-    let removal = |action| match action {
+    let removals = outcome.actions.iter().filter_map(|action| match action {
         Action::Remove(removal) => Some(removal),
         _ => None,
-    };
-    outcome.actions.iter().filter_map(removal).collect()
+    });
+    removals.collect()
 }
 
 /// The nodes that go.

@@ -79,17 +79,16 @@ fn a_group_keeps_its_minimum() {
 fn a_node_that_waits_for_its_turn_uses_up_nothing() {
     let mut settings = settings();
     settings.scale_down.drain_parallelism = 1;
-    settings.scale_down.min_cores = 8;
-    // Two drains, of which one has to wait; the cores that it would take off go to the node that nobody drains.
-    let cluster = three()
-        .group("b", (0, 9), 1)
-        .group("c", (1, 9), 1)
-        .running("a-0", 100, |_| {})
-        .running("a-1", 100, |_| {})
-        .running("c-0", 3000, |_| {})
-        .with_node("a-2", |node| node.unschedulable = true);
-    let removed = goes(cluster, 10, &settings);
-    assert_eq!(removed, ["a-2", "b-0", "a-0"]);
+    let mut cluster = Cluster::default().group("a", (2, 9), 4).running("a-3", 3000, |_| {});
+    for node in ["a-0", "a-1", "a-2"] {
+        cluster = cluster.running(node, 100, |_| {});
+    }
+    let mut memory = Memory::default();
+    cluster.pass(&mut memory, 0, &settings);
+    let outcome = cluster.pass(&mut memory, 10, &settings);
+    assert_eq!(removed(&outcome), ["a-0"]);
+    let held = |unremovable: &&Unremovable| unremovable.reason == UnremovableReason::NodeGroupMinSizeReached;
+    assert_eq!(outcome.unremovable.iter().find(held), None, "the group can spare another");
 }
 
 #[test]
@@ -132,4 +131,15 @@ fn pods_are_not_sent_to_nodes_that_are_only_on_their_way() {
     let cluster = || Cluster::default().group("a", (0, 9), 1).running("a-0", 100, |_| {});
     assert_eq!(goes(cluster().instance("a", "a-new", false), 12, &settings()), [""; 0]);
     assert_eq!(goes(cluster().instance("a", "a-new", true), 12, &settings()), ["a-new"]);
+}
+
+#[test]
+fn pods_that_would_move_to_a_node_keep_it() {
+    let pinned = |shape: &mut Shape| {
+        shape.node_selector.insert(GROUP.to_owned(), "a".to_owned());
+    };
+    let two = Cluster::default().group("a", (0, 9), 2).group("b", (0, 9), 1).running("b-0", 3000, |_| {});
+    let cluster = two.clone().running("a-0", 100, pinned).running("a-1", 100, |_| {});
+    assert_eq!(goes(cluster, 10, &settings()), ["a-0"]);
+    assert_eq!(goes(two.waiting(1, 3000), 10, &settings()).len(), 1, "one is for the pod that waits");
 }
