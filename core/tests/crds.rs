@@ -3,7 +3,13 @@
 
 use kube::core::CustomResourceExt;
 use serde_json::{Value, json};
-use tandem_core::api::keda::{ClusterTriggerAuthentication, ScaledJob, ScaledObject, TriggerAuthentication};
+use tandem_core::api::{
+    autoscaling::CapacityBuffer,
+    karpenter::{
+        AWSNodeTemplate, EC2NodeClass, KWOKNodeClass, NodeClaim, NodeOverlay, NodePool, Provisioner,
+    },
+    keda::{ClusterTriggerAuthentication, ScaledJob, ScaledObject, TriggerAuthentication},
+};
 
 const SCHEMA: &str = "/spec/versions/0/schema/openAPIV3Schema";
 
@@ -55,7 +61,17 @@ fn check_structure(schema: &Value, path: &str) {
 
 #[test]
 fn schemas_are_structural() {
-    for (kind, schema) in all() {
+    let of_nodes = [
+        ("NodePool", schema::<NodePool>()),
+        ("NodeClaim", schema::<NodeClaim>()),
+        ("NodeOverlay", schema::<NodeOverlay>()),
+        ("EC2NodeClass", schema::<EC2NodeClass>()),
+        ("KWOKNodeClass", schema::<KWOKNodeClass>()),
+        ("Provisioner", schema::<Provisioner>()),
+        ("AWSNodeTemplate", schema::<AWSNodeTemplate>()),
+        ("CapacityBuffer", schema::<CapacityBuffer>()),
+    ];
+    for (kind, schema) in all().into_iter().chain(of_nodes) {
         let properties = schema["properties"].as_object().unwrap();
         for (name, property) in properties.iter().filter(|(name, _)| *name != "metadata") {
             check_structure(property, &format!("{kind}.{name}"));

@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use scalers_derive::Metadata;
+use schedule::Schedule;
 
 use crate::context::Context;
 use crate::error::Error;
@@ -11,7 +12,6 @@ use crate::kind::{Example, Kind, Trigger};
 use crate::metadata::{Finding, View};
 use crate::names::normalize;
 use crate::scaler::{Metric, Reading, Scaler};
-use crate::schedule::Schedule;
 
 pub(crate) const KIND: Kind = Kind::of::<Parameters>(
     &["cron"],

@@ -28,7 +28,6 @@ mod quantity;
 mod resource;
 mod rules;
 mod scaler;
-mod schedule;
 mod selector;
 #[cfg(test)]
 mod testing;

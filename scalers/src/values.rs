@@ -278,7 +278,7 @@ mod tests {
         fn any_text_is_read_or_refused(text in "\\PC{0,40}") {
             let _ = go_duration(&text);
             let _ = crate::quantity::parse(&text);
-            let _ = text.parse::<crate::schedule::Schedule>();
+            let _ = text.parse::<schedule::Schedule>();
             let _ = crate::selector::check(&text);
             let _ = crate::document::json(text.as_bytes(), &text);
             let _ = crate::document::yaml(text.as_bytes(), &text);

@@ -3,6 +3,9 @@
 //! In its own kinds the API server makes texts of them. In custom resources it keeps them as they are, and one number
 //! would make a whole list unreadable.
 
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use serde::{Deserialize, Deserializer, de::DeserializeOwned, de::Error as _};
 use serde_json::Value;
 
@@ -19,6 +22,26 @@ where
 {
     let mut value = Value::deserialize(deserializer)?;
     quantities_as_text(&mut value);
+    serde_json::from_value(value).map_err(D::Error::custom)
+}
+
+/// Reads a list of resources, in which quantities may be numbers.
+pub(super) fn resource_list<'de, D>(deserializer: D) -> Result<Option<BTreeMap<String, Quantity>>, D::Error>
+where
+    D: Deserializer<'de>,
+{
+    let mut value = Value::deserialize(deserializer)?;
+    value.as_object_mut().into_iter().flat_map(|fields| fields.values_mut()).for_each(number_as_text);
+    serde_json::from_value(value).map_err(D::Error::custom)
+}
+
+/// Reads a quantity that may be a number.
+pub(super) fn quantity<'de, D>(deserializer: D) -> Result<Option<Quantity>, D::Error>
+where
+    D: Deserializer<'de>,
+{
+    let mut value = Value::deserialize(deserializer)?;
+    number_as_text(&mut value);
     serde_json::from_value(value).map_err(D::Error::custom)
 }
 

@@ -1,11 +1,14 @@
 //! A runner a topic, and what they share.
 
+mod balanced;
+mod budgets;
 mod drain;
 mod estimator;
 mod expanders;
 mod fallback;
 mod hpa;
 mod hpa_controller;
+mod instance_selection;
 mod modifiers;
 mod requirements;
 mod scale;
@@ -29,9 +32,14 @@ pub(crate) enum Verdict {
     LeftOut(&'static str),
 }
 
-/// Runs a case of a topic; one that panics disagrees.
-pub(crate) fn judge(topic: &str, case: &Value) -> Verdict {
+/// Runs a case of a topic; one that panics disagrees. `meta` is what the cases of its file share.
+pub(crate) fn judge(topic: &str, case: &Value, meta: &Value) -> Verdict {
     let runner = match topic {
+        "instance_selection" => {
+            return catch_unwind(|| instance_selection::judge(case, meta)).unwrap_or_else(|_| panicked());
+        }
+        "balanced" => balanced::judge,
+        "budgets" => budgets::judge,
         "hpa" => hpa_controller::judge,
         "drain" => drain::judge,
         "estimator" => estimator::judge,
@@ -47,8 +55,11 @@ pub(crate) fn judge(topic: &str, case: &Value) -> Verdict {
         "utilization" => utilization::judge,
         _ => return Verdict::Disagrees("no runner knows the topic".to_owned()),
     };
-    catch_unwind(|| runner(case))
-        .unwrap_or_else(|_| Verdict::Disagrees("the runner panicked, see above".to_owned()))
+    catch_unwind(|| runner(case)).unwrap_or_else(|_| panicked())
+}
+
+fn panicked() -> Verdict {
+    Verdict::Disagrees("the runner panicked, see above".to_owned())
 }
 
 /// A variant that a runner does not know.

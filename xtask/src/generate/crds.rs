@@ -1,4 +1,4 @@
-//! The CRDs of keda.sh, from their Rust types.
+//! The CRDs of every group, from their Rust types.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,13 @@ use anyhow::{Context, Result};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
 use serde_json::Value;
-use tandem_core::api::keda::{ClusterTriggerAuthentication, ScaledJob, ScaledObject, TriggerAuthentication};
+use tandem_core::api::{
+    autoscaling::CapacityBuffer,
+    karpenter::{
+        AWSNodeTemplate, EC2NodeClass, KWOKNodeClass, NodeClaim, NodeOverlay, NodePool, Provisioner,
+    },
+    keda::{ClusterTriggerAuthentication, ScaledJob, ScaledObject, TriggerAuthentication},
+};
 
 use super::File;
 
@@ -14,13 +20,21 @@ use super::File;
 /// the annotations of an object may have 256 KiB (k8s.io/apimachinery, `TotalAnnotationSizeLimitB`).
 const APPLY_LIMIT: usize = 256 << 10;
 
-/// Every CRD, in its file, named as KEDA's are.
+/// Every CRD, in its file, named as the peers name theirs.
 pub(super) fn files() -> Result<Vec<File>> {
     let crds = [
         ScaledObject::crd(),
         ScaledJob::crd(),
         TriggerAuthentication::crd(),
         ClusterTriggerAuthentication::crd(),
+        NodePool::crd(),
+        NodeClaim::crd(),
+        NodeOverlay::crd(),
+        EC2NodeClass::crd(),
+        KWOKNodeClass::crd(),
+        Provisioner::crd(),
+        AWSNodeTemplate::crd(),
+        CapacityBuffer::crd(),
     ];
     crds.into_iter().map(file).collect()
 }
@@ -73,12 +87,12 @@ mod tests {
     }
 
     fn texts<'a>(value: &'a Value, field: &str) -> Vec<&'a str> {
-        value.as_array().unwrap().iter().map(|element| element[field].as_str().unwrap()).collect()
+        value.as_array().into_iter().flatten().map(|element| element[field].as_str().unwrap()).collect()
     }
 
-    /// What `kubectl get` shows and which short names it takes is what KEDA's users know (`config/crd/bases`).
+    /// What `kubectl get` shows and which short names it takes is what the peers' users know.
     #[test]
-    fn names_and_columns_are_kedas() {
+    fn names_and_columns_are_the_peers() {
         let authentication = ["PodIdentity", "Secret", "Env", "VaultAddress", "ScaledObjects", "ScaledJobs"];
         let cluster_authentication =
             ["PodIdentity", "Secret", "Env", "FilePath", "VaultAddress", "ScaledObjects", "ScaledJobs"];
@@ -96,7 +110,30 @@ mod tests {
             "Age",
         ];
         let scaled_job = ["Min", "Max", "Ready", "Active", "Paused", "Triggers", "Authentications", "Age"];
-        let wanted: [(&str, &str, &[&str], &[&str]); 4] = [
+        let node_pool = ["NodeClass", "Nodes", "Ready", "Age", "Weight", "CPU", "Memory"];
+        let node_claim = [
+            "Type",
+            "Capacity",
+            "Zone",
+            "Node",
+            "Ready",
+            "Age",
+            "ImageID",
+            "ID",
+            "NodePool",
+            "NodeClass",
+            "Drifted",
+        ];
+        let buffer = [
+            "Strategy",
+            "PodTemplate",
+            "Replicas",
+            "ConditionsType",
+            "ConditionsStatus",
+            "ConditionsReason",
+            "Age",
+        ];
+        let wanted: [(&str, &str, &[&str], &[&str]); 12] = [
             ("scaledobjects.keda.sh", "Namespaced", &["so"], &scaled_object),
             ("scaledjobs.keda.sh", "Namespaced", &["sj"], &scaled_job),
             ("triggerauthentications.keda.sh", "Namespaced", &["ta", "triggerauth"], &authentication),
@@ -106,16 +143,24 @@ mod tests {
                 &["cta", "clustertriggerauth"],
                 &cluster_authentication,
             ),
+            ("nodepools.karpenter.sh", "Cluster", &[], &node_pool),
+            ("nodeclaims.karpenter.sh", "Cluster", &[], &node_claim),
+            ("nodeoverlays.karpenter.sh", "Cluster", &["overlays"], &["Ready", "Age", "Weight"]),
+            ("ec2nodeclasses.karpenter.k8s.aws", "Cluster", &["ec2nc", "ec2ncs"], &["Ready", "Age", "Role"]),
+            ("kwoknodeclasses.karpenter.kwok.sh", "Cluster", &["kwoknc", "kwokncs"], &[]),
+            ("provisioners.karpenter.sh", "Cluster", &[], &["Template", "Weight"]),
+            ("awsnodetemplates.karpenter.k8s.aws", "Cluster", &[], &[]),
+            ("capacitybuffers.autoscaling.x-k8s.io", "Namespaced", &["cb"], &buffer),
         ];
         let crds = crds();
         assert_eq!(crds.len(), wanted.len());
         for (crd, (name, scope, short_names, columns)) in crds.iter().zip(wanted) {
             assert_eq!(crd["metadata"]["name"], name);
             assert_eq!(crd["spec"]["scope"], scope, "{name}");
-            assert_eq!(crd["spec"]["names"]["shortNames"], serde_json::json!(short_names), "{name}");
+            let names = crd["spec"]["names"]["shortNames"].as_array().cloned().unwrap_or_default();
+            assert_eq!(names, short_names, "{name}");
             let version = &crd["spec"]["versions"][0];
-            assert_eq!(version["name"], "v1alpha1", "{name}");
-            assert_eq!(version["subresources"], serde_json::json!({"status": {}}), "{name}");
+            assert_eq!(version["subresources"]["status"], serde_json::json!({}), "{name}");
             assert_eq!(texts(&version["additionalPrinterColumns"], "name"), columns, "{name}");
         }
     }
@@ -135,7 +180,7 @@ mod tests {
                 _ => {}
             }
         }
-        for crd in crds() {
+        for crd in crds().iter().filter(|crd| crd["spec"]["group"] == "keda.sh") {
             let mut found = Vec::new();
             let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
             defaults(schema, "", &mut found);
@@ -145,6 +190,16 @@ mod tests {
             };
             assert_eq!(found, wanted, "{}", crd["metadata"]["name"]);
         }
+    }
+
+    /// `kubectl scale nodepool` works for static pools.
+    #[test]
+    fn a_node_pool_can_be_scaled() {
+        let crds = crds();
+        let pool = crds.iter().find(|crd| crd["spec"]["names"]["kind"] == "NodePool").unwrap();
+        let wanted =
+            serde_json::json!({"specReplicasPath": ".spec.replicas", "statusReplicasPath": ".status.nodes"});
+        assert_eq!(pool["spec"]["versions"][0]["subresources"]["scale"], wanted);
     }
 
     #[test]

@@ -1,3 +1,10 @@
 //! Node pools, Karpenter's model of capacity: nodes of any instance type that satisfies requirements.
 
+pub mod balanced;
+pub mod budgets;
+pub mod costs;
+pub mod instance_type;
+pub mod launch;
+pub mod provisioner;
 pub mod requirements;
+pub mod select;

@@ -197,8 +197,9 @@ impl Requirements {
                 Some(if swapped { (one, other) } else { (other, one) })
             })
             .filter(|(existing, incoming)| {
-                !existing.intersects(incoming)
-                    && !(existing.operator().allows_absence() && incoming.operator().allows_absence())
+                let both_absent =
+                    existing.operator().allows_absence() && incoming.operator().allows_absence();
+                !(both_absent || existing.intersects(incoming))
             })
     }
 

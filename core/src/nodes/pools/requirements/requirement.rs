@@ -240,10 +240,9 @@ impl Requirement {
         let (named, against) = match (self.complement, other.complement) {
             (true, true) => return true,
             (true, false) => (other, self),
-            (false, true) => (self, other),
             // Look the few up among the many.
             (false, false) if self.values.len() > other.values.len() => (other, self),
-            (false, false) => (self, other),
+            (false, _) => (self, other),
         };
         let allowed = |value: &&Arc<str>| {
             against.values.contains(&***value) != against.complement && within(value, gte, lte)

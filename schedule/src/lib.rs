@@ -1,6 +1,6 @@
 //! Cron lines: five fields as robfig/cron reads them, put into the words of the `cron` crate.
 //!
-//! The crate speaks Quartz: seconds first, Sunday is 1, day of month AND day of week. KEDA's users write Vixie lines as
+//! The crate speaks Quartz: seconds first, Sunday is 1, day of month AND day of week. Users of KEDA and Karpenter write Vixie lines as
 //! robfig/cron v3 reads them (`parser.go`, `spec.go`): no seconds, Sunday is 0, `N/s` means `N-max/s`, and when neither
 //! day field starts with a plain `*` or `?` either of the two suffices. So a line becomes one or two `cron::Schedule`s,
 //! and the earlier of their times counts.
@@ -16,41 +16,111 @@ use jiff::tz::{Offset, TimeZone};
 
 /// A parsed line.
 #[derive(Debug)]
-pub(crate) struct Schedule {
+pub struct Schedule {
     /// All must be asked; the earliest answer counts.
     alternatives: Vec<cron::Schedule>,
-    /// From a `TZ=` or `CRON_TZ=` prefix; goes before the zone of the trigger.
+    /// From a `TZ=` or `CRON_TZ=` prefix; goes before the zone that is asked for.
     zone: Option<TimeZone>,
 }
 
-/// Why a line is none. The texts up to the hints are robfig/cron's, which KEDA hands on.
+/// Why a line is none. The texts up to the hints are robfig/cron's, which KEDA and Karpenter hand on.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum ScheduleError {
+pub enum ScheduleError {
+    /// Not five fields.
     #[error("expected exactly 5 fields, found {found}: [{line}]")]
-    FieldCount { found: usize, line: String },
+    FieldCount {
+        /// How many there are.
+        found: usize,
+        /// The line.
+        line: String,
+    },
+    /// `@daily` and the like, where they are not read.
     #[error("parser does not accept descriptors: {0}, write the five fields")]
     Descriptor(String),
+    /// An `@` word that nothing stands for.
+    #[error(
+        "unrecognized descriptor: {0}, write @yearly, @monthly, @weekly, @daily, @hourly or the five fields"
+    )]
+    UnknownDescriptor(String),
+    /// A time zone that the database does not have.
     #[error("provided bad location {0}: unknown time zone")]
     Zone(String),
+    /// Neither a number nor a name.
     #[error("failed to parse int from {value:?} in the {field} field")]
-    Number { value: String, field: &'static str },
+    Number {
+        /// What it is.
+        value: String,
+        /// The field.
+        field: &'static str,
+    },
+    /// Too many hyphens or slashes.
     #[error("too many {what}: {expression}")]
-    TooMany { what: &'static str, expression: String },
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// The part of the field.
+        expression: String,
+    },
+    /// A range that begins too low.
     #[error("beginning of range ({start}) below minimum ({min}) of the {field} field: {expression}")]
-    Below { start: u32, min: u32, field: &'static str, expression: String },
+    Below {
+        /// Where it begins.
+        start: u32,
+        /// Where it may begin.
+        min: u32,
+        /// The field.
+        field: &'static str,
+        /// The part of the field.
+        expression: String,
+    },
+    /// A range that ends too high.
     #[error("end of range ({end}) above maximum ({max}) of the {field} field: {expression}{hint}")]
-    Above { end: u32, max: u32, field: &'static str, expression: String, hint: &'static str },
+    Above {
+        /// Where it ends.
+        end: u32,
+        /// Where it may end.
+        max: u32,
+        /// The field.
+        field: &'static str,
+        /// The part of the field.
+        expression: String,
+        /// What may have been meant.
+        hint: &'static str,
+    },
+    /// A range that ends before it begins.
     #[error("beginning of range ({start}) beyond end of range ({end}): {expression}")]
-    Backwards { start: u32, end: u32, expression: String },
+    Backwards {
+        /// Where it begins.
+        start: u32,
+        /// Where it ends.
+        end: u32,
+        /// The part of the field.
+        expression: String,
+    },
+    /// A step of zero.
     #[error("step of range should be a positive number: {0}")]
     Step(String),
+    /// Nothing but commas.
     #[error("the {0} field is empty")]
     Empty(&'static str),
+    /// The thirtieth of February.
     #[error("[{0}] names a day that no month has, it never occurs")]
     Never(String),
+    /// What the cron crate says of the translation.
     #[error("{0}")]
     Crate(String),
 }
+
+/// Words for lines (robfig/cron, `parseDescriptor`).
+const DESCRIPTORS: [(&str, &str); 7] = [
+    ("@yearly", "0 0 1 1 *"),
+    ("@annually", "0 0 1 1 *"),
+    ("@monthly", "0 0 1 * *"),
+    ("@weekly", "0 0 * * 0"),
+    ("@daily", "0 0 * * *"),
+    ("@midnight", "0 0 * * *"),
+    ("@hourly", "0 * * * *"),
+];
 
 /// One of the five fields: its limits and the names of its values.
 struct Field {
@@ -218,9 +288,23 @@ impl Field {
 }
 
 impl Schedule {
+    /// Reads five fields, or a word such as `@daily` for them (`ParseStandard`, without `@every`).
+    pub fn standard(line: &str) -> Result<Self, ScheduleError> {
+        let (zone, fields) = split_zone(line)?;
+        if !fields.starts_with('@') {
+            return line.parse();
+        }
+        let fields = DESCRIPTORS
+            .iter()
+            .find(|(word, _)| *word == fields)
+            .map(|(_, line)| *line)
+            .ok_or_else(|| ScheduleError::UnknownDescriptor(fields.to_owned()))?;
+        Ok(Self { zone, ..fields.parse()? })
+    }
+
     /// The first occurrence after `now` on the wall clock of `zone`; `None` when there is none within five years,
     /// robfig/cron's horizon.
-    pub(crate) fn next(&self, now: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
+    pub fn next(&self, now: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
         let zone = self.zone.as_ref().unwrap_or(zone);
         self.alternatives.iter().filter_map(|schedule| next(schedule, now, zone)).min()
     }
@@ -315,6 +399,29 @@ mod tests {
             let problem = line.parse::<Schedule>().expect_err(line);
             assert_eq!(problem.to_string(), wanted, "{line}");
         }
+    }
+
+    #[test]
+    fn words_stand_for_lines() {
+        let next = |line: &str, now: &str| {
+            let schedule = Schedule::standard(line).unwrap();
+            schedule.next(at(now), &TimeZone::UTC).map(|time| time.to_string())
+        };
+        for (word, wanted) in [
+            ("@yearly", "2027-01-01T00:00:00Z"),
+            ("@annually", "2027-01-01T00:00:00Z"),
+            ("@monthly", "2026-12-01T00:00:00Z"),
+            ("@weekly", "2026-11-22T00:00:00Z"),
+            ("@daily", "2026-11-21T00:00:00Z"),
+            ("@midnight", "2026-11-21T00:00:00Z"),
+            ("@hourly", "2026-11-20T01:00:00Z"),
+            ("TZ=Asia/Kolkata @daily", "2026-11-20T18:30:00Z"),
+            ("30 6 * * *", "2026-11-20T06:30:00Z"),
+        ] {
+            assert_eq!(next(word, "2026-11-20T00:30:00Z").as_deref(), Some(wanted), "{word}");
+        }
+        let problem = Schedule::standard("@fortnightly").unwrap_err();
+        assert_eq!(problem, ScheduleError::UnknownDescriptor("@fortnightly".to_owned()));
     }
 
     #[test]

@@ -1,0 +1,6 @@
+//! autoscaling.x-k8s.io, the kinds that Cluster Autoscaler and Karpenter share (Cluster Autoscaler, `apis/capacitybuffer`).
+#![allow(clippy::duplicated_attributes, reason = "columns of one type look like an attribute given twice")]
+
+mod capacity_buffer;
+
+pub use capacity_buffer::*;

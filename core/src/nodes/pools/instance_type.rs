@@ -1,0 +1,142 @@
+//! Instance types, and the terms on which each can be had (core, `pkg/cloudprovider/types.go`).
+
+use std::sync::Arc;
+
+use super::requirements::{
+    Requirements, WellKnownLabels,
+    labels::{CAPACITY_TYPE, ON_DEMAND, RESERVED, SPOT, ZONE},
+};
+use crate::scheduling::Resources;
+
+/// Capacity types in the order in which they are preferred.
+pub const CAPACITY_TYPES: [&str; 3] = [RESERVED, SPOT, ON_DEMAND];
+
+/// A type of machine.
+#[derive(Debug, Clone, PartialEq)]
+pub struct InstanceType {
+    /// Its name.
+    pub name: Arc<str>,
+    /// What the labels of a node of it are, or may be.
+    pub requirements: Requirements,
+    /// What a machine has.
+    pub capacity: Resources,
+    /// What the kubelet, the system and the eviction threshold keep of it.
+    pub overhead: Resources,
+    /// The terms on which it can be had, those that are sold out included.
+    pub offerings: Vec<Offering>,
+    allocatable: Resources,
+}
+
+/// The terms on which an instance type can be had.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Offering {
+    /// The zone, the capacity type, and what else the provider tells apart.
+    pub requirements: Requirements,
+    /// Dollars an hour.
+    pub price: f64,
+    /// Whether it can be had now, as far as anybody knows.
+    pub available: bool,
+    /// The reservation that it is of, and how many instances that has left.
+    pub reservation: Option<Reservation>,
+}
+
+/// Machines that are paid for already.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reservation {
+    /// The provider's id.
+    pub id: Arc<str>,
+    /// Instances that it has left.
+    pub remaining: u32,
+}
+
+impl Offering {
+    /// The zone, if there is only one.
+    pub fn zone(&self) -> Option<&str> {
+        only(&self.requirements, ZONE)
+    }
+
+    /// What it is paid by, if there is only one way.
+    pub fn capacity_type(&self) -> Option<&str> {
+        only(&self.requirements, CAPACITY_TYPE)
+    }
+}
+
+fn only<'a>(requirements: &'a Requirements, key: &str) -> Option<&'a str> {
+    let requirement = requirements.get(key)?;
+    requirement.values().first().filter(|_| requirement.len() == 1).map(|value| &**value)
+}
+
+impl InstanceType {
+    /// An instance type. Pods may use what the overhead leaves, and of the memory what huge pages leave.
+    pub fn new(
+        name: &str,
+        requirements: Requirements,
+        capacity: Resources,
+        overhead: Resources,
+        offerings: Vec<Offering>,
+    ) -> Self {
+        let mut allocatable = capacity.clone();
+        allocatable.subtract(&overhead);
+        let pages = capacity.other.iter().filter(|(name, _)| name.starts_with("hugepages-"));
+        allocatable.memory = pages.fold(allocatable.memory, |memory, (_, pages)| memory - pages).max(0);
+        Self { name: name.into(), requirements, capacity, overhead, offerings, allocatable }
+    }
+
+    /// What pods may use of a node of it.
+    pub fn allocatable(&self) -> &Resources {
+        &self.allocatable
+    }
+
+    /// Offerings that can be had now and satisfy the requirements.
+    pub fn available<'a>(
+        &'a self,
+        requirements: &'a Requirements,
+        well_known: &'a WellKnownLabels,
+    ) -> impl Iterator<Item = &'a Offering> {
+        compatible(&self.offerings, requirements, well_known).filter(|offering| offering.available)
+    }
+
+    /// The cheapest of [`InstanceType::available`], the first of several.
+    pub fn cheapest<'a>(
+        &'a self,
+        requirements: &'a Requirements,
+        well_known: &'a WellKnownLabels,
+    ) -> Option<&'a Offering> {
+        cheapest(self.available(requirements, well_known))
+    }
+
+    /// What a running node of these labels costs, dollars an hour, whether or not another could be had; 0 if nobody knows.
+    pub fn price_of_node(&self, labels: &Requirements, well_known: &WellKnownLabels) -> f64 {
+        let offering = cheapest(compatible(&self.offerings, labels, well_known));
+        offering.map(|offering| offering.price).filter(|price| !price.is_nan()).unwrap_or(0.0)
+    }
+
+    /// The most that a launch may cost, dollars an hour: the dearest of [`InstanceType::available`] of the capacity type that is
+    /// preferred among them.
+    pub fn worst_launch_price(
+        &self,
+        requirements: &Requirements,
+        well_known: &WellKnownLabels,
+    ) -> Option<f64> {
+        CAPACITY_TYPES.into_iter().find_map(|capacity_type| {
+            self.available(requirements, well_known)
+                .filter(|offering| offering.requirements.allows(CAPACITY_TYPE, capacity_type))
+                .map(|offering| offering.price)
+                .max_by(f64::total_cmp)
+        })
+    }
+}
+
+/// Offerings that satisfy the requirements.
+pub fn compatible<'a>(
+    offerings: &'a [Offering],
+    requirements: &'a Requirements,
+    well_known: &'a WellKnownLabels,
+) -> impl Iterator<Item = &'a Offering> {
+    offerings.iter().filter(|offering| requirements.is_compatible(&offering.requirements, well_known))
+}
+
+/// The cheapest offering, the first of several.
+pub fn cheapest<'a>(offerings: impl Iterator<Item = &'a Offering>) -> Option<&'a Offering> {
+    offerings.min_by(|left, right| left.price.total_cmp(&right.price))
+}
