@@ -8,3 +8,4 @@ pub mod launch;
 pub mod provisioner;
 pub mod requirements;
 pub mod select;
+pub mod solver;
