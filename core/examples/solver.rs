@@ -56,7 +56,10 @@ fn main() {
 }
 
 fn options() -> Options {
-    Options { well_known: WellKnownLabels::default().with(["size", "special", "integer"]), ..Options::default() }
+    Options {
+        well_known: WellKnownLabels::default().with(["size", "special", "integer"]),
+        ..Options::default()
+    }
 }
 
 /// Runs a case a few times and prints the best.

@@ -20,8 +20,7 @@ use topics::Verdict;
 const TOPICS_OF_SCALERS: &[&str] = &["keda_cron", "keda_metadata", "keda_metric_names", "keda_values"];
 
 /// Topics whose part of the product is not built yet, with the part.
-const NOT_BUILT: &[(&str, &str)] = &[
-];
+const NOT_BUILT: &[(&str, &str)] = &[];
 
 /// A file of cases.
 #[derive(Deserialize)]

@@ -79,7 +79,9 @@ impl Snapshot {
 
     /// Pods counted in a domain.
     pub(crate) fn count_in(&self, counter: Counter, value: Value) -> u32 {
-        self.topology.domain_of(counter.0, value.0).map_or(0, |domain| self.topology.matched(counter.0, domain))
+        self.topology
+            .domain_of(counter.0, value.0)
+            .map_or(0, |domain| self.topology.matched(counter.0, domain))
     }
 
     /// Whether pods of a domain want those that are counted kept away.
@@ -117,9 +119,10 @@ impl Snapshot {
     /// Pods counted on one node, by a counter of nodes, whether the node counts yet or not.
     pub(crate) fn count_on(&self, counter: Counter, node: NodeId) -> u32 {
         if !self.topology.counts_on(counter.0, node.index()) {
-            let counted = self.node(node).pods().filter(|(class, _)| {
-                self.counters_of[class.index()].contains(&counter.0)
-            });
+            let counted = self
+                .node(node)
+                .pods()
+                .filter(|(class, _)| self.counters_of[class.index()].contains(&counter.0));
             return counted.map(|(_, count)| count).sum();
         }
         let domain = self.topology.domain(counter.0, node.index());
@@ -166,9 +169,8 @@ impl Snapshot {
 
     /// Whether the ports of a class are free on a node.
     pub(crate) fn ports_free_on(&self, class: ClassId, node: NodeId) -> bool {
-        let taken = |port: &Port| {
-            self.fleet.nodes[node.index()].ports.iter().any(|(taken, _)| port.conflicts(taken))
-        };
+        let taken =
+            |port: &Port| self.fleet.nodes[node.index()].ports.iter().any(|(taken, _)| port.conflicts(taken));
         !self.classes.get(class.0).ports.iter().any(taken)
     }
 

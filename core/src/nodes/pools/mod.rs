@@ -2,6 +2,7 @@
 
 pub mod balanced;
 pub mod budgets;
+pub mod consolidate;
 pub mod costs;
 pub mod instance_type;
 pub mod launch;

@@ -49,7 +49,12 @@ fn fits(sum: &Amounts, room: &Amounts) -> bool {
 }
 
 /// The cheapest offer that a claim would have with one more pod of a kind, of the offers that `mask` has.
-pub(super) fn cheapest_with(market: &mut Market<'_>, claim: &Open, kind: &Kind, mask: &Mask) -> Option<usize> {
+pub(super) fn cheapest_with(
+    market: &mut Market<'_>,
+    claim: &Open,
+    kind: &Kind,
+    mask: &Mask,
+) -> Option<usize> {
     let sum = plus(&claim.sum, &kind.requests);
     let simple = kind.shape.requests.other.is_empty() && market.choices.is_empty();
     let kept = kind.fits[claim.market].as_ref().map(|fit| &fit.kept).filter(|kept| !kept.is_empty());

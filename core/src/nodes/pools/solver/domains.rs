@@ -72,7 +72,11 @@ impl Rules {
         for counter in apart {
             all.of(catalog, snapshot, kind, counter).apart.push(counter);
         }
-        for counter in counted.into_iter().filter(|counter| attracts(*counter) || snapshot.has_owners(*counter)).collect::<Vec<_>>() {
+        for counter in counted
+            .into_iter()
+            .filter(|counter| attracts(*counter) || snapshot.has_owners(*counter))
+            .collect::<Vec<_>>()
+        {
             all.of(catalog, snapshot, kind, counter).counted.push(counter);
         }
         for rules in &mut all.by_key {
@@ -150,12 +154,8 @@ impl Rules {
         // Another node can always be had, so that the least count of one is zero.
         spread.iter().all(|rule| count(rule.counter) + u32::from(rule.counts_itself) <= rule.max_skew)
             && apart.iter().all(|counter| count(*counter) == 0)
-            && counted.iter().all(|counter| {
-                node.is_none_or(|node| !snapshot.is_repelled_on(*counter, node))
-            })
-            && (near.is_empty()
-                || near.iter().all(|counter| count(*counter) > 0)
-                || self.is_first(snapshot))
+            && counted.iter().all(|counter| node.is_none_or(|node| !snapshot.is_repelled_on(*counter, node)))
+            && (near.is_empty() || near.iter().all(|counter| count(*counter) > 0) || self.is_first(snapshot))
     }
 
     /// Whether rules about single nodes could refuse a claim.

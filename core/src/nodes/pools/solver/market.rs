@@ -2,10 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{
-    Pool,
-    mask::Mask,
-};
+use super::{Pool, mask::Mask};
 use crate::{
     nodes::pools::{
         instance_type::InstanceType,
@@ -45,8 +42,7 @@ impl Ladder {
         let mut steps = amounts.to_vec();
         steps.sort_unstable();
         steps.dedup();
-        let at_least =
-            steps.iter().map(|step| Mask::of(amounts.len(), |at| amounts[at] >= *step)).collect();
+        let at_least = steps.iter().map(|step| Mask::of(amounts.len(), |at| amounts[at] >= *step)).collect();
         Self { amounts: steps, at_least }
     }
 
@@ -104,7 +100,11 @@ impl<'a> Market<'a> {
         let mut offers: Vec<Offer> = Vec::new();
         for (of, instance_type) in pool.types.iter().enumerate() {
             let offerings = instance_type.offerings.iter().enumerate();
-            offers.extend(offerings.map(|(offering, it)| Offer { of, offering, price: millionths(it.price) }));
+            offers.extend(offerings.map(|(offering, it)| Offer {
+                of,
+                offering,
+                price: millionths(it.price),
+            }));
         }
         offers.sort_by(|left, right| {
             let (one, other) = (&pool.types[left.of], &pool.types[right.of]);
@@ -115,7 +115,8 @@ impl<'a> Market<'a> {
                 right.offering,
             ))
         });
-        let suits: Vec<bool> = pool.types.iter().map(|it| it.requirements.intersects(&pool.requirements)).collect();
+        let suits: Vec<bool> =
+            pool.types.iter().map(|it| it.requirements.intersects(&pool.requirements)).collect();
         let all = Mask::of(offers.len(), |at| {
             let Offer { of, offering, .. } = offers[at];
             let offering = &pool.types[of].offerings[offering];
@@ -276,7 +277,8 @@ impl<'a> Market<'a> {
 
     fn admit_one(&mut self, requirement: &Requirement) -> (&Mask, bool) {
         let key = requirement.key();
-        let known = self.admitted.get(key).and_then(|list| list.iter().position(|it| it.requirement == *requirement));
+        let known =
+            self.admitted.get(key).and_then(|list| list.iter().position(|it| it.requirement == *requirement));
         let place = known.unwrap_or_else(|| {
             let count = self.offers.len();
             let mut admitted =

@@ -138,10 +138,8 @@ fn give_up_affinity(affinity: &mut Affinity) -> bool {
 
 fn demand(affinity: &mut Affinity) {
     if let Some(node) = &mut affinity.node_affinity {
-        let preferred = take_heaviest(
-            &mut node.preferred_during_scheduling_ignored_during_execution,
-            |term| term.weight,
-        );
+        let preferred =
+            take_heaviest(&mut node.preferred_during_scheduling_ignored_during_execution, |term| term.weight);
         node.preferred_during_scheduling_ignored_during_execution = None;
         let required = &mut node.required_during_scheduling_ignored_during_execution;
         if required.is_some() || preferred.is_some() {

@@ -88,6 +88,8 @@ pub(super) struct Run<'r, 'a> {
     allowances: Vec<Allowance>,
     /// Selectors by which spread rules tell which nodes count, with the offers that satisfy them by market.
     selectors: Vec<(Selector, Vec<Mask>)>,
+    /// Cpu and memory that pods without a place ask for.
+    left: [i64; 2],
     /// Bytes of memory that are as much as a thousandth of a core.
     bytes_per_milli: i64,
     pub(super) placements: Vec<(usize, Place)>,
@@ -106,6 +108,7 @@ impl<'r, 'a> Run<'r, 'a> {
             changes: Vec::new(),
             allowances: Vec::new(),
             selectors: Vec::new(),
+            left: [0; 2],
             bytes_per_milli: 1,
             placements: Vec::new(),
             gave_up: false,
@@ -133,9 +136,8 @@ impl<'r, 'a> Run<'r, 'a> {
             let pod = &pods[place];
             cpu = cpu.saturating_add(pod.shape.requests.cpu);
             memory = memory.saturating_add(pod.shape.requests.memory);
-            let levels = levels_of
-                .entry(Arc::as_ptr(&pod.shape))
-                .or_insert_with(|| self.catalog.levels(&pod.shape));
+            let levels =
+                levels_of.entry(Arc::as_ptr(&pod.shape)).or_insert_with(|| self.catalog.levels(&pod.shape));
             let levels: Vec<usize> = levels
                 .iter()
                 .map(|level| {
@@ -153,6 +155,7 @@ impl<'r, 'a> Run<'r, 'a> {
             });
             self.groups[group].pods.push(place);
         }
+        self.left = [cpu, memory];
         self.bytes_per_milli = memory.checked_div(cpu).unwrap_or(1).max(1);
     }
 
@@ -199,11 +202,7 @@ impl<'r, 'a> Run<'r, 'a> {
             .pool
             .types
             .iter()
-            .map(|it| {
-                remaining
-                    .iter()
-                    .all(|(name, left)| &**name == NODES || it.capacity.get(name) <= *left)
-            })
+            .map(|it| remaining.iter().all(|(name, left)| &**name == NODES || it.capacity.get(name) <= *left))
             .collect();
         Mask::of(market.offers.len(), |at| market.all.has(at) && fits[market.offers[at].of])
     }
@@ -247,14 +246,16 @@ impl<'r, 'a> Run<'r, 'a> {
         for level in 0..self.groups[group].levels.len() {
             let plan = self.groups[group].levels[level];
             let changed = self.plans[plan].rules.changed(self.snapshot);
-            let hopeless = self.plans[plan].failed.is_some_and(|then| {
-                then == changed || !self.plans[plan].rules.may_be_helped()
-            });
+            let hopeless = self.plans[plan]
+                .failed
+                .is_some_and(|then| then == changed || !self.plans[plan].rules.may_be_helped());
             if hopeless {
                 continue;
             }
             if let Some(place) = self.place(pod, plan) {
                 self.placements.push((pod, place));
+                let requests = &self.pods[pod].shape.requests;
+                self.left = [self.left[0] - requests.cpu, self.left[1] - requests.memory];
                 self.groups[group].next += 1;
                 return true;
             }
@@ -278,7 +279,7 @@ impl<'r, 'a> Run<'r, 'a> {
         while let Some(entry) = self.best(plan, view) {
             if entry.rise > 0 {
                 fresh = fresh.or_else(|| self.fresh(plan, view));
-                if fresh.as_ref().is_some_and(|(price, _)| *price < entry.rise) {
+                if fresh.as_ref().is_some_and(|(price, _)| *price < self.fair_rise(plan, view, &entry)) {
                     break;
                 }
             }
@@ -376,6 +377,32 @@ impl<'r, 'a> Run<'r, 'a> {
         let sum = plus(&open.sum, &kind.requests);
         let waste = waste(&market.room[offer], &sum, self.bytes_per_milli);
         Some(Entry { rise, waste, claim, version: open.version })
+    }
+
+    /// What a claim's growth costs for a pod. Where the next offer is much larger, the pod pays for its share alone, if the pods
+    /// that have no place yet could fill the rest.
+    fn fair_rise(&mut self, plan: usize, view: usize, entry: &Entry) -> i64 {
+        let open = &self.claims[entry.claim];
+        let kind = &self.catalog.kinds[self.plans[plan].kind];
+        let market = &mut self.catalog.markets[open.market];
+        let Some(mask) = self.plans[plan].views[view].offers[open.market].as_ref() else { return entry.rise };
+        let Some(offer) = cheapest_with(market, open, kind, mask) else { return entry.rise };
+        let (old, new) = (market.room[open.cheapest], market.room[offer]);
+        let sum = plus(&open.sum, &kind.requests);
+        // Cpu and memory: what the pod needs of what comes anew, in thousandths.
+        let shares = [0, 1].map(|resource| {
+            let (needed, more) = (sum[resource] - old[resource], new[resource] - old[resource]);
+            if needed <= 0 || more <= 0 {
+                return (0, true);
+            }
+            let fills = self.left[resource] - kind.requests[resource] >= new[resource] - sum[resource];
+            (i128::from(needed) * 1_000 / i128::from(more), fills)
+        });
+        let (share, fills) = shares[0].max(shares[1]);
+        if !fills || share == 0 {
+            return entry.rise;
+        }
+        i64::try_from(i128::from(entry.rise) * share / 1_000).unwrap_or(entry.rise)
     }
 
     /// What a new claim would cost, and of which pool: the first that can have one.
@@ -523,9 +550,9 @@ impl<'r, 'a> Run<'r, 'a> {
             .collect();
         for (plan, pods) in failing {
             let reasons = self.refusals(plan);
-            solution.failures.extend(
-                pods.into_iter().map(|pod| failure::Failure { pod, reasons: reasons.clone() }),
-            );
+            solution
+                .failures
+                .extend(pods.into_iter().map(|pod| failure::Failure { pod, reasons: reasons.clone() }));
         }
         let mut places = vec![None; self.claims.len()];
         for (at, open) in self.claims.iter().enumerate() {
