@@ -1,6 +1,10 @@
 //! Where topology rules let a pod go: which values a label may have, and which claims.
 
-use super::{kind::Catalog, kind::Key, kind::Kind, mask::Mask};
+use super::{
+    claim::Open,
+    kind::{Catalog, Key, Kind},
+    mask::Mask,
+};
 use crate::scheduling::{
     NodeId, Snapshot,
     rules::{self, Counter, Spread},
@@ -158,6 +162,29 @@ impl Rules {
             && (near.is_empty() || near.iter().all(|counter| count(*counter) > 0) || self.is_first(snapshot))
     }
 
+    /// Whether a claim that has no value of some key yet may get the one that an offer has: its pods count there from then on.
+    pub(super) fn admits_settling(
+        &self,
+        snapshot: &Snapshot,
+        keys: &[Key],
+        claim: &Open,
+        offer: usize,
+    ) -> bool {
+        self.by_key.iter().filter(|rules| claim.known[rules.key].is_none()).all(|rules| {
+            let key = &keys[rules.key];
+            let value = key.values.iter().find(|value| value.offers[claim.market].has(offer));
+            let Some(value) = value else { return true };
+            rules.rules.spread.iter().all(|rule| {
+                let brought = snapshot.count_on(rule.counter, claim.node);
+                brought == 0 || {
+                    let there = snapshot.count_in(rule.counter, value.value);
+                    let count = brought + there + u32::from(rule.counts_itself);
+                    count <= rule.max_skew.saturating_add(least(snapshot, key, rules, rule))
+                }
+            })
+        })
+    }
+
     /// Whether rules about single nodes could refuse a claim.
     pub(super) fn looks_at_nodes(&self) -> bool {
         self.on_node.is_own() || !self.on_node.counted.is_empty()
@@ -172,8 +199,17 @@ fn reach(key: &Key, kind: &Kind) -> Mask {
     })
 }
 
-/// Values in which one more pod keeps the skew. Domains that pools could open count, with what is there.
+/// Values in which one more pod keeps the skew.
 fn evened(snapshot: &Snapshot, key: &Key, rules: &KeyRules, rule: &Spread) -> Mask {
+    let least = least(snapshot, key, rules, rule);
+    Mask::of(key.values.len(), |at| {
+        let count = snapshot.count_in(rule.counter, key.values[at].value) + u32::from(rule.counts_itself);
+        rules.reach.has(at) && count <= rule.max_skew.saturating_add(least)
+    })
+}
+
+/// The least count of a domain. Those that pools could open count, with what is there.
+fn least(snapshot: &Snapshot, key: &Key, rules: &KeyRules, rule: &Spread) -> u32 {
     let (least, mut domains) = snapshot.least(rule.counter);
     let mut least = if domains == 0 { u32::MAX } else { least };
     for at in rules.reach.iter() {
@@ -181,11 +217,5 @@ fn evened(snapshot: &Snapshot, key: &Key, rules: &KeyRules, rule: &Spread) -> Ma
         least = least.min(snapshot.count_in(rule.counter, value));
         domains += usize::from(!snapshot.has_domain(rule.counter, value));
     }
-    if domains < rule.min_domains as usize {
-        least = 0;
-    }
-    Mask::of(key.values.len(), |at| {
-        let count = snapshot.count_in(rule.counter, key.values[at].value) + u32::from(rule.counts_itself);
-        rules.reach.has(at) && count <= rule.max_skew.saturating_add(least)
-    })
+    if domains < rule.min_domains as usize { 0 } else { least }
 }

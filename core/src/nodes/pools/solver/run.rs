@@ -52,6 +52,8 @@ struct Entry {
     waste: i64,
     claim: usize,
     version: u32,
+    /// The cheapest offer that it would have then.
+    offer: usize,
 }
 
 /// How many sets of allowed domains a kind keeps views of.
@@ -279,12 +281,12 @@ impl<'r, 'a> Run<'r, 'a> {
         while let Some(entry) = self.best(plan, view) {
             if entry.rise > 0 {
                 fresh = fresh.or_else(|| self.fresh(plan, view));
-                if fresh.as_ref().is_some_and(|(price, _)| *price < self.fair_rise(plan, view, &entry)) {
+                if fresh.as_ref().is_some_and(|(price, _)| *price < self.fair_rise(plan, &entry)) {
                     break;
                 }
             }
             self.plans[plan].views[view].places.pop();
-            if self.join(pod, plan, view, entry.claim) {
+            if self.is_still_admitted(plan, &entry) && self.join(pod, plan, view, entry.claim) {
                 return Some(Place::Claim(entry.claim));
             }
         }
@@ -370,24 +372,33 @@ impl<'r, 'a> Run<'r, 'a> {
         if rules.looks_at_nodes() && !rules.admits(self.snapshot, Some(open.node)) {
             return None;
         }
+        if !rules.admits_settling(self.snapshot, &self.catalog.keys, open, offer) {
+            return None;
+        }
         if kind.has_ports && !self.snapshot.ports_free_on(kind.class, open.node) {
             return None;
         }
         let rise = market.price(offer) - market.price(open.cheapest);
         let sum = plus(&open.sum, &kind.requests);
         let waste = waste(&market.room[offer], &sum, self.bytes_per_milli);
-        Some(Entry { rise, waste, claim, version: open.version })
+        Some(Entry { rise, waste, claim, version: open.version, offer })
+    }
+
+    /// Whether rules still let a pod on a claim: who is the first of those that want to be near each other, and how many pods
+    /// other domains have, changes without the claim.
+    fn is_still_admitted(&self, plan: usize, entry: &Entry) -> bool {
+        let (rules, open) = (&self.plans[plan].rules, &self.claims[entry.claim]);
+        rules.admits(self.snapshot, Some(open.node))
+            && rules.admits_settling(self.snapshot, &self.catalog.keys, open, entry.offer)
     }
 
     /// What a claim's growth costs for a pod. Where the next offer is much larger, the pod pays for its share alone, if the pods
     /// that have no place yet could fill the rest.
-    fn fair_rise(&mut self, plan: usize, view: usize, entry: &Entry) -> i64 {
+    fn fair_rise(&self, plan: usize, entry: &Entry) -> i64 {
         let open = &self.claims[entry.claim];
         let kind = &self.catalog.kinds[self.plans[plan].kind];
-        let market = &mut self.catalog.markets[open.market];
-        let Some(mask) = self.plans[plan].views[view].offers[open.market].as_ref() else { return entry.rise };
-        let Some(offer) = cheapest_with(market, open, kind, mask) else { return entry.rise };
-        let (old, new) = (market.room[open.cheapest], market.room[offer]);
+        let market = &self.catalog.markets[open.market];
+        let (old, new) = (market.room[open.cheapest], market.room[entry.offer]);
         let sum = plus(&open.sum, &kind.requests);
         // Cpu and memory: what the pod needs of what comes anew, in thousandths.
         let shares = [0, 1].map(|resource| {

@@ -110,6 +110,12 @@ fn settles(pods: &[Pod], pod: &Pod) -> bool {
         || pods.iter().any(|other| zonal(&other.shape, Some(pod)))
 }
 
+/// Whether a pod's own words let it into a zone.
+fn may_be_in(shape: &Shape, zone: &str) -> bool {
+    let affinity = shape.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
+    Requirements::of_pod(&shape.node_selector, affinity, false).iter().any(|it| it.allows(ZONE, zone))
+}
+
 /// Where a claim is, as far as the pods that are placed up to a turn settle it.
 fn domain(pods: &[Pod], solution: &Solution, claim: usize, key: &str, turn: usize) -> Option<String> {
     if key == HOSTNAME {
@@ -143,11 +149,9 @@ fn keeps_topology(pods: &[Pod], solution: &Solution, turn: usize) -> Verdict {
         let selector = rule.label_selector.as_ref();
         let counts = earlier(&rule.topology_key, selector);
         let count = |domain: &str| counts.get(domain).copied().unwrap_or(0);
-        let least = if rule.topology_key == HOSTNAME {
-            0
-        } else {
-            ZONES.iter().map(|zone| count(zone)).min().unwrap_or(0)
-        };
+        let zones = ZONES.iter().filter(|zone| may_be_in(shape, zone));
+        let least = if rule.topology_key == HOSTNAME { None } else { zones.map(|zone| count(zone)).min() };
+        let least = least.unwrap_or(0);
         let here = there(&rule.topology_key).ok_or_else(said)?;
         let with_it = count(&here) + i32::from(matches(selector, &pods[pod]));
         demand(with_it - least <= rule.max_skew, || format!("skew {counts:?} {}", said()))?;
