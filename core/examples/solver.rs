@@ -3,6 +3,7 @@
 //! `cargo run --release -p tandem-core --example solver`. What is timed includes reading the pods and the pool.
 
 use std::{
+    collections::BTreeSet,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -16,22 +17,21 @@ use k8s_openapi::{
 };
 use tandem_core::{
     nodes::pools::{
+        consolidate::{Candidate, Cluster, multi_node, single_node},
         instance_type::{InstanceType, Offering},
         requirements::{
             Operator, Requirement, Requirements, WellKnownLabels,
             labels::{ARCH, CAPACITY_TYPE, INSTANCE_TYPE, ON_DEMAND, OS, SPOT, ZONE},
         },
-        solver::{Options, Pool, Preferences, Solution, solve},
+        solver::{MOST_ATTEMPTS, Options, Pool, Preferences, Solution, Solver, solve},
     },
-    scheduling::{HOSTNAME, Pod, Resources, Snapshot, pod::Shape},
+    scheduling::{HOSTNAME, Node, Pod, Resources, Snapshot, pod::Shape},
 };
 
 /// Bytes in a mebibyte.
 const MIB: i64 = 1 << 20;
 /// How often each case runs; the best counts.
 const RUNS: usize = 5;
-/// Steps of the case that improves the packing.
-const STEPS: u64 = 100_000;
 
 /// Numbers of diverse pods, each with a seed by which the sums of requests are within 1 % of those of Karpenter's draws.
 const DIVERSE: [(usize, u64); 6] =
@@ -42,16 +42,89 @@ fn main() {
     for draw in DIVERSE {
         report(&format!("{} diverse pods", draw.0), &types, &diverse(draw), &options());
     }
-    let improving = Options { steps: STEPS, ..options() };
+    let improving = Options { attempts: MOST_ATTEMPTS, ..options() };
     for draw in &DIVERSE[..3] {
-        report(&format!("{} diverse pods, {STEPS} steps", draw.0), &types, &diverse(*draw), &improving);
+        report(&format!("{} diverse pods, in every order", draw.0), &types, &diverse(*draw), &improving);
     }
     let ignoring = Options { preferences: Preferences::Ignore, ..options() };
     report("4000 pods, preferences respected", &types, &preferring(4_000), &options());
     report("4000 pods, preferences ignored", &types, &preferring(4_000), &ignoring);
+    consolidation(&types, 2_000);
     for key in [ZONE, HOSTNAME] {
         report(&format!("2000 pods apart by {key}"), &types, &apart(2_000, key, false), &options());
         report(&format!("2000 different pods apart by {key}"), &types, &apart(2_000, key, true), &options());
+    }
+}
+
+/// Nodes of eight cores, half of them used, by two pods of one core and two of a half each: all are candidates.
+fn consolidation(types: &[Arc<InstanceType>], nodes: usize) {
+    let requirements = Requirements::from_iter([Requirement::is(CAPACITY_TYPE, ON_DEMAND)]);
+    let pools = [Pool { requirements, ..pool(types) }];
+    let mut snapshot = Snapshot::default();
+    let mut candidates = Vec::new();
+    let plain = |cpu| Resources { cpu, memory: 1_024 * MIB, pods: 1, ..Resources::default() };
+    let shapes = [1_500, 1_500, 500, 500].map(|cpu| Arc::new(shape("app", "a", plain(cpu))));
+    let full = [3_950, 3_950].map(|cpu| Arc::new(shape("app", "b", plain(cpu))));
+    for number in 0..nodes {
+        let name = format!("node-{number:05}");
+        let zone = format!("test-zone-{}", 1 + number % 3);
+        let labels = [(HOSTNAME.to_owned(), name.clone()), (ZONE.to_owned(), zone)].into();
+        let allocatable = types[7].allocatable().clone();
+        let node =
+            snapshot.add_node(&Node { name: name.as_str().into(), labels, allocatable, ..Node::default() });
+        let shapes = if number % 2 == 0 { &full[..] } else { &shapes[..] };
+        let pods: Vec<Pod> =
+            shapes.iter().map(|shape| Pod { shape: shape.clone(), ..Pod::default() }).collect();
+        for pod in &pods {
+            let class = snapshot.class(pod);
+            snapshot.bind(class, node);
+        }
+        candidates.push(Candidate {
+            node,
+            pool: "default".into(),
+            instance_type: "fake-it-7".into(),
+            capacity_type: ON_DEMAND.into(),
+            price: 8.0 * 0.314_748_364_8,
+            pods,
+        });
+    }
+    let well_known = options().well_known;
+    let started = Instant::now();
+    let mut solver = Solver::new(&mut snapshot, &pools, options());
+    let mut cluster = Cluster {
+        snapshot: &mut snapshot,
+        solver: &mut solver,
+        pending: &[],
+        uninitialized: &BTreeSet::new(),
+        spot_to_spot: false,
+        well_known: &well_known,
+    };
+    let many = multi_node(&mut cluster, &candidates, || true);
+    let multi = started.elapsed();
+    // Those that are full cannot go: each has to be looked at.
+    let full: Vec<Candidate> = candidates.into_iter().step_by(2).collect();
+    let started = Instant::now();
+    let (single, refused) = single_node(&mut cluster, &full, || true);
+    println!(
+        "consolidation of {nodes} nodes: {:.1} ms for {} nodes at once, {:.1} ms for one of {} ({} refused, found {})",
+        multi.as_secs_f64() * 1e3,
+        many.map_or(0, |command| command.remove.len()),
+        started.elapsed().as_secs_f64() * 1e3,
+        full.len(),
+        refused.len(),
+        single.is_some(),
+    );
+}
+
+fn pool(types: &[Arc<InstanceType>]) -> Pool<'_> {
+    Pool {
+        name: "default".into(),
+        weight: 0,
+        requirements: Requirements::new(),
+        taints: Vec::new(),
+        types,
+        daemons: &[],
+        remaining: [("cpu".into(), 10_000_000_000), ("memory".into(), 10_000_000 << 30)].into(),
     }
 }
 
@@ -65,15 +138,7 @@ fn options() -> Options {
 /// Runs a case a few times and prints the best.
 fn report(name: &str, types: &[Arc<InstanceType>], pods: &[Pod], options: &Options) {
     let once = || -> (Duration, Solution) {
-        let pool = Pool {
-            name: "default".into(),
-            weight: 0,
-            requirements: Requirements::new(),
-            taints: Vec::new(),
-            types,
-            daemons: &[],
-            remaining: [("cpu".into(), 10_000_000_000), ("memory".into(), 10_000_000 << 30)].into(),
-        };
+        let pool = pool(types);
         let started = Instant::now();
         let solution = solve(&mut Snapshot::default(), &[pool], pods, options.clone());
         (started.elapsed(), solution)

@@ -119,11 +119,11 @@ impl Snapshot {
     /// Pods counted on one node, by a counter of nodes, whether the node counts yet or not.
     pub(crate) fn count_on(&self, counter: Counter, node: NodeId) -> u32 {
         if !self.topology.counts_on(counter.0, node.index()) {
-            let counted = self
+            let matching = self
                 .node(node)
                 .pods()
                 .filter(|(class, _)| self.counters_of[class.index()].contains(&counter.0));
-            return counted.map(|(_, count)| count).sum();
+            return matching.map(|(_, count)| count).sum();
         }
         let domain = self.topology.domain(counter.0, node.index());
         domain.map_or(0, |domain| self.topology.matched(counter.0, domain))

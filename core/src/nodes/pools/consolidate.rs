@@ -158,7 +158,9 @@ pub fn consolidate(
     let moving = remove.iter().flat_map(|at| &candidates[*at].pods);
     let pods: Vec<Pod> = cluster.pending.iter().chain(moving).cloned().collect();
     let checkpoint = cluster.snapshot.checkpoint();
-    remove.iter().for_each(|at| cluster.snapshot.remove_node(candidates[*at].node));
+    for at in &remove {
+        cluster.snapshot.remove_node(candidates[*at].node);
+    }
     let solution = cluster.solver.solve_within(cluster.snapshot, &pods, 1);
     cluster.snapshot.rollback(checkpoint);
     if solution.gave_up {

@@ -185,6 +185,11 @@ impl Rules {
         })
     }
 
+    /// Whether rules keep pods of the kind, or others, from sharing a node.
+    pub(super) fn keeps_apart(&self) -> bool {
+        !self.on_node.spread.is_empty() || !self.on_node.apart.is_empty()
+    }
+
     /// Whether rules about single nodes could refuse a claim.
     pub(super) fn looks_at_nodes(&self) -> bool {
         self.on_node.is_own() || !self.on_node.counted.is_empty()

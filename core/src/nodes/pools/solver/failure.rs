@@ -81,7 +81,7 @@ impl Run<'_, '_> {
         if self.catalog.markets[market].all.is_empty() {
             return Refusal::NoTypes;
         }
-        if pool.remaining.get(super::NODES).is_some() && self.is_exhausted(market) {
+        if self.is_exhausted(market) {
             return Refusal::NodeLimit;
         }
         if let Some(why) = self.alone(kind, market) {

@@ -213,7 +213,9 @@ impl<'a> Catalog<'a> {
                 })
                 .collect();
             let mut mask = Mask::none(market.offers.len());
-            reached.into_iter().for_each(|at| mask.set(at));
+            for at in reached {
+                mask.set(at);
+            }
             fit.offers = mask;
         }
         (!fit.offers.is_empty()).then_some(fit)

@@ -7,6 +7,7 @@
 mod claim;
 mod domains;
 mod failure;
+mod finish;
 mod kind;
 mod market;
 mod mask;
@@ -69,8 +70,8 @@ pub struct Options {
     pub most_types: usize,
     /// Most new nodes; with one more the solver gives up.
     pub most_claims: Option<usize>,
-    /// Steps to spend on a cheaper packing once all pods are placed.
-    pub steps: u64,
+    /// Further attempts at a cheaper packing, each in another order; there are [`MOST_ATTEMPTS`].
+    pub attempts: usize,
     /// Labels that a node will have although nobody asks for them.
     pub well_known: WellKnownLabels,
 }
@@ -82,10 +83,34 @@ impl Default for Options {
             min_values: MinValuesPolicy::default(),
             most_types: MOST_INSTANCE_TYPES,
             most_claims: None,
-            steps: 0,
+            attempts: 0,
             well_known: WellKnownLabels::default(),
         }
     }
+}
+
+/// How many orders there are beside Karpenter's.
+pub const MOST_ATTEMPTS: usize = Order::OTHERS.len();
+
+/// In which order pods are placed; where all else is equal, in Karpenter's: by cpu, then by memory.
+#[derive(Debug, Clone, Copy, Default)]
+struct Order {
+    /// Those first that rules keep apart on nodes: the nodes that they need are there for the others then.
+    apart_first: bool,
+    /// By cpu and memory taken together.
+    by_size: bool,
+    /// By cpu or memory, of which a pod asks for more.
+    by_larger: bool,
+}
+
+impl Order {
+    const OTHERS: [Self; 5] = [
+        Self { apart_first: true, by_size: false, by_larger: false },
+        Self { apart_first: false, by_size: true, by_larger: false },
+        Self { apart_first: true, by_size: true, by_larger: false },
+        Self { apart_first: false, by_size: false, by_larger: true },
+        Self { apart_first: true, by_size: false, by_larger: true },
+    ];
 }
 
 /// Where a pod goes.
@@ -146,9 +171,24 @@ impl<'a> Solver<'a> {
     }
 
     /// Finds places for pods. The snapshot is left as it was.
+    ///
+    /// Of several attempts the one counts that leaves the fewest pods out, then the one that costs least, then the first.
     pub fn solve(&mut self, snapshot: &mut Snapshot, pods: &[Pod]) -> Solution {
+        let mut best = self.attempt(snapshot, pods, Order::default());
+        for order in Order::OTHERS.into_iter().take(self.catalog.options.attempts) {
+            let other = self.attempt(snapshot, pods, order);
+            let (left_out, before) = (other.failures.len(), best.failures.len());
+            let cheaper = left_out == before && other.price() < best.price();
+            if !other.gave_up && (best.gave_up || left_out < before || cheaper) {
+                best = other;
+            }
+        }
+        best
+    }
+
+    fn attempt(&mut self, snapshot: &mut Snapshot, pods: &[Pod], order: Order) -> Solution {
         let checkpoint = snapshot.checkpoint();
-        let solution = run::Run::new(&mut self.catalog, snapshot, pods).solve();
+        let solution = run::Run::new(&mut self.catalog, snapshot, pods, order).solve();
         snapshot.rollback(checkpoint);
         solution
     }

@@ -7,20 +7,16 @@ use std::{
 };
 
 use super::{
-    Claim, NODES, Place, Solution,
+    NODES, Order, Place, Solution,
     claim::{Held, Open, cheapest_with, narrowed, plus},
     domains::{Allowed, Rules},
-    failure,
     kind::Catalog,
     market::{Amounts, FIXED, certain},
     mask::Mask,
 };
 use crate::{
-    nodes::pools::{
-        launch::{MinValuesPolicy, needed_for_min_values},
-        requirements::{Requirement, labels::HOSTNAME},
-    },
-    scheduling::{Node, NodeId, Pod, Resources, Snapshot, rules::Selector},
+    nodes::pools::requirements::{Requirements, labels::HOSTNAME},
+    scheduling::{Node, NodeId, Pod, Snapshot, rules::Selector},
 };
 
 /// What a kind is in one solution.
@@ -66,7 +62,7 @@ pub(super) struct Group {
     pub(super) levels: Vec<usize>,
     pub(super) pods: Vec<usize>,
     /// Pods before it have a place.
-    next: usize,
+    pub(super) next: usize,
 }
 
 /// What the limits of a pool leave.
@@ -83,7 +79,7 @@ pub(super) struct Run<'r, 'a> {
     pub(super) snapshot: &'r mut Snapshot,
     pub(super) pods: &'r [Pod],
     pub(super) plans: Vec<Plan>,
-    groups: Vec<Group>,
+    pub(super) groups: Vec<Group>,
     pub(super) claims: Vec<Open>,
     /// Claims in the order of their changes.
     changes: Vec<usize>,
@@ -95,11 +91,16 @@ pub(super) struct Run<'r, 'a> {
     /// Bytes of memory that are as much as a thousandth of a core.
     bytes_per_milli: i64,
     pub(super) placements: Vec<(usize, Place)>,
-    gave_up: bool,
+    pub(super) gave_up: bool,
 }
 
 impl<'r, 'a> Run<'r, 'a> {
-    pub(super) fn new(catalog: &'r mut Catalog<'a>, snapshot: &'r mut Snapshot, pods: &'r [Pod]) -> Self {
+    pub(super) fn new(
+        catalog: &'r mut Catalog<'a>,
+        snapshot: &'r mut Snapshot,
+        pods: &'r [Pod],
+        order: Order,
+    ) -> Self {
         let mut run = Self {
             catalog,
             snapshot,
@@ -117,6 +118,7 @@ impl<'r, 'a> Run<'r, 'a> {
         };
         run.sort_pods();
         run.read_rules();
+        run.sort_groups(order);
         run.read_limits();
         run
     }
@@ -159,6 +161,22 @@ impl<'r, 'a> Run<'r, 'a> {
         }
         self.left = [cpu, memory];
         self.bytes_per_milli = memory.checked_div(cpu).unwrap_or(1).max(1);
+    }
+
+    /// Puts groups into another order than Karpenter's.
+    fn sort_groups(&mut self, order: Order) {
+        let Self { groups, plans, pods, bytes_per_milli, .. } = self;
+        groups.sort_by_cached_key(|group| {
+            let requests = &pods[group.pods[0]].shape.requests;
+            let (cpu, memory) = (requests.cpu.saturating_mul(*bytes_per_milli), requests.memory);
+            let apart = group.levels.iter().any(|plan| plans[*plan].rules.keeps_apart());
+            let size = match (order.by_size, order.by_larger) {
+                (true, _) => cpu.saturating_add(memory),
+                (_, true) => cpu.max(memory),
+                _ => 0,
+            };
+            (order.apart_first && !apart, Reverse(size))
+        });
     }
 
     /// Reads topology rules once all classes are known.
@@ -441,7 +459,7 @@ impl<'r, 'a> Run<'r, 'a> {
             offers,
             sum: [0; FIXED],
             others: BTreeMap::new(),
-            kept: Default::default(),
+            kept: Requirements::new(),
             node: NodeId::at(u32::MAX),
             pods: Vec::new(),
             known: vec![None; self.catalog.keys.len()],
@@ -549,85 +567,6 @@ impl<'r, 'a> Run<'r, 'a> {
     fn verdicts(&self, claim: usize) -> Vec<(Selector, bool)> {
         let satisfied = self.claims[claim].satisfied.iter();
         self.selectors.iter().zip(satisfied).map(|((selector, _), it)| (*selector, *it)).collect()
-    }
-
-    fn finish(self) -> Solution {
-        let mut solution = Solution { gave_up: self.gave_up, ..Solution::default() };
-        let failing: Vec<(usize, Vec<usize>)> = self
-            .groups
-            .iter()
-            .filter(|group| group.next < group.pods.len() && !self.gave_up)
-            .filter_map(|group| Some((*group.levels.last()?, group.pods[group.next..].to_vec())))
-            .collect();
-        for (plan, pods) in failing {
-            let reasons = self.refusals(plan);
-            solution
-                .failures
-                .extend(pods.into_iter().map(|pod| failure::Failure { pod, reasons: reasons.clone() }));
-        }
-        let mut places = vec![None; self.claims.len()];
-        for (at, open) in self.claims.iter().enumerate() {
-            match self.claim(open) {
-                Ok(claim) => {
-                    places[at] = Some(solution.claims.len());
-                    solution.claims.push(claim);
-                }
-                Err(refusal) => {
-                    let pool = self.catalog.markets[open.market].pool.name.clone();
-                    solution.failures.extend(open.pods.iter().map(|held| failure::Failure {
-                        pod: held.pod,
-                        reasons: vec![(pool.clone(), refusal.clone())],
-                    }));
-                }
-            }
-        }
-        solution.placements = self
-            .placements
-            .iter()
-            .filter_map(|(pod, place)| match place {
-                Place::Claim(claim) => Some((*pod, Place::Claim(places[*claim]?))),
-                node @ Place::Node(_) => Some((*pod, *node)),
-            })
-            .collect();
-        solution.failures.sort_by_key(|failure| failure.pod);
-        solution
-    }
-
-    /// A claim as it is asked for.
-    fn claim(&self, open: &Open) -> Result<Claim, failure::Refusal> {
-        let market = &self.catalog.markets[open.market];
-        let options = &self.catalog.options;
-        let mut requirements = market.pool.requirements.clone();
-        let plans: BTreeSet<usize> = open.pods.iter().map(|held| held.plan).collect();
-        for plan in plans {
-            let plan = &self.plans[plan];
-            requirements.extend(self.catalog.kinds[plan.kind].requirements.clone());
-            for rules in &plan.rules.by_key {
-                let key = &self.catalog.keys[rules.key];
-                let value = open.known[rules.key].map(|at| Requirement::is(&key.name, &key.values[at].name));
-                requirements.extend(value);
-            }
-        }
-        let mut types = market.types(&open.offers);
-        types.truncate(options.most_types);
-        if requirements.has_min_values()
-            && let Err(unmet) = needed_for_min_values(&types, &requirements)
-        {
-            if options.min_values == MinValuesPolicy::Strict {
-                return Err(failure::Refusal::min_values(unmet));
-            }
-            unmet.found.iter().for_each(|(key, found)| requirements.relax_min_values(key, *found));
-        }
-        let [cpu, memory, storage, pods] = open.sum;
-        #[allow(clippy::cast_precision_loss, reason = "below 2^52 millionths")]
-        Ok(Claim {
-            pool: market.pool.name.clone(),
-            requirements,
-            types,
-            pods: open.pods.iter().map(|held| held.pod).collect(),
-            requests: Resources { cpu, memory, storage, pods, other: open.others.clone() },
-            price: market.price(open.cheapest) as f64 / 1e6,
-        })
     }
 }
 

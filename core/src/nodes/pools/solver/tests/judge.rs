@@ -217,7 +217,7 @@ proptest! {
         tainted: bool,
         daemon in 0..300_i64,
         cores in prop::option::of(0..40_i64),
-        steps in prop::sample::select(vec![0_u64, 1_000]),
+        attempts in prop::sample::select(vec![0, MOST_ATTEMPTS]),
     ) {
         let types = types();
         let daemons = pods(shape("daemon", daemon), 1);
@@ -228,7 +228,7 @@ proptest! {
         first.remaining.extend(cores.map(|cores| ("cpu".into(), cores * 1_000)));
         let pools = [first, pool("second", &types)];
         let pods: Vec<Pod> = groups.into_iter().flat_map(|(shape, count)| pods(shape, count)).collect();
-        let options = Options { steps, ..Options::default() };
+        let options = Options { attempts, ..Options::default() };
         let solution = solve(&mut Snapshot::default(), &pools, &pods, options);
         if let Err(wrong) = judge(&pools, &pods, &solution) {
             prop_assert!(false, "{wrong}\n{solution:?}");
