@@ -73,7 +73,20 @@ impl Tandem {
         addresses: Addresses,
         environment: &[(&str, &str)],
     ) -> Result<Self> {
-        let mut tandem = Self::spawn(control_plane, program, pod, addresses, environment).await?;
+        Self::start_with(control_plane, program, pod, addresses, &[], environment).await
+    }
+
+    /// Like [`Tandem::start`] with further flags.
+    pub async fn start_with(
+        control_plane: &ControlPlane,
+        program: &Path,
+        pod: &Pod,
+        addresses: Addresses,
+        flags: &[String],
+        environment: &[(&str, &str)],
+    ) -> Result<Self> {
+        let mut tandem =
+            Self::spawn_with(control_plane, program, pod, addresses, flags, environment).await?;
         let ready = format!("http://{}/readyz", addresses.probes);
         let http = reqwest::Client::builder().no_proxy().build()?;
         tandem
@@ -94,6 +107,17 @@ impl Tandem {
         addresses: Addresses,
         environment: &[(&str, &str)],
     ) -> Result<Self> {
+        Self::spawn_with(control_plane, program, pod, addresses, &[], environment).await
+    }
+
+    async fn spawn_with(
+        control_plane: &ControlPlane,
+        program: &Path,
+        pod: &Pod,
+        addresses: Addresses,
+        flags: &[String],
+        environment: &[(&str, &str)],
+    ) -> Result<Self> {
         let kubeconfig = control_plane.kubeconfig_of(install::NAMESPACE, install::NAME).await?;
         let container =
             pod.spec.as_ref().and_then(|spec| spec.containers.first()).context("pod without container")?;
@@ -106,6 +130,7 @@ impl Tandem {
             format!("--metrics-bind-address={}", addresses.metrics),
             format!("--health-probe-bind-address={}", addresses.probes),
         ]);
+        arguments.extend_from_slice(flags);
         let own = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let environment =
             container.env.iter().flatten().map(|variable| resolve(variable, pod)).chain(own).collect();

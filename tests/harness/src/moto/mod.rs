@@ -50,6 +50,11 @@ pub struct Group<'a> {
     pub tags: &'a [(&'a str, &'a str)],
 }
 
+/// Installs moto if need be; [`Moto::start`] does so too, but cannot from within a network namespace.
+pub fn install() -> Result<()> {
+    install::server().map(drop)
+}
+
 impl Moto {
     /// Starts it on a free port of loopback; the log is in `<folder>/logs`. Installs it first if need be (once a
     /// minute or so, from the Python package index).

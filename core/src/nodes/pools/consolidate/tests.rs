@@ -112,10 +112,13 @@ fn described(command: &Command) -> String {
     format!("{:?}{}", command.remove, command.replacement.as_ref().map(types).unwrap_or_default())
 }
 
+/// Name, nodes, the pool's capacity types, whether spot replaces spot, and what comes of it.
+type Case = (&'static str, &'static [Spec], &'static [&'static str], bool, &'static str);
+
 #[test]
 fn single_nodes_go_if_that_saves_something() {
-    let both = &[SPOT, ON_DEMAND][..];
-    let cases: [(&str, &[Spec], &[&str], bool, &str); 8] = [
+    let both: &[&str] = &[SPOT, ON_DEMAND];
+    let cases: [Case; 8] = [
         ("room elsewhere", &[(4, ON_DEMAND, &[1_000]), (4, ON_DEMAND, &[1_000])], both, false, "[0]"),
         (
             "cheaper on demand",

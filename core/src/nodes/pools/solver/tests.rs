@@ -88,9 +88,9 @@ fn pods(shape: Shape, count: usize) -> Vec<Pod> {
     (0..count).map(|_| Pod { shape: shape.clone(), ..Pod::default() }).collect()
 }
 
-fn selector(app: &str) -> Option<LabelSelector> {
+fn selector(app: &str) -> LabelSelector {
     let match_labels = Some([("app".to_owned(), app.to_owned())].into());
-    Some(LabelSelector { match_labels, ..LabelSelector::default() })
+    LabelSelector { match_labels, ..LabelSelector::default() }
 }
 
 fn spread(app: &str, key: &str, max_skew: i32, unless: &str) -> TopologySpreadConstraint {
@@ -98,33 +98,33 @@ fn spread(app: &str, key: &str, max_skew: i32, unless: &str) -> TopologySpreadCo
         max_skew,
         topology_key: key.to_owned(),
         when_unsatisfiable: unless.to_owned(),
-        label_selector: selector(app),
+        label_selector: Some(selector(app)),
         ..TopologySpreadConstraint::default()
     }
 }
 
 fn term(app: &str, key: &str) -> PodAffinityTerm {
     PodAffinityTerm {
-        label_selector: selector(app),
+        label_selector: Some(selector(app)),
         topology_key: key.to_owned(),
         ..PodAffinityTerm::default()
     }
 }
 
-fn near(app: &str, key: &str) -> Option<Box<Affinity>> {
+fn near(app: &str, key: &str) -> Box<Affinity> {
     let pod_affinity = PodAffinity {
         required_during_scheduling_ignored_during_execution: Some(vec![term(app, key)]),
         ..PodAffinity::default()
     };
-    Some(Box::new(Affinity { pod_affinity: Some(pod_affinity), ..Affinity::default() }))
+    Box::new(Affinity { pod_affinity: Some(pod_affinity), ..Affinity::default() })
 }
 
-fn apart(app: &str, key: &str) -> Option<Box<Affinity>> {
+fn apart(app: &str, key: &str) -> Box<Affinity> {
     let pod_anti_affinity = PodAntiAffinity {
         required_during_scheduling_ignored_during_execution: Some(vec![term(app, key)]),
         ..PodAntiAffinity::default()
     };
-    Some(Box::new(Affinity { pod_anti_affinity: Some(pod_anti_affinity), ..Affinity::default() }))
+    Box::new(Affinity { pod_anti_affinity: Some(pod_anti_affinity), ..Affinity::default() })
 }
 
 fn one_of(key: &str, values: &[&str]) -> NodeSelectorTerm {
@@ -136,14 +136,14 @@ fn one_of(key: &str, values: &[&str]) -> NodeSelectorTerm {
     NodeSelectorTerm { match_expressions: Some(vec![expression]), ..NodeSelectorTerm::default() }
 }
 
-fn on(terms: Vec<NodeSelectorTerm>, preferred: Option<NodeSelectorTerm>) -> Option<Box<Affinity>> {
+fn on(terms: Vec<NodeSelectorTerm>, preferred: Option<NodeSelectorTerm>) -> Box<Affinity> {
     let required = (!terms.is_empty()).then_some(NodeSelector { node_selector_terms: terms });
     let preferred = preferred.map(|preference| vec![PreferredSchedulingTerm { weight: 1, preference }]);
     let node_affinity = NodeAffinity {
         required_during_scheduling_ignored_during_execution: required,
         preferred_during_scheduling_ignored_during_execution: preferred,
     };
-    Some(Box::new(Affinity { node_affinity: Some(node_affinity), ..Affinity::default() }))
+    Box::new(Affinity { node_affinity: Some(node_affinity), ..Affinity::default() })
 }
 
 /// The cheapest instance type and the number of pods of each claim.
@@ -158,12 +158,16 @@ fn solved(pools: &[Pool<'_>], pods: &[Pod]) -> Solution {
     solution
 }
 
+/// Name, pods and how many, claims, and of what key each pod's claim has how many values on the whole.
+type Case = (&'static str, Shape, usize, usize, Option<&'static str>, usize);
+
 #[test]
+#[allow(clippy::too_many_lines, reason = "a table")]
 fn pods_share_nodes_as_their_rules_allow() {
     let types = types();
     let pool = pool("default", &types);
     let zone = Some(ZONE);
-    let cases: [(&str, Shape, usize, usize, Option<&str>, usize); 12] = [
+    let cases: [Case; 12] = [
         ("together", shape("a", 1_000), 8, 1, None, 1),
         ("at most the largest", shape("a", 1_000), 9, 2, None, 1),
         (
@@ -202,7 +206,7 @@ fn pods_share_nodes_as_their_rules_allow() {
             "spread over what they may have",
             Shape {
                 spread: vec![spread("a", ZONE, 1, "DoNotSchedule")],
-                affinity: on(vec![one_of(ZONE, &["zone-1", "zone-2"])], None),
+                affinity: Some(on(vec![one_of(ZONE, &["zone-1", "zone-2"])], None)),
                 ..shape("a", 100)
             },
             6,
@@ -214,7 +218,7 @@ fn pods_share_nodes_as_their_rules_allow() {
             "spread among two architectures",
             Shape {
                 spread: vec![spread("a", ZONE, 1, "DoNotSchedule")],
-                affinity: on(vec![one_of(ARCH, &["amd64", "arm64"])], None),
+                affinity: Some(on(vec![one_of(ARCH, &["amd64", "arm64"])], None)),
                 ..shape("a", 100)
             },
             6,
@@ -222,17 +226,17 @@ fn pods_share_nodes_as_their_rules_allow() {
             zone,
             3,
         ),
-        ("near each other", Shape { affinity: near("a", ZONE), ..shape("a", 3_000) }, 4, 2, zone, 1),
+        ("near each other", Shape { affinity: Some(near("a", ZONE)), ..shape("a", 3_000) }, 4, 2, zone, 1),
         (
             "near each other on a node",
-            Shape { affinity: near("a", HOSTNAME), ..shape("a", 100) },
+            Shape { affinity: Some(near("a", HOSTNAME)), ..shape("a", 100) },
             4,
             1,
             None,
             1,
         ),
-        ("apart on nodes", Shape { affinity: apart("a", HOSTNAME), ..shape("a", 100) }, 4, 4, None, 1),
-        ("apart in zones", Shape { affinity: apart("a", ZONE), ..shape("a", 100) }, 3, 3, zone, 3),
+        ("apart on nodes", Shape { affinity: Some(apart("a", HOSTNAME)), ..shape("a", 100) }, 4, 4, None, 1),
+        ("apart in zones", Shape { affinity: Some(apart("a", ZONE)), ..shape("a", 100) }, 3, 3, zone, 3),
     ];
     for (name, shape, count, claims, key, domains) in cases {
         let solution = solved(std::slice::from_ref(&pool), &pods(shape, count));
@@ -261,7 +265,7 @@ fn who_fits_nowhere_is_told_why() {
         (&no_cpu, shape("a", 100), "all available instance types exceed limits for nodepool"),
         (
             &plain,
-            Shape { affinity: near("b", ZONE), ..shape("a", 100) },
+            Shape { affinity: Some(near("b", ZONE)), ..shape("a", 100) },
             "unsatisfiable topology constraint, key=topology.kubernetes.io/zone",
         ),
         (
@@ -295,10 +299,12 @@ fn preferences_count_until_they_cannot_be_met() {
     let types = types();
     let plain = pool("default", &types);
     let avoided = Pool { taints: vec![taint("PreferNoSchedule")], ..pool("avoided", &types) };
-    let preferring = Shape { affinity: on(Vec::new(), Some(one_of(ZONE, &["zone-2"]))), ..shape("a", 100) };
-    let dreaming = Shape { affinity: on(Vec::new(), Some(one_of(ZONE, &["zone-9"]))), ..shape("a", 100) };
+    let preferring =
+        Shape { affinity: Some(on(Vec::new(), Some(one_of(ZONE, &["zone-2"])))), ..shape("a", 100) };
+    let dreaming =
+        Shape { affinity: Some(on(Vec::new(), Some(one_of(ZONE, &["zone-9"])))), ..shape("a", 100) };
     let either = on(vec![one_of(ZONE, &["zone-9"]), one_of(ZONE, &["zone-3"])], None);
-    let either = Shape { affinity: either, ..shape("a", 100) };
+    let either = Shape { affinity: Some(either), ..shape("a", 100) };
     let weighted = WeightedPodAffinityTerm { weight: 1, pod_affinity_term: term("a", HOSTNAME) };
     let anti = PodAntiAffinity {
         preferred_during_scheduling_ignored_during_execution: Some(vec![weighted]),
@@ -372,7 +378,7 @@ fn limits_count_the_most_that_a_claim_may_turn_out_to_have() {
     let types = types();
     // The first claim may become eight cores; then seven are left, and the second is of four at most.
     let limited = Pool { remaining: [("cpu".into(), 15_000)].into(), ..pool("default", &types) };
-    let apart = Shape { affinity: apart("a", HOSTNAME), ..shape("a", 100) };
+    let apart = Shape { affinity: Some(apart("a", HOSTNAME)), ..shape("a", 100) };
     let solution = solved(&[limited], &pods(apart, 5));
     assert_eq!(solution.claims.len(), 4);
     let largest: Vec<i64> = solution

@@ -1,0 +1,92 @@
+//! A control plane, an AWS, and Tandem between them.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, ensure};
+use harness::aws_nodes::AwsNodes;
+use harness::moto::{Group, Moto};
+use harness::tandem::Addresses;
+use harness::{Components, ControlPlane, Install, Network, Options, Tandem};
+use kube::Client;
+use tokio::sync::Mutex;
+
+/// Log lines that a failed scenario shows.
+const LINES: usize = 60;
+
+/// What one scenario works with.
+pub(crate) struct World {
+    tandem: Mutex<Option<Tandem>>,
+    pub(crate) moto: Arc<Moto>,
+    _nodes: AwsNodes,
+    pub(crate) install: Install,
+    pub(crate) control_plane: ControlPlane,
+}
+
+impl World {
+    pub(crate) async fn start() -> Result<Self> {
+        let components = Components::find_or_build()?;
+        let control_plane = ControlPlane::start(&components, Options::new(Network::Namespace)).await?;
+        let moto = Arc::new(Moto::start(control_plane.folder()).await?);
+        let install = Install::apply(&control_plane).await?;
+        let nodes = AwsNodes::start(moto.clone(), control_plane.client());
+        let kubectl = control_plane.kubectl();
+        let rights = harness::source_tree().join("manifests/node-groups.yaml");
+        let rights = rights.to_str().context("path")?;
+        kubectl.run(&["apply", "--server-side", "-f", rights], "").await?;
+        Ok(Self { tandem: Mutex::new(None), moto, _nodes: nodes, install, control_plane })
+    }
+
+    /// Starts `tandem run` with these flags beside those of the installation.
+    pub(crate) async fn start_tandem(&self, flags: &[&str]) -> Result<()> {
+        let program = std::env::var_os("TANDEM_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_tandem").into());
+        let pod = self.install.pods.first().context("no pod")?;
+        let flags: Vec<_> = flags.iter().map(ToString::to_string).collect();
+        let environment = self.moto.environment();
+        let environment: Vec<_> =
+            environment.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let addresses = Addresses::of_pod(pod)?;
+        let tandem = Tandem::start_with(
+            &self.control_plane,
+            Path::new(&program),
+            pod,
+            addresses,
+            &flags,
+            &environment,
+        );
+        *self.tandem.lock().await = Some(tandem.await?);
+        Ok(())
+    }
+
+    pub(crate) async fn group(&self, group: &Group<'_>) -> Result<()> {
+        self.moto.create_group(group).await
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        self.control_plane.client()
+    }
+
+    /// kubectl with these words, and this on its standard input.
+    pub(crate) async fn kubectl(&self, words: &str, input: &str) -> Result<String> {
+        let words: Vec<_> = words.split_whitespace().collect();
+        self.control_plane.kubectl().run(&words, input).await
+    }
+
+    /// The whole log of Tandem so far.
+    pub(crate) async fn whole_log(&self) -> String {
+        self.tandem.lock().await.as_ref().map(Tandem::log).unwrap_or_default()
+    }
+
+    /// The end of it.
+    pub(crate) async fn log(&self) -> String {
+        let log = self.whole_log().await;
+        let lines: Vec<_> = log.lines().collect();
+        lines[lines.len().saturating_sub(LINES)..].join("\n")
+    }
+
+    /// That the log has a line with this text.
+    pub(crate) async fn logged(&self, text: &str) -> Result<()> {
+        ensure!(self.whole_log().await.contains(text), "the log does not say {text:?}");
+        Ok(())
+    }
+}
