@@ -13,11 +13,14 @@ use crate::{
     authorities,
     certs::{self, CertsConfig},
     cli::run::RunArgs,
-    cloud::provider,
+    cloud::{self, provider},
     cluster::{self, Cluster, world::World},
     controllers::{
         self, Shared,
-        nodes::groups::{NodeGroups, metrics::MetricsCollector},
+        nodes::{
+            groups::{NodeGroups, metrics::MetricsCollector},
+            pools::{self, Pools},
+        },
     },
     leader::{self, Election},
     metrics_api::{
@@ -32,8 +35,10 @@ use crate::{
 
 /// The reporter in `kubectl describe`, as KEDA's users know it.
 const EVENT_SOURCE: &str = "keda-operator";
-/// The reporter of the node loop's events, as Cluster Autoscaler's users know it.
-const NODES_EVENT_SOURCE: &str = "cluster-autoscaler";
+/// The reporter of events of node groups, as Cluster Autoscaler's users know it.
+const GROUPS_EVENT_SOURCE: &str = "cluster-autoscaler";
+/// The reporter of events of node pools, as Karpenter's users know it.
+const POOLS_EVENT_SOURCE: &str = "karpenter";
 /// After the signal, open requests may end and the Lease is given back; the kubelet kills after 30 s.
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(12);
 
@@ -152,7 +157,7 @@ async fn leadership(
         .context("leader election cannot start; may this service account write Leases in its namespace?")
 }
 
-/// The node loop, if a provider of nodes is named.
+/// Node groups and node pools, where a provider of nodes is named.
 async fn nodes(
     args: &RunArgs,
     shared: &Shared,
@@ -160,7 +165,30 @@ async fn nodes(
     tasks: &mut JoinSet<()>,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<()> {
-    let Some(name) = args.nodes.cloud_provider.as_deref() else { return Ok(()) };
+    let groups = args.nodes.cloud_provider.as_deref().filter(|name| !name.is_empty());
+    let pools = args.pools.node_pools_provider.as_deref().filter(|name| !name.is_empty());
+    if groups.is_none() && pools.is_none() {
+        return Ok(());
+    }
+    let world = World::start(&shared.cluster.client);
+    if let Some(name) = groups {
+        node_groups(args, name, shared, world.clone(), registry, tasks, shutdown).await?;
+    }
+    if let Some(name) = pools {
+        node_pools(args, name, shared, world, registry)?;
+    }
+    Ok(())
+}
+
+async fn node_groups(
+    args: &RunArgs,
+    name: &str,
+    shared: &Shared,
+    world: Arc<World>,
+    registry: &mut Registry,
+    tasks: &mut JoinSet<()>,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<()> {
     let client = shared.cluster.client.clone();
     let settings = provider::Settings {
         cloud_config: args.nodes.cloud_config.clone(),
@@ -171,11 +199,33 @@ async fn nodes(
     };
     let provider = provider::connect(name, &settings, client.clone()).await?;
     tracing::info!(provider = name, "node groups are scaled");
-    let events = Events::new(client.clone(), NODES_EVENT_SOURCE, args.pod_name.clone());
-    let world = World::start(&client);
-    let groups = NodeGroups::new(client, world, provider, args.nodes.clone(), events, &args.namespace);
+    let events = Events::new(client.clone(), GROUPS_EVENT_SOURCE, args.pod_name.clone());
+    let groups = NodeGroups::new(client, world, provider, args.nodes.clone(), events, &args.namespace)?;
     registry.register_collector(Box::new(MetricsCollector(groups.metrics())));
     tasks.spawn(groups.run(shared.leading.clone(), shutdown.clone()));
+    Ok(())
+}
+
+fn node_pools(
+    args: &RunArgs,
+    name: &str,
+    shared: &Shared,
+    world: Arc<World>,
+    registry: &mut Registry,
+) -> anyhow::Result<()> {
+    let client = shared.cluster.client.clone();
+    let (pools, changes) = Pools::start(pools::Config {
+        provider: cloud::pools::connect(name, &client)?,
+        events: Events::new(client.clone(), POOLS_EVENT_SOURCE, args.pod_name.clone()),
+        leading: shared.leading.clone(),
+        settings: args.pools.clone(),
+        client,
+        world,
+    });
+    tracing::info!(provider = name, "node pools are scaled");
+    pools.metrics.register(registry);
+    // It has no end of its own; the runtime ends it.
+    tokio::spawn(pools::run(pools, changes));
     Ok(())
 }
 

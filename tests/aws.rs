@@ -96,6 +96,7 @@ fn nodes(group: &NodeGroup, range: std::ops::Range<usize>) -> Vec<NodeRef> {
     let node = |index: usize| NodeRef {
         name: format!("node-{index}").into(),
         provider_id: group.instances[index].id.clone(),
+        ..NodeRef::default()
     };
     range.map(node).collect()
 }
@@ -168,7 +169,8 @@ async fn a_group_without_capacity_keeps_its_machines() {
     bed.moto.exhaust("web", reason);
     aws.increase("web", 2, 2).await.unwrap();
     // A failed deletion makes it read the groups again.
-    let unknown = NodeRef { name: "x".into(), provider_id: "aws:///eu-central-1a/i-0".into() };
+    let unknown =
+        NodeRef { name: "x".into(), provider_id: "aws:///eu-central-1a/i-0".into(), ..NodeRef::default() };
     assert!(matches!(aws.delete_nodes("web", &[unknown]).await, Err(CloudError::NotFound(_))));
 
     let (groups, _) = aws.groups().await.unwrap();

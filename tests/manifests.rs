@@ -24,11 +24,12 @@ const NAMESPACE: &str = "tandem";
 const INSTALL_FILE: &str = "manifests/install.yaml";
 
 /// Grants that stand beside install.yaml.
-const OPTIONS: [&str; 5] = [
+const OPTIONS: [&str; 6] = [
     "secrets-all-namespaces.yaml",
     "secrets-namespace.yaml",
     "secrets-names.yaml",
     "custom-target.yaml",
+    "node-pools.yaml",
     "external-metrics-upstream.yaml",
 ];
 
@@ -147,6 +148,7 @@ fn bindings_name_what_exists() {
     known.extend(installed::<ClusterRole>().into_iter().filter_map(|role| role.metadata.name));
     for path in OPTIONS.iter().map(|name| format!("manifests/{name}")).chain([INSTALL_FILE.to_owned()]) {
         known.extend(of::<Role>(&path).into_iter().filter_map(|role| role.metadata.name));
+        known.extend(of::<ClusterRole>(&path).into_iter().filter_map(|role| role.metadata.name));
         let cluster =
             of::<ClusterRoleBinding>(&path).into_iter().map(|binding| (binding.role_ref, binding.subjects));
         let namespaced =

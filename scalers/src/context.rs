@@ -60,6 +60,7 @@ impl Context {
     }
 
     /// The same with an observer of one metric.
+    #[must_use]
     pub fn observed(&self, observer: Arc<dyn Observer>) -> Self {
         Self { observer, ..self.clone() }
     }

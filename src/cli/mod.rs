@@ -3,6 +3,7 @@
 pub mod address;
 pub mod check;
 pub mod nodes;
+pub mod pools;
 pub mod run;
 pub mod without_effect;
 

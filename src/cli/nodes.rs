@@ -6,6 +6,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{ArgAction::Set, Args};
+use tandem_core::nodes::expander::Chain;
 
 use super::{
     address::BindAddress,
@@ -67,9 +68,9 @@ pub struct NodeArgs {
     #[arg(long, default_value = "10s", value_parser = duration)]
     pub scan_interval: Duration,
     /// Which group grows when several would do: random, most-pods, least-waste, least-nodes, price, priority or grpc, each narrowing what the one before it left.
-    #[arg(long, value_delimiter = ',', default_value = "least-waste")]
-    pub expander: Vec<String>,
-    /// Where the expander grpc is asked.
+    #[arg(long, default_value = "least-waste")]
+    pub expander: Chain,
+    /// Where the expander grpc is asked, HOST:PORT.
     #[arg(long, default_value = "")]
     pub grpc_expander_url: String,
     /// CA certificate of the expander grpc.

@@ -4,11 +4,12 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{ArgAction, Args, builder::BoolishValueParser};
 
-use super::{address::BindAddress, nodes::NodeArgs, without_effect::WithoutEffect};
+use super::{address::BindAddress, nodes::NodeArgs, pools::PoolArgs, without_effect::WithoutEffect};
 use crate::telemetry::logs::{self, Encoder};
 
 /// Flags and environment of `tandem run`: KEDA's names and defaults where the meaning is the same.
 #[derive(Debug, Clone, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "flags are independent of each other")]
 pub struct RunArgs {
     /// Kubeconfig file; without it KUBECONFIG, ~/.kube/config, or the pod's service account.
     #[arg(long)]
@@ -113,9 +114,12 @@ pub struct RunArgs {
     #[arg(long, value_enum, default_value_t = Encoder::Console)]
     pub zap_encoder: Encoder,
 
-    /// The node loop.
+    /// Node groups.
     #[command(flatten)]
     pub nodes: NodeArgs,
+    /// Node pools.
+    #[command(flatten)]
+    pub pools: PoolArgs,
 
     /// Flags without a meaning here.
     #[command(flatten)]

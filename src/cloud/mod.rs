@@ -5,6 +5,8 @@ pub mod cluster_api;
 pub mod external_grpc;
 pub mod kube_proxy;
 pub mod kwok;
+pub mod kwok_pools;
+pub mod pools;
 pub mod provider;
 pub mod spec;
 

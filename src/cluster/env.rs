@@ -134,12 +134,11 @@ impl Cluster {
     ) -> Result<BTreeMap<String, String>, EnvError> {
         let workload = self.scale.workload(target);
         let read;
-        let template = match &workload {
-            Some(workload) => &workload.template,
-            None => {
-                read = self.read_template(target).await?;
-                &read
-            }
+        let template = if let Some(workload) = &workload {
+            &workload.template
+        } else {
+            read = self.read_template(target).await?;
+            &read
         };
         let container = pick(template, container, target)?;
         let mut env = BTreeMap::new();

@@ -142,15 +142,19 @@ impl Cluster {
         let cluster = Self {
             client: client.clone(),
             scaled_objects: cache::watch_custom::<ScaledObject>(client, &selected, move |key, _| {
-                scaled_object(key)
+                scaled_object(key);
             }),
-            scaled_jobs: cache::watch_custom::<ScaledJob>(client, &selected, move |key, _| scaled_job(key)),
+            scaled_jobs: cache::watch_custom::<ScaledJob>(client, &selected, move |key, _| {
+                scaled_job(key);
+            }),
             authentications: cache::watch_custom::<TriggerAuthentication>(client, &scope, move |key, _| {
-                authentication(key)
+                authentication(key);
             }),
             cluster_authentications: cache::watch_cluster::<ClusterTriggerAuthentication>(
                 client,
-                move |key, _| cluster_authentication(key),
+                move |key, _| {
+                    cluster_authentication(key);
+                },
             ),
             hpas: cache::watch_builtin(client, &scope, slim_hpa, move |_, hpa| {
                 if let Some(owner) = scaled_object_owner(hpa) {

@@ -18,7 +18,7 @@ use tandem_core::{
         surroundings::{Claim, StorageClass, Volume},
     },
 };
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::{mirror::Mirror, shapes::Shapes};
 
@@ -45,6 +45,8 @@ pub struct World {
     jobs: Arc<Mirror<Option<i32>>>,
     /// Wakes who waits for a pod that fits nowhere.
     pub unschedulable: Arc<Notify>,
+    /// Counts up when a pod, a node or a DaemonSet changes, for any number of subscribers.
+    pub changes: watch::Sender<u64>,
 }
 
 impl World {
@@ -52,6 +54,11 @@ impl World {
     pub fn start(client: &Client) -> Arc<Self> {
         let unschedulable = Arc::new(Notify::new());
         let wakes = unschedulable.clone();
+        let changes = watch::Sender::new(0);
+        let changed = || {
+            let changes = changes.clone();
+            move || changes.send_modify(|count| *count += 1)
+        };
         let shapes = Arc::new(Shapes::default());
         let shared = shapes.clone();
         let read_pod = move |pod: &k8s::Pod| {
@@ -63,9 +70,9 @@ impl World {
         };
         let read_set = move |set: &DaemonSet| Pod::read(&pod_of(set), |shape| shapes.share(shape));
         Arc::new(Self {
-            pods: Mirror::start(client, read_pod, || {}),
-            nodes: Mirror::start(client, Node::read, || {}),
-            daemon_sets: Mirror::start(client, read_set, || {}),
+            pods: Mirror::start(client, read_pod, changed()),
+            nodes: Mirror::start(client, Node::read, changed()),
+            daemon_sets: Mirror::start(client, read_set, changed()),
             budgets: Mirror::start(client, |budget: &PodDisruptionBudget| Budget::read(budget), || {}),
             namespaces: Mirror::start(client, |namespace: &k8s::Namespace| namespace.labels().clone(), || {}),
             claims: Mirror::start(client, |claim: &k8s::PersistentVolumeClaim| Claim::read(claim), || {}),
@@ -87,6 +94,7 @@ impl World {
             ),
             jobs: Mirror::start(client, |_: &Job| None, || {}),
             unschedulable,
+            changes,
         })
     }
 

@@ -13,6 +13,8 @@ const NOTE_LIMIT: usize = 1000;
 /// Writes events about objects, each repeated one aggregated by the recorder.
 #[derive(Clone)]
 pub struct Events {
+    client: Client,
+    reporter: Reporter,
     recorder: Recorder,
 }
 
@@ -20,21 +22,34 @@ impl Events {
     /// `controller` is the reporter's name, as in `kubectl describe`; `instance` the pod.
     pub fn new(client: Client, controller: &str, instance: Option<String>) -> Self {
         let reporter = Reporter { controller: controller.to_owned(), instance };
-        Self { recorder: Recorder::new(client, reporter) }
+        let recorder = Recorder::new(client.clone(), reporter.clone());
+        Self { client, reporter, recorder }
     }
 
-    /// Publishes one event about `object`. A failure is logged and forgotten: an event is never worth a retry.
+    /// Publishes one event about `object`; one with the same reason as before counts that one up, and keeps its note.
+    /// A failure is logged and forgotten: an event is never worth a retry.
     pub async fn publish(&self, object: &ObjectReference, event: &Decided) {
-        let event = Event {
-            type_: if event.type_ == "Warning" { EventType::Warning } else { EventType::Normal },
-            reason: event.reason.to_owned(),
-            note: Some(truncate(&event.message).to_owned()),
-            action: event.reason.to_owned(),
-            secondary: None,
-        };
-        if let Err(error) = self.recorder.publish(&event, object).await {
-            tracing::warn!(%error, reason = event.reason, "event could not be published");
-        }
+        write(&self.recorder, object, event).await;
+    }
+
+    /// As [`Self::publish`], for what happens once: a node that goes, a group that grows. Every one has its own note.
+    pub async fn tell(&self, object: &ObjectReference, event: &Decided) {
+        // A recorder without a past counts nothing up.
+        let recorder = Recorder::new(self.client.clone(), self.reporter.clone());
+        write(&recorder, object, event).await;
+    }
+}
+
+async fn write(recorder: &Recorder, object: &ObjectReference, event: &Decided) {
+    let event = Event {
+        type_: if event.type_ == "Warning" { EventType::Warning } else { EventType::Normal },
+        reason: event.reason.to_owned(),
+        note: Some(truncate(&event.message).to_owned()),
+        action: event.reason.to_owned(),
+        secondary: None,
+    };
+    if let Err(error) = recorder.publish(&event, object).await {
+        tracing::warn!(%error, reason = event.reason, "event could not be published");
     }
 }
 

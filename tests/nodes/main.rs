@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "a test says best where it stands by panicking there")]
 
 mod groups;
+mod pools;
 mod world;
 
 use std::process::ExitCode;
@@ -34,6 +35,7 @@ fn run() -> Result<ExitCode> {
     if !arguments.list {
         // Before the namespace is entered, since nothing can be fetched from within.
         Components::find_or_build()?;
+        harness::components::prometheus()?;
         harness::moto::install()?;
         network::enter_namespace()?;
     }
@@ -44,6 +46,7 @@ fn scenarios() -> Vec<Trial> {
     vec![
         scenario("groups::walk_through", groups::walk_through),
         scenario("groups::a_pod_that_fits_no_group", groups::a_pod_that_fits_no_group),
+        scenario("pools::walk_through", pools::walk_through),
     ]
 }
 

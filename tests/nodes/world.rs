@@ -2,21 +2,26 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use harness::aws_nodes::AwsNodes;
+use harness::forward::Forward;
 use harness::moto::{Group, Moto};
 use harness::tandem::Addresses;
 use harness::{Components, ControlPlane, Install, Network, Options, Tandem};
 use kube::Client;
 use tokio::sync::Mutex;
 
+/// Users have 15 s; nothing else here depends on it.
+const HPA_SYNC_PERIOD: Duration = Duration::from_secs(2);
 /// Log lines that a failed scenario shows.
 const LINES: usize = 60;
 
 /// What one scenario works with.
 pub(crate) struct World {
     tandem: Mutex<Option<Tandem>>,
+    forwards: Mutex<Vec<Forward>>,
     pub(crate) moto: Arc<Moto>,
     _nodes: AwsNodes,
     pub(crate) install: Install,
@@ -26,7 +31,8 @@ pub(crate) struct World {
 impl World {
     pub(crate) async fn start() -> Result<Self> {
         let components = Components::find_or_build()?;
-        let control_plane = ControlPlane::start(&components, Options::new(Network::Namespace)).await?;
+        let options = Options { hpa_sync_period: HPA_SYNC_PERIOD, ..Options::new(Network::Namespace) };
+        let control_plane = ControlPlane::start(&components, options).await?;
         let moto = Arc::new(Moto::start(control_plane.folder()).await?);
         let install = Install::apply(&control_plane).await?;
         let nodes = AwsNodes::start(moto.clone(), control_plane.client());
@@ -34,13 +40,22 @@ impl World {
         let rights = harness::source_tree().join("manifests/node-groups.yaml");
         let rights = rights.to_str().context("path")?;
         kubectl.run(&["apply", "--server-side", "-f", rights], "").await?;
-        Ok(Self { tandem: Mutex::new(None), moto, _nodes: nodes, install, control_plane })
+        Ok(Self {
+            tandem: Mutex::new(None),
+            forwards: Mutex::default(),
+            moto,
+            _nodes: nodes,
+            install,
+            control_plane,
+        })
     }
 
     /// Starts `tandem run` with these flags beside those of the installation.
     pub(crate) async fn start_tandem(&self, flags: &[&str]) -> Result<()> {
         let program = std::env::var_os("TANDEM_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_tandem").into());
         let pod = self.install.pods.first().context("no pod")?;
+        let mut forwards = self.forwards.lock().await;
+        *forwards = self.install.forward().await?;
         let flags: Vec<_> = flags.iter().map(ToString::to_string).collect();
         let environment = self.moto.environment();
         let environment: Vec<_> =

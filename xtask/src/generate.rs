@@ -60,7 +60,7 @@ fn files(tree: &Path) -> Result<Vec<File>> {
     Ok(crds.chain(others).collect())
 }
 
-/// The pieces of `manifests/base/` in the order of their names, the CRDs after the first.
+/// The pieces of `manifests/base/` in the order of their names, KEDA's CRDs after the first.
 fn install(tree: &Path, crds: &[File]) -> Result<String> {
     let folder = tree.join("manifests/base");
     let entries = fs::read_dir(&folder).with_context(|| format!("{} cannot be read", folder.display()))?;
@@ -72,7 +72,11 @@ fn install(tree: &Path, crds: &[File]) -> Result<String> {
             fs::read_to_string(&path).with_context(|| format!("{} cannot be read", path.display()))?;
         documents.push(piece);
         if path.ends_with(NAMESPACE) {
-            documents.extend(crds.iter().map(|(_, text)| text.clone()));
+            // Node pools are for those who want them, and their kinds may be there already: Karpenter's own.
+            let of_keda = |path: &Path| {
+                path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("keda.sh_"))
+            };
+            documents.extend(crds.iter().filter(|(path, _)| of_keda(path)).map(|(_, text)| text.clone()));
         }
     }
     Ok(format!("{HEADER}{}", documents.join("---\n")))

@@ -40,6 +40,8 @@ enum Step {
     Unit,
     /// End to end on a real control plane.
     E2e,
+    /// Nodes, end to end: AWS by moto, node groups, node pools.
+    Nodes,
 }
 
 pub(crate) fn run(args: &TestArgs) -> Result<()> {
@@ -63,12 +65,16 @@ impl Step {
             // target is asked for by name, since `cargo test` leaves it out.
             Self::Lint => {
                 cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
-                cargo(&["clippy", "--workspace", "--test", "e2e", "--", "-D", "warnings"])
+                let targets = ["--test", "e2e", "--test", "nodes", "--test", "pools", "--test", "aws"];
+                cargo(&[&["clippy", "--workspace"], &targets[..], &["--", "-D", "warnings"]].concat())
             }
             Self::Generated => generate::run(true),
             Self::Dependencies => dependencies(),
             Self::Unit => cargo(&["test", "--workspace"]),
             Self::E2e => cargo(&["test", "--workspace", "--test", "e2e"]),
+            Self::Nodes => {
+                cargo(&["test", "--workspace", "--test", "aws", "--test", "nodes", "--test", "pools"])
+            }
         }
     }
 }

@@ -115,4 +115,19 @@ mod tests {
         backoffs.succeed("a");
         assert_eq!(backoffs, Backoffs::default());
     }
+
+    proptest::proptest! {
+        #[test]
+        fn stays_within_its_bounds_and_survives_a_restart(gaps in proptest::collection::vec(0i64..400, 1..12)) {
+            let (mut backoffs, mut minute) = (Backoffs::default(), 0);
+            for gap in gaps {
+                minute += gap;
+                let backoff = backoffs.fail("a", "x", "y", at(minute), SETTINGS).clone();
+                let span = backoff.until.duration_since(at(minute));
+                proptest::prop_assert!(SETTINGS.first <= span && span <= SETTINGS.longest, "{span:?}");
+                let written = serde_json::to_string(&backoffs).unwrap();
+                proptest::prop_assert_eq!(&serde_json::from_str::<Backoffs>(&written).unwrap(), &backoffs);
+            }
+        }
+    }
 }

@@ -57,6 +57,8 @@ pub struct Readiness {
     pub unready: u32,
     /// Of these not ready yet.
     pub not_started: u32,
+    /// Of these suspended by the provider (condition `Suspended`), to come back later.
+    pub suspended: u32,
     /// Of these on their way out.
     pub being_deleted: u32,
     /// Instances without a node.
@@ -220,10 +222,11 @@ impl ClusterState {
             }
         }
         let requested = self.requests.get(&*group.id).map_or(0, |request| request.nodes);
-        let Readiness { ready, not_started, being_deleted, long_unregistered, unready, .. } = state.readiness;
-        let expected = group.target.saturating_sub(long_unregistered + requested);
-        let missing = expected.saturating_sub(ready + not_started + being_deleted);
-        state.healthy = is_healthy(missing.max(unready.min(missing)), group.target, settings);
+        let Readiness { ready, unready, not_started, suspended, being_deleted, long_unregistered, .. } =
+            state.readiness;
+        let expected = group.target.saturating_sub(long_unregistered.saturating_add(requested));
+        let missing = expected.saturating_sub(ready + suspended + not_started + being_deleted);
+        state.healthy = is_healthy(missing, ready + unready + not_started, settings);
         state.overstated = self.overstated(group, &state, now, provision_time);
         state
     }
@@ -272,7 +275,8 @@ impl ClusterState {
             self.reported.extend(instances);
         }
         let Some(request) = self.requests.get(&**id).cloned() else { return };
-        let there = state.readiness.ready + state.readiness.unready + state.readiness.long_unregistered;
+        let Readiness { ready, unready, suspended, long_unregistered, .. } = state.readiness;
+        let there = ready + unready + suspended + long_unregistered;
         if request.nodes == 0 {
             self.requests.remove(&**id);
         } else if there + state.readiness.being_deleted >= group.target {
@@ -282,7 +286,7 @@ impl ClusterState {
         } else if now > request.expected_by {
             self.requests.remove(&**id);
             let waited = now.duration_since(request.since);
-            let nodes = request.nodes.min(group.target - there);
+            let nodes = request.nodes.min(group.target.saturating_sub(there));
             let message = format!("{nodes} nodes did not come within {waited:#}");
             self.backoffs.fail(id, TIMEOUT, &message, now, settings.backoff);
             found.expired.push(Expired { group: id.clone(), nodes, waited });
@@ -297,9 +301,9 @@ impl ClusterState {
         if !is_awaited || self.backoffs.of(&group.id, now).is_some() {
             return 0;
         }
-        let Readiness { ready, unready, long_unregistered, being_deleted, .. } = state.readiness;
+        let Readiness { ready, unready, suspended, long_unregistered, being_deleted, .. } = state.readiness;
         let failed = u32::try_from(state.failed.len()).unwrap_or(u32::MAX);
-        group.target.saturating_sub(ready + unready + long_unregistered + being_deleted + failed)
+        group.target.saturating_sub(ready + unready + suspended + long_unregistered + being_deleted + failed)
     }
 }
 
@@ -309,6 +313,8 @@ fn count(readiness: &mut Readiness, node: &Node, now: Timestamp, startup_time: S
     let age = node.created.map(|created| now.duration_since(created));
     if node.taint(TO_BE_DELETED).is_some() || node.deleting.is_some() {
         readiness.being_deleted += 1;
+    } else if node.conditions.get("Suspended").is_some_and(|(suspended, _)| *suspended) {
+        readiness.suspended += 1;
     } else if node.ready {
         readiness.ready += 1;
     } else if age.is_some_and(|age| age < startup_time) {
@@ -324,3 +330,6 @@ fn is_healthy(unready: u32, all: u32, settings: &ClusterStateSettings) -> bool {
     unready <= settings.ok_unready
         || f64::from(unready) <= settings.max_unready_percentage / 100.0 * f64::from(all)
 }
+
+#[cfg(test)]
+mod tests;

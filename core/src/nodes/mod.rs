@@ -11,5 +11,6 @@ pub mod pass;
 pub mod pools;
 pub mod reasons;
 pub mod similar;
+pub mod status;
 pub mod template;
 pub mod utilization;

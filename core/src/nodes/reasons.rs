@@ -32,6 +32,8 @@ pub const FAILED_TO_SCALE_UP_GROUP: &str = "FailedToScaleUpGroup";
 pub const SCALE_UP_TIMED_OUT: &str = "ScaleUpTimedOut";
 /// The provider could not make nodes.
 pub const SCALE_UP_FAILED: &str = "ScaleUpFailed";
+/// The cluster is as large as it may be.
+pub const MAX_NODES_TOTAL_REACHED: &str = "MaxNodesTotalReached";
 /// Too many nodes do not work.
 pub const CLUSTER_UNHEALTHY: &str = "ClusterUnhealthy";
 /// An instance without a node was terminated.
@@ -60,6 +62,11 @@ pub const EVENTS: &[(&str, &str, &str)] = &[
     ),
     (SCALE_UP_TIMED_OUT, "Warning", "on the status ConfigMap: nodes did not come in time"),
     (SCALE_UP_FAILED, "Warning", "on the status ConfigMap: the provider could not make nodes"),
+    (
+        MAX_NODES_TOTAL_REACHED,
+        "Warning",
+        "on the status ConfigMap: pods wait, and --max-nodes-total is reached",
+    ),
     (CLUSTER_UNHEALTHY, "Warning", "on the status ConfigMap: too many nodes do not work, nothing is scaled"),
     (DELETE_UNREGISTERED, "Normal", "on the status ConfigMap: an instance without a node was terminated"),
     (DELETE_UNREGISTERED_FAILED, "Warning", "on the status ConfigMap: it could not be"),
@@ -138,6 +145,11 @@ pub fn scale_up_failed(group: &str, nodes: u32, error: &InstanceError) -> Event 
             "Failed adding {nodes} nodes to group {group} due to {class}.{code}; source errors: {message}"
         ),
     )
+}
+
+/// On the status object: the cluster is as large as it may be.
+pub fn max_nodes_total_reached(limit: u32) -> Event {
+    warning(MAX_NODES_TOTAL_REACHED, format!("Max total nodes in cluster reached: {limit}"))
 }
 
 /// On the status object: nothing is scaled.

@@ -32,27 +32,42 @@ const CONDITION_TAINTS: &[&str] = &[
 /// Taints that tell of a node's state, and so are no part of a template.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PassingTaints {
-    /// `--startup-taint`, `--ignore-taint` and `--status-taint`: keys.
-    pub keys: Vec<String>,
-    /// `--startup-taint-prefix`: what keys begin with.
-    pub prefixes: Vec<String>,
+    /// `--startup-taint` and `--ignore-taint`: keys of taints that a node sheds once it is ready.
+    pub startup: Vec<String>,
+    /// `--startup-taint-prefix`: what such keys begin with.
+    pub startup_prefixes: Vec<String>,
+    /// `--status-taint`: keys.
+    pub status: Vec<String>,
 }
 
-/// Prefixes that mark a taint as passing without any flag.
-const PASSING_PREFIXES: &[&str] = &[
-    "startup-taint.cluster-autoscaler.kubernetes.io/",
-    "ignore-taint.cluster-autoscaler.kubernetes.io/",
-    "status-taint.cluster-autoscaler.kubernetes.io/",
-];
+/// What keys of startup taints begin with, without any flag.
+const STARTUP_PREFIXES: &[&str] =
+    &["startup-taint.cluster-autoscaler.kubernetes.io/", "ignore-taint.cluster-autoscaler.kubernetes.io/"];
+/// What keys of status taints begin with, without any flag.
+const STATUS_PREFIX: &str = "status-taint.cluster-autoscaler.kubernetes.io/";
 
 impl PassingTaints {
+    /// The node, not ready as long as a startup taint is on it.
+    pub fn unready(&self, node: Arc<Node>) -> Arc<Node> {
+        if node.ready && node.taints.iter().any(|taint| self.is_startup(&taint.key)) {
+            return Arc::new(Node { ready: false, ..(*node).clone() });
+        }
+        node
+    }
+
+    fn is_startup(&self, key: &str) -> bool {
+        STARTUP_PREFIXES.iter().any(|prefix| key.starts_with(prefix))
+            || self.startup.iter().any(|other| other == key)
+            || self.startup_prefixes.iter().any(|prefix| key.starts_with(prefix.as_str()))
+    }
+
     fn includes(&self, key: &str) -> bool {
         CONDITION_TAINTS.contains(&key)
             || key == TO_BE_DELETED
             || key == DELETION_CANDIDATE
-            || PASSING_PREFIXES.iter().any(|prefix| key.starts_with(prefix))
-            || self.keys.iter().any(|other| other == key)
-            || self.prefixes.iter().any(|prefix| key.starts_with(prefix.as_str()))
+            || key.starts_with(STATUS_PREFIX)
+            || self.status.iter().any(|other| other == key)
+            || self.is_startup(key)
     }
 }
 

@@ -66,9 +66,9 @@ impl Requests {
     }
 
     /// The resources of which one of `lists` holds more than zero.
-    pub fn of<'a>(lists: impl IntoIterator<Item = Option<&'a BTreeMap<String, Quantity>>> + Clone) -> Self {
+    pub fn of(lists: &[Option<&BTreeMap<String, Quantity>>]) -> Self {
         let has = |resource: &str| {
-            let found = lists.clone().into_iter().flatten().filter_map(|list| list.get(resource));
+            let found = lists.iter().flatten().filter_map(|list| list.get(resource));
             found.filter_map(|quantity| parse_milli(&quantity.0).ok()).any(|milli| milli > 0)
         };
         Self { cpu: has("cpu"), memory: has("memory") }
@@ -151,7 +151,7 @@ impl From<PodTemplateSpec> for Template {
         let Some(spec) = template.spec else { return Self::default() };
         let requests = spec.resources.as_ref().and_then(|resources| resources.requests.as_ref());
         Self {
-            requests: Requests::of([requests]),
+            requests: Requests::of(&[requests]),
             containers: spec.containers.into_iter().map(Container::from).collect(),
         }
     }
@@ -164,7 +164,7 @@ impl From<v1::Container> for Container {
             name: container.name.into(),
             env_from: container.env_from.into_iter().flatten().filter_map(env_from).collect(),
             env: container.env.into_iter().flatten().map(env_var).collect(),
-            requests: Requests::of([resources.requests.as_ref(), resources.limits.as_ref()]),
+            requests: Requests::of(&[resources.requests.as_ref(), resources.limits.as_ref()]),
         }
     }
 }

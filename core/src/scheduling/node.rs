@@ -28,7 +28,7 @@ pub struct Node {
     pub capacity: Resources,
     /// Volumes that may be attached, by CSI driver (`CSINode`); a driver that is absent has no limit.
     pub volume_limits: BTreeMap<Box<str>, i64>,
-    /// Condition `Ready` is `True`.
+    /// Whether it takes pods: its conditions say so, and none of the taints of a node that starts is left.
     pub ready: bool,
     /// Conditions by type: whether `True`, and since when.
     pub conditions: BTreeMap<Box<str>, (bool, Option<Timestamp>)>,
@@ -36,6 +36,21 @@ pub struct Node {
     pub created: Option<Timestamp>,
     /// Being deleted since then.
     pub deleting: Option<Timestamp>,
+}
+
+/// Taints of a node that has registered and does not take pods yet.
+const STARTING: &[&str] = &[
+    "node.kubernetes.io/not-ready",
+    "node.cloudprovider.kubernetes.io/uninitialized",
+    "karpenter.sh/unregistered",
+];
+
+/// The kubelet says that it is ready a moment before the taint goes that keeps pods off.
+fn is_ready(conditions: &BTreeMap<Box<str>, (bool, Option<Timestamp>)>, taints: &[Taint]) -> bool {
+    let is = |condition: &str| conditions.get(condition).is_some_and(|(is, _)| *is);
+    is("Ready")
+        && !is("NetworkUnavailable")
+        && !taints.iter().any(|taint| STARTING.contains(&taint.key.as_str()))
 }
 
 impl Node {
@@ -52,17 +67,18 @@ impl Node {
                 (condition.type_.as_str().into(), (condition.status == "True", since))
             })
             .collect();
+        let taints = spec.and_then(|spec| spec.taints.clone()).unwrap_or_default();
         Self {
             name: node.metadata.name.as_deref().unwrap_or_default().into(),
             provider_id: spec.and_then(|spec| spec.provider_id.as_deref()).unwrap_or_default().into(),
             labels: node.metadata.labels.clone().unwrap_or_default(),
             annotations: node.metadata.annotations.clone().unwrap_or_default(),
-            taints: spec.and_then(|spec| spec.taints.clone()).unwrap_or_default(),
             unschedulable: spec.and_then(|spec| spec.unschedulable).unwrap_or(false),
             allocatable: Resources::from_optional(status.and_then(|status| status.allocatable.as_ref())),
             capacity: Resources::from_optional(status.and_then(|status| status.capacity.as_ref())),
             volume_limits: BTreeMap::new(),
-            ready: conditions.get("Ready").is_some_and(|(ready, _)| *ready),
+            ready: is_ready(&conditions, &taints),
+            taints,
             conditions,
             created: node.metadata.creation_timestamp.as_ref().map(|time| time.0),
             deleting: node.metadata.deletion_timestamp.as_ref().map(|time| time.0),

@@ -83,7 +83,9 @@ pub(super) const OUT_OF_CAPACITY: [&str; 10] = [
 /// Told of every request: the action, `success` or the code of the error, and how long the answer took
 /// (`cluster_autoscaler_aws_request_duration_seconds{endpoint,status}`).
 #[derive(Clone)]
-pub struct OnRequest(Arc<dyn Fn(&'static str, &str, Duration) + Send + Sync>);
+pub struct OnRequest(Arc<Observer>);
+
+type Observer = dyn Fn(&'static str, &str, Duration) + Send + Sync;
 
 impl OnRequest {
     /// Tells `observer`.

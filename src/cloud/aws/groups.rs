@@ -21,7 +21,10 @@ use super::{
 use crate::cloud::{CloudError, NodeRef};
 
 /// How long groups are taken as they are (Cluster Autoscaler: one minute).
-const FRESH: Duration = Duration::from_secs(60);
+const FRESH: Duration = Duration::from_mins(1);
+
+/// The same while machines come or go: whoever waits for them should not wait for us too.
+const FRESH_WHILE_CHANGING: Duration = Duration::from_secs(5);
 
 /// How far before the start a failed activity still counts: as long as a node may take to come.
 const HINDSIGHT: SignedDuration = SignedDuration::from_mins(15);
@@ -67,7 +70,9 @@ impl Groups {
         client: &Client,
     ) -> Result<(Vec<NodeGroup>, Vec<(String, CloudError)>), CloudError> {
         let mut state = self.state.lock().await;
-        if state.read.is_none_or(|read| read.elapsed() >= FRESH) {
+        let changing = state.groups.values().any(Known::is_changing);
+        let fresh = if changing { FRESH_WHILE_CHANGING } else { FRESH };
+        if state.read.is_none_or(|read| read.elapsed() >= fresh) {
             self.read(client, &mut state).await?;
         }
         let groups = state.groups.values().map(Known::node_group).collect();
@@ -265,6 +270,13 @@ impl Groups {
 }
 
 impl Known {
+    /// Whether it has other machines than those that it is to have.
+    fn is_changing(&self) -> bool {
+        let in_service = |instance: &&GroupInstance| instance.lifecycle_state == "InService";
+        let settled = self.group.instances.iter().filter(in_service).count();
+        settled != self.group.instances.len() || settled != self.group.desired_capacity as usize
+    }
+
     fn node_group(&self) -> NodeGroup {
         let group = &self.group;
         let machines = group.instances.iter().filter_map(|instance| {

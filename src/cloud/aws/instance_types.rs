@@ -19,7 +19,7 @@ use crate::cloud::CloudError;
 const PAGE: usize = 100;
 
 /// How long what was read is taken as it is. Types do not change; new ones come every few weeks.
-const FRESH: Duration = Duration::from_secs(12 * 3600);
+const FRESH: Duration = Duration::from_hours(12);
 
 /// Pods on a node whose type is not known to have fewer addresses (Kubernetes' own limit).
 pub const MAX_PODS: i64 = 110;
@@ -204,8 +204,11 @@ impl InstanceTypeInfo {
 pub struct InstanceTypes {
     known: Mutex<BTreeMap<String, (Instant, InstanceTypeInfo)>>,
     /// Types that meet requirements, by the call's parameters.
-    matching: Mutex<BTreeMap<(InstanceRequirements, String), (Instant, Vec<String>)>>,
+    matching: Mutex<BTreeMap<Wanted, (Instant, Vec<String>)>>,
 }
+
+/// Requirements, and an architecture.
+type Wanted = (InstanceRequirements, String);
 
 impl InstanceTypes {
     /// What types have, by name; those that do not exist here are left out. Asks for what is not known yet only.

@@ -63,6 +63,9 @@ impl Tagged {
     }
 
     fn option(&mut self, name: &str, value: &str) -> Result<(), &'static str> {
+        const SHARE: &str = "a number from 0 to 1";
+        const DURATION: &str = "a duration such as 10m or 1h30m";
+        const BOOLEAN: &str = "true or false";
         let share = || {
             let share: f64 = value.parse().ok()?;
             (0.0..=1.0).contains(&share).then_some(share)
@@ -70,13 +73,10 @@ impl Tagged {
         let duration = || value.parse::<SignedDuration>().ok().filter(|duration| !duration.is_negative());
         let boolean = || value.parse::<bool>().ok();
         let options = &mut self.options;
-        const SHARE: &str = "a number from 0 to 1";
-        const DURATION: &str = "a duration such as 10m or 1h30m";
-        const BOOLEAN: &str = "true or false";
         match name {
             "scaledownutilizationthreshold" => options.utilization_threshold = Some(share().ok_or(SHARE)?),
             "scaledowngpuutilizationthreshold" => {
-                options.gpu_utilization_threshold = Some(share().ok_or(SHARE)?)
+                options.gpu_utilization_threshold = Some(share().ok_or(SHARE)?);
             }
             "scaledownunneededtime" => options.unneeded_time = Some(duration().ok_or(DURATION)?),
             "scaledownunreadytime" => options.unready_time = Some(duration().ok_or(DURATION)?),

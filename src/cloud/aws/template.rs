@@ -21,10 +21,10 @@ use super::{
 use crate::cloud::{CloudError, Template, kube_proxy::kube_proxy};
 
 /// How long what a group launches is taken as it is (Cluster Autoscaler: 20 minutes).
-const LAUNCHED_FRESH: Duration = Duration::from_secs(20 * 60);
+const LAUNCHED_FRESH: Duration = Duration::from_mins(20);
 
 /// How long a managed node group is taken as it is (Cluster Autoscaler: 6 minutes).
-const NODEGROUP_FRESH: Duration = Duration::from_secs(6 * 60);
+const NODEGROUP_FRESH: Duration = Duration::from_mins(6);
 
 const GIBIBYTE: i64 = 1 << 30;
 

@@ -5,7 +5,7 @@
 //! templates are asked for again after [`TEMPLATE_LIFE`], so that a change needs no restart.
 
 mod config;
-mod objects;
+pub(crate) mod objects;
 mod protocol;
 mod read;
 #[cfg(test)]

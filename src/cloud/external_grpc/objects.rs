@@ -166,15 +166,50 @@ impl NodeCondition {
     }
 }
 
-/// A pod as bytes: what it asks for is in one container, since that is all that a price depends on.
-pub(super) fn pod_bytes(pod: &scheduling::Pod) -> Vec<u8> {
-    let shape = &pod.shape;
+/// A node as bytes: what pods are placed by.
+pub(crate) fn node_bytes(node: &scheduling::Node) -> Vec<u8> {
+    let taint = |taint: &k8s::Taint| Taint {
+        key: taint.key.clone(),
+        value: taint.value.clone().unwrap_or_default(),
+        effect: taint.effect.clone(),
+    };
+    let ready = NodeCondition {
+        r#type: "Ready".to_owned(),
+        status: if node.ready { "True" } else { "False" }.to_owned(),
+        last_transition_time: None,
+    };
+    let metadata = ObjectMeta {
+        name: node.name.to_string(),
+        namespace: String::new(),
+        labels: node.labels.clone(),
+        annotations: node.annotations.clone(),
+    };
+    let spec = NodeSpec {
+        provider_id: node.provider_id.to_string(),
+        unschedulable: node.unschedulable,
+        taints: node.taints.iter().map(taint).collect(),
+    };
+    let status = NodeStatus {
+        capacity: amounts(node.capacity.iter()),
+        allocatable: amounts(node.allocatable.iter()),
+        conditions: vec![ready],
+    };
+    Node { metadata: Some(metadata), spec: Some(spec), status: Some(status) }.encode_to_vec()
+}
+
+fn amounts<'a>(amounts: impl Iterator<Item = (&'a str, i64)>) -> BTreeMap<String, Quantity> {
     let quantity = |(name, amount): (&str, i64)| {
         let string = if name == "cpu" { format_milli(amount) } else { amount.to_string() };
         (name.to_owned(), Quantity { string })
     };
+    amounts.map(quantity).collect()
+}
+
+/// A pod as bytes: what it asks for is in one container, since that is all that a price depends on.
+pub(crate) fn pod_bytes(pod: &scheduling::Pod) -> Vec<u8> {
+    let shape = &pod.shape;
     // "pods" is what a pod takes of a node, and nothing that a container may ask for.
-    let requests = shape.requests.iter().filter(|(name, _)| *name != "pods").map(quantity).collect();
+    let requests = amounts(shape.requests.iter().filter(|(name, _)| *name != "pods"));
     let container =
         Container { name: "requests".to_owned(), resources: Some(ResourceRequirements { requests }) };
     let metadata = ObjectMeta {

@@ -2,4 +2,5 @@
 
 pub mod drain;
 pub mod groups;
+pub mod pools;
 pub mod taint;

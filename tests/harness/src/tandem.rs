@@ -85,8 +85,7 @@ impl Tandem {
         flags: &[String],
         environment: &[(&str, &str)],
     ) -> Result<Self> {
-        let mut tandem =
-            Self::spawn_with(control_plane, program, pod, addresses, flags, environment).await?;
+        let mut tandem = Self::spawn_with(control_plane, program, pod, addresses, flags, environment).await?;
         let ready = format!("http://{}/readyz", addresses.probes);
         let http = reqwest::Client::builder().no_proxy().build()?;
         tandem

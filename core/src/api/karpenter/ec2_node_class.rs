@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::api::core::v1::NodeSelectorRequirement;
 use k8s_openapi::apimachinery::pkg::{
     api::resource::Quantity,
     apis::meta::v1::{Condition, Time},
@@ -13,7 +14,6 @@ use serde_json::json;
 
 use super::{
     kubelet::KubeletConfiguration,
-    requirement::RequirementWithMinValues,
     schema::set,
     selector_terms::{
         AMIS, AmiSelectorTerm, CAPACITY_RESERVATIONS, CapacityReservationSelectorTerm,
@@ -453,7 +453,7 @@ pub struct CapacityReservation {
 }
 
 /// An image that was found.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Ami {
     /// Id.
     #[serde(default)]
@@ -468,5 +468,5 @@ pub struct Ami {
     /// Instance types that it runs on.
     #[serde(default)]
     #[schemars(!default)]
-    pub requirements: Vec<RequirementWithMinValues>,
+    pub requirements: Vec<NodeSelectorRequirement>,
 }

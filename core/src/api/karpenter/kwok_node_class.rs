@@ -22,6 +22,7 @@ use super::schema::DURATION;
     derive = "PartialEq"
 )]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("default" = {}))]
 pub struct KWOKNodeClassSpec {
     /// How long after a NodeClaim its node appears.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -122,3 +122,54 @@ impl Budgets {
         self.0.values().flatten()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::scheduling::pod::Shape;
+
+    fn labels(app: u8) -> BTreeMap<String, String> {
+        BTreeMap::from([("app".to_owned(), app.to_string())])
+    }
+
+    fn pod(app: u8) -> Arc<Pod> {
+        let shape = Shape { labels: labels(app), ..Shape::default() };
+        Arc::new(Pod { shape: Arc::new(shape), ..Pod::default() })
+    }
+
+    fn budget(app: u8, allowed: i32) -> Budget {
+        let selector = LabelSelector { match_labels: Some(labels(app)), ..LabelSelector::default() };
+        Budget { name: app.to_string().into(), selector: Some(selector), allowed, ..Budget::default() }
+    }
+
+    proptest! {
+        #[test]
+        fn bookkeeping_never_falls_below_zero_and_tells_what_goes_at_once(
+            allowed in prop::collection::vec(0i32..4, 1..4),
+            apps in prop::collection::vec(0u8..4, 0..8),
+        ) {
+            let before: Vec<Budget> = (0..).zip(&allowed).map(|(app, allowed)| budget(app, *allowed)).collect();
+            let mut budgets = Budgets::new(before.clone());
+            let pods: Vec<_> = apps.iter().copied().map(pod).collect();
+            let evictable = budgets.can_evict(&pods);
+            budgets.evict(&pods);
+            let needed = |app: usize| apps.iter().filter(|other| usize::from(**other) == app).count();
+            let mut enough = true;
+            for (app, (budget, before)) in budgets.allowed().zip(&before).enumerate() {
+                let needed = i32::try_from(needed(app)).unwrap();
+                prop_assert_eq!(budget.allowed, (before.allowed - needed).max(0));
+                enough &= needed <= before.allowed;
+            }
+            prop_assert_eq!(evictable == Evictable::InParallel, enough);
+        }
+    }
+
+    #[test]
+    fn a_budget_without_a_selector_covers_nothing_and_an_empty_one_all() {
+        let selects = |selector| Budget { selector, ..Budget::default() }.covers(&pod(1));
+        assert!(!selects(None));
+        assert!(selects(Some(LabelSelector::default())));
+    }
+}

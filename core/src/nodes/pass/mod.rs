@@ -3,8 +3,11 @@
 //! Pure, so that the live loop and the simulation run the very same pass. What outlives a pass is [`Memory`].
 
 mod pending;
+mod quota;
 mod scale_down;
 mod scale_up;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -102,6 +105,8 @@ pub struct Outcome {
     pub upcoming: u32,
     /// What is done for pods that fit nowhere.
     pub plan: ScaleUpPlan,
+    /// `--max-nodes-total`, if pods wait and the cluster may not grow beyond it.
+    pub max_nodes_reached: Option<u32>,
     /// Nodes that are not needed.
     pub unneeded: Vec<Unneeded>,
     /// Nodes that stay, and why.
@@ -191,32 +196,27 @@ fn place(
 }
 
 /// What is wrong with groups is put right first: instances that failed or never came, targets that nothing stands behind.
+/// No group gets below its minimum.
 fn repair(input: &Input, outcome: &mut Outcome) {
     for group in &input.groups {
         let Some(state) = outcome.found.groups.get(&group.id) else { continue };
-        if !state.failed.is_empty() {
-            outcome.actions.push(Action::DeleteInstances {
-                group: group.id.clone(),
-                instances: state.failed.iter().map(|(id, _)| id.clone()).collect(),
-                cause: InstanceFault::Failed,
-            });
+        let mut spare = group.target.saturating_sub(group.min);
+        let failed = state.failed.iter().map(|(id, _)| id);
+        let lost = state.long_unregistered.iter();
+        let faults: [(InstanceFault, Vec<_>); 2] =
+            [(InstanceFault::Failed, failed.collect()), (InstanceFault::NeverRegistered, lost.collect())];
+        for (cause, ids) in faults {
+            let instances: Vec<_> = ids.into_iter().take(spare as usize).cloned().collect();
+            spare -= u32::try_from(instances.len()).unwrap_or(spare);
+            if !instances.is_empty() {
+                let group = group.id.clone();
+                outcome.actions.push(Action::DeleteInstances { group, instances, cause });
+            }
         }
-        // Never below the minimum, unless something else takes the group there.
-        let spare = group.target.saturating_sub(group.min) as usize;
-        let lost: Vec<_> = state.long_unregistered.iter().take(spare).cloned().collect();
-        if !lost.is_empty() {
-            outcome.actions.push(Action::DeleteInstances {
-                group: group.id.clone(),
-                instances: lost,
-                cause: InstanceFault::NeverRegistered,
-            });
-        }
-        if state.overstated > 0 {
-            outcome.actions.push(Action::Decrease {
-                group: group.id.clone(),
-                target: group.target,
-                delta: state.overstated,
-            });
+        let delta = state.overstated.min(spare);
+        if delta > 0 {
+            let (group, target) = (group.id.clone(), group.target);
+            outcome.actions.push(Action::Decrease { group, target, delta });
         }
     }
 }

@@ -2,22 +2,29 @@
 //!
 //! Source of the rules: Cluster Autoscaler, `core/scaledown/{planner,eligibility,unneeded,unremovable}`.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Input, Memory, Outcome, PassSettings, World, place, within};
+use super::{Input, Memory, Outcome, PassSettings, World, place, quota::Quota, within};
 use crate::{
     nodes::{
         action::{Action, DELETION_CANDIDATE, Removal, RemovalCause, TO_BE_DELETED},
-        drain::{self, BlockingReason, Verdict, is_long_terminating},
+        drain::{self, BlockingReason, Evictable, Verdict},
         group::NodeGroup,
+        utilization::{Ignored, Utilization, node_utilization},
     },
     scheduling::{ClassId, Node, NodeId, Pod, Resources},
 };
 
 /// Annotation of nodes that stay, whatever they run.
 const SCALE_DOWN_DISABLED: &str = "cluster-autoscaler.kubernetes.io/scale-down-disabled";
+
+/// The resource of GPUs that are not there yet.
+const NVIDIA_GPU: &str = "nvidia.com/gpu";
 
 /// How groups shrink.
 #[derive(Debug, Clone, PartialEq)]
@@ -78,6 +85,8 @@ pub struct Unneeded {
     pub utilization: f64,
     /// Whether it works.
     pub ready: bool,
+    /// Whether budgets let its pods go only one after another.
+    pub in_turn: bool,
 }
 
 /// A node that stays.
@@ -122,6 +131,8 @@ pub enum UnremovableReason {
     BlockedByPod(BlockingReason),
     /// A pod has to end first.
     BlockedByOnCompletionPod,
+    /// It could not be judged.
+    UnexpectedError,
 }
 
 impl UnremovableReason {
@@ -142,6 +153,7 @@ impl UnremovableReason {
             Self::NoPlaceToMovePods => "NoPlaceToMovePods",
             Self::BlockedByPod(_) => "BlockedByPod",
             Self::BlockedByOnCompletionPod => "BlockedByOnCompletionPod",
+            Self::UnexpectedError => "UnexpectedError",
         }
     }
 }
@@ -167,6 +179,7 @@ pub(super) fn plan(
         return;
     }
     let eligible = eligible(memory, world, input, settings, outcome);
+    keep_what_is_there(world);
     simulate(memory, world, input, settings, eligible, outcome);
     let since = outcome.unneeded.iter().map(|unneeded| (unneeded.node.to_string(), unneeded.since));
     memory.unneeded = since.collect();
@@ -195,15 +208,16 @@ fn eligible<'a>(
         let Some(group) = groups.get(&*node.provider_id) else { continue };
         let Some(id) = world.ids.get(&*node.name) else { continue };
         let pods = world.pods.get(&*node.name).map_or(&[][..], Vec::as_slice);
-        let utilization = utilization(node, pods, group, settings, input.now);
-        let refused = refused(node, utilization, group, memory, input, &settings.scale_down);
-        if let Some((reason, text)) = refused {
-            outcome.unremovable.push(Unremovable { node: node.name.clone(), reason, text });
-            continue;
-        }
+        let utilization = match judge(node, pods, group, memory, input, &settings.scale_down) {
+            Ok(utilization) => utilization,
+            Err((reason, text)) => {
+                outcome.unremovable.push(Unremovable { node: node.name.clone(), reason, text });
+                continue;
+            }
+        };
         let stays = |pod: &&Arc<Pod>| !pod.is_of_daemon_set() && !pod.is_mirror();
         let empty = pods.iter().find(stays).is_none();
-        eligible.push(Eligible { node, group, id: *id, utilization: utilization.share, empty });
+        eligible.push(Eligible { node, group, id: *id, utilization, empty });
     }
     // The empty first, since they cost nobody anything; then those that were not needed before, so that choices last.
     eligible.sort_by_key(|eligible| {
@@ -213,90 +227,73 @@ fn eligible<'a>(
     eligible
 }
 
-/// Why a node is not looked at.
-fn refused(
+/// How much of a node is requested, a share of one; or why it is not looked at any further.
+fn judge(
     node: &Node,
-    utilization: Utilization,
+    pods: &[Arc<Pod>],
     group: &NodeGroup,
     memory: &Memory,
     input: &Input,
     settings: &ScaleDownSettings,
-) -> Option<(UnremovableReason, String)> {
+) -> Result<f64, (UnremovableReason, String)> {
     if node.deleting.is_some()
         || node.taint(TO_BE_DELETED).is_some()
         || input.removing.contains_key(&node.name)
     {
-        return Some((UnremovableReason::CurrentlyBeingDeleted, "it is being removed".to_owned()));
+        return Err((UnremovableReason::CurrentlyBeingDeleted, "it is being removed".to_owned()));
     }
     if node.annotations.get(SCALE_DOWN_DISABLED).is_some_and(|value| value == "true") {
         let text = format!("annotation {SCALE_DOWN_DISABLED} is true");
-        return Some((UnremovableReason::ScaleDownDisabledAnnotation, text));
+        return Err((UnremovableReason::ScaleDownDisabledAnnotation, text));
     }
-    if !node.ready {
+    if !node.ready && !settings.unready_enabled {
         let text = "it is not ready and --scale-down-unready-enabled is false".to_owned();
-        return (!settings.unready_enabled).then_some((UnremovableReason::ScaleDownUnreadyDisabled, text));
+        return Err((UnremovableReason::ScaleDownUnreadyDisabled, text));
     }
-    let threshold = if utilization.gpu {
-        group.options.gpu_utilization_threshold.unwrap_or(settings.gpu_threshold)
-    } else {
-        group.options.utilization_threshold.unwrap_or(settings.threshold)
+    let ignored = Ignored {
+        daemon_sets: group.options.ignore_daemon_sets.unwrap_or(settings.ignore_daemon_sets),
+        mirrors: settings.ignore_mirror_pods,
     };
-    if utilization.share > threshold {
+    let gpu = gpu_resource(node, &settings.gpu_label);
+    let utilization = match node_utilization(node, pods, ignored, gpu, None, input.now) {
+        Ok(utilization) => utilization,
+        // What never became ready may never have said what it has.
+        Err(_) if !node.ready => Utilization::default(),
+        Err(error) => return Err((UnremovableReason::UnexpectedError, error.to_string())),
+    };
+    let threshold = match gpu {
+        Some(_) => group.options.gpu_utilization_threshold.unwrap_or(settings.gpu_threshold),
+        None => group.options.utilization_threshold.unwrap_or(settings.threshold),
+    };
+    if node.ready && utilization.share > threshold {
+        let (resource, percent) = (&utilization.resource, utilization.share * 100.0);
         let text = format!(
-            "{} requested ({:.6}% of allocatable) is above the scale-down utilization threshold",
-            utilization.resource,
-            utilization.share * 100.0
+            "{resource} requested ({percent:.6}% of allocatable) is above the scale-down utilization threshold"
         );
-        return Some((UnremovableReason::NotUnderutilized, text));
+        return Err((UnremovableReason::NotUnderutilized, text));
     }
-    let until = memory.unremovable.get(&*node.name)?;
-    Some((
-        UnremovableReason::RecentlyUnremovable,
-        format!("it could not be removed; looked at again at {until}"),
-    ))
+    if let Some(until) = memory.unremovable.get(&*node.name) {
+        let text = format!("it could not be removed; looked at again at {until}");
+        return Err((UnremovableReason::RecentlyUnremovable, text));
+    }
+    Ok(utilization.share)
 }
 
-/// How much of a node is requested.
-#[derive(Debug, Clone, Copy)]
-struct Utilization {
-    share: f64,
-    resource: &'static str,
-    gpu: bool,
+/// The resource of a node's GPUs, if it has or is to get any.
+fn gpu_resource<'a>(node: &'a Node, label: &str) -> Option<&'a str> {
+    let marked = !label.is_empty() && node.labels.contains_key(label);
+    let counts = |name: &&str| *name == NVIDIA_GPU || marked && name.ends_with("/gpu");
+    let offered = node.allocatable.iter().map(|(name, _)| name).find(counts);
+    offered.or(marked.then_some(NVIDIA_GPU))
 }
 
-fn utilization(
-    node: &Node,
-    pods: &[Arc<Pod>],
-    group: &NodeGroup,
-    settings: &PassSettings,
-    now: Timestamp,
-) -> Utilization {
-    let settings = &settings.scale_down;
-    let ignore_daemon_sets = group.options.ignore_daemon_sets.unwrap_or(settings.ignore_daemon_sets);
-    let mut requested = Resources::default();
-    let mut allocatable = node.allocatable.clone();
-    for pod in pods.iter().filter(|pod| !is_long_terminating(pod, now)) {
-        let ignored = (ignore_daemon_sets && pod.is_of_daemon_set())
-            || (settings.ignore_mirror_pods && pod.is_mirror());
-        if ignored {
-            allocatable.subtract(&pod.shape.requests);
-        } else {
-            requested.add(&pod.shape.requests);
-        }
-    }
-    #[expect(clippy::cast_precision_loss, reason = "a share")]
-    let share = |requested: i64, of: i64| if of > 0 { requested as f64 / of as f64 } else { 0.0 };
-    if !settings.gpu_label.is_empty() && node.labels.contains_key(&settings.gpu_label) {
-        let gpu = allocatable.other.iter().find(|(name, _)| name.ends_with("/gpu"));
-        let share = gpu.map_or(0.0, |(name, of)| share(requested.get(name), *of));
-        return Utilization { share, resource: "gpu", gpu: true };
-    }
-    let cpu = share(requested.cpu, allocatable.cpu);
-    let memory = share(requested.memory, allocatable.memory);
-    if cpu >= memory {
-        Utilization { share: cpu, resource: "cpu", gpu: false }
-    } else {
-        Utilization { share: memory, resource: "memory", gpu: false }
+/// Takes off the snapshot the nodes that are only on their way: pods are not sent where nothing may ever come.
+fn keep_what_is_there(world: &mut World<'_>) {
+    let real: BTreeSet<NodeId> = world.ids.values().copied().collect();
+    let coming: Vec<NodeId> =
+        world.snapshot.nodes().map(|(id, _)| id).filter(|id| !real.contains(id)).collect();
+    for id in coming {
+        world.snapshot.remove_node(id);
     }
 }
 
@@ -318,6 +315,7 @@ fn simulate(
             outcome.unremovable.push(Unremovable { node: node.name.clone(), reason, text });
             continue;
         }
+        let in_turn = budgets.can_evict(&verdict.drain) != Evictable::InParallel;
         budgets.evict(&verdict.drain);
         let since = memory.unneeded.get(&*node.name).copied();
         let options = &group.options;
@@ -334,6 +332,7 @@ fn simulate(
             verdict,
             utilization,
             ready: node.ready,
+            in_turn,
         });
     }
 }
@@ -414,16 +413,20 @@ fn held(memory: &Memory, now: Timestamp, settings: &ScaleDownSettings) -> Option
 /// Says which of the nodes that are not needed go now.
 fn remove(memory: &mut Memory, input: &Input, settings: &PassSettings, outcome: &mut Outcome) {
     let settings = &settings.scale_down;
-    let mut quota = Quota::new(input, settings);
+    let mut quota = Quota::new(input, outcome, settings);
     let by_name: BTreeMap<&str, &Arc<Node>> = input.nodes.iter().map(|node| (&*node.name, node)).collect();
     let mut chosen = Vec::new();
-    for unneeded in &outcome.unneeded {
+    // Drains that may take long come last, so that they hold up no others.
+    let at_once = outcome.unneeded.iter().filter(|unneeded| !unneeded.in_turn);
+    let in_turn = outcome.unneeded.iter().filter(|unneeded| unneeded.in_turn);
+    for unneeded in at_once.chain(in_turn) {
         let Some(node) = by_name.get(&*unneeded.node) else { continue };
-        if let Err((reason, text)) = quota.take(node, unneeded, outcome.unneeded.as_slice(), input) {
-            outcome.unremovable.push(Unremovable { node: unneeded.node.clone(), reason, text });
+        let due = due(unneeded, &outcome.unneeded, input);
+        if due.is_ok() && !quota.has_slot(unneeded) {
             continue;
         }
-        if quota.is_exhausted(unneeded) {
+        if let Err((reason, text)) = due.and_then(|()| quota.take(node, unneeded)) {
+            outcome.unremovable.push(Unremovable { node: unneeded.node.clone(), reason, text });
             continue;
         }
         chosen.push(Action::Remove(Removal {
@@ -446,96 +449,25 @@ fn remove(memory: &mut Memory, input: &Input, settings: &PassSettings, outcome: 
     outcome.actions.extend(chosen);
 }
 
-/// What may still be removed in this pass.
-struct Quota<'a> {
-    /// How many nodes each group may lose.
-    spare: BTreeMap<&'a str, i64>,
-    cores: i64,
-    memory: i64,
-    parallel: u32,
-    drains: u32,
-}
-
-impl<'a> Quota<'a> {
-    fn new(input: &'a Input, settings: &ScaleDownSettings) -> Self {
-        let leaving = |group: &NodeGroup| {
-            let of = |node: &&Arc<Node>| {
-                input.removing.contains_key(&node.name)
-                    && group.instances.iter().any(|instance| instance.id == node.provider_id)
-            };
-            i64::try_from(input.nodes.iter().filter(of).count()).unwrap_or(i64::MAX)
+/// Whether a node has been unneeded for long enough, and those that have to go with it too.
+fn due(unneeded: &Unneeded, all: &[Unneeded], input: &Input) -> Result<(), (UnremovableReason, String)> {
+    let age = |unneeded: &Unneeded| input.now.duration_since(unneeded.since);
+    if age(unneeded) < unneeded.after {
+        let reason = if unneeded.ready {
+            UnremovableReason::NotUnneededLongEnough
+        } else {
+            UnremovableReason::NotUnreadyLongEnough
         };
-        let spare = input
-            .groups
-            .iter()
-            .map(|group| (&*group.id, i64::from(group.target) - i64::from(group.min) - leaving(group)));
-        let mut capacity = Resources::default();
-        for node in input.nodes.iter().filter(|node| !input.removing.contains_key(&node.name)) {
-            capacity.add(&node.capacity);
-        }
-        let under_way = u32::try_from(input.removing.len()).unwrap_or(u32::MAX);
-        let drains = input.removing.values().filter(|drained| **drained).count();
-        Self {
-            spare: spare.collect(),
-            cores: capacity.cpu - settings.min_cores.saturating_mul(1000),
-            memory: capacity.memory - settings.min_memory,
-            parallel: settings.parallelism.saturating_sub(under_way),
-            drains: settings.drain_parallelism.saturating_sub(u32::try_from(drains).unwrap_or(u32::MAX)),
+        let text = format!("unneeded for {:#}, goes after {:#}", age(unneeded), unneeded.after);
+        return Err((reason, text));
+    }
+    let group = input.groups.iter().find(|group| group.id == unneeded.group);
+    if let Some(group) = group.filter(|group| group.options.zero_or_max) {
+        let due = all.iter().filter(|other| other.group == group.id && age(other) >= other.after);
+        if due.count() < group.target as usize {
+            let text = format!("group {} goes as a whole", group.id);
+            return Err((UnremovableReason::AtomicScaleDownFailed, text));
         }
     }
-
-    /// Takes a node off what its group and the cluster can spare; says why that cannot be.
-    fn take(
-        &mut self,
-        node: &Node,
-        unneeded: &Unneeded,
-        all: &[Unneeded],
-        input: &Input,
-    ) -> Result<(), (UnremovableReason, String)> {
-        let age = input.now.duration_since(unneeded.since);
-        if age < unneeded.after {
-            let reason = if unneeded.ready {
-                UnremovableReason::NotUnneededLongEnough
-            } else {
-                UnremovableReason::NotUnreadyLongEnough
-            };
-            return Err((reason, format!("unneeded for {age:#}, goes after {:#}", unneeded.after)));
-        }
-        let group = input.groups.iter().find(|group| group.id == unneeded.group);
-        if let Some(group) = group.filter(|group| group.options.zero_or_max) {
-            let due = all.iter().filter(|other| {
-                other.group == group.id && input.now.duration_since(other.since) >= other.after
-            });
-            if due.count() < group.target as usize {
-                let text = format!("group {} goes as a whole", group.id);
-                return Err((UnremovableReason::AtomicScaleDownFailed, text));
-            }
-        }
-        let spare = self.spare.get_mut(&*unneeded.group);
-        if let Some(spare) = spare {
-            if *spare <= 0 {
-                let text = format!("group {} has its minimum size", unneeded.group);
-                return Err((UnremovableReason::NodeGroupMinSizeReached, text));
-            }
-            if self.cores < node.capacity.cpu || self.memory < node.capacity.memory {
-                let text = "--cores-total or --memory-total would not be kept".to_owned();
-                return Err((UnremovableReason::MinimalResourceLimitExceeded, text));
-            }
-            *spare -= 1;
-            self.cores -= node.capacity.cpu;
-            self.memory -= node.capacity.memory;
-        }
-        Ok(())
-    }
-
-    /// Whether no more nodes can be removed at the same time; if they can, this one counts.
-    fn is_exhausted(&mut self, unneeded: &Unneeded) -> bool {
-        let drains = !unneeded.verdict.drain.is_empty();
-        if self.parallel == 0 || (drains && self.drains == 0) {
-            return true;
-        }
-        self.parallel -= 1;
-        self.drains -= u32::from(drains);
-        false
-    }
+    Ok(())
 }

@@ -16,6 +16,7 @@ use crate::{
         action::{Action, Increase},
         estimator::{Limiter, Limits, estimate, estimate_and_keep},
         group::{NodeGroup, Template},
+        similar::{Comparator, balance},
     },
     scheduling::{ClassId, Pod, Resources, Snapshot},
 };
@@ -35,6 +36,8 @@ pub struct ScaleUpSettings {
     pub from_zero: bool,
     /// `--enforce-node-group-min-size`.
     pub enforce_min: bool,
+    /// How groups that share new nodes are told; `None` without `--balance-similar-node-groups`.
+    pub balance: Option<Comparator>,
 }
 
 /// A group that is looked at.
@@ -87,6 +90,7 @@ pub struct ScaleUp<'a> {
     /// How many more nodes each group may get.
     room: Vec<u32>,
     added: BTreeMap<usize, u32>,
+    splits: Vec<Vec<Arc<str>>>,
     /// Why a group cannot help a class: by waiting and candidate.
     refused: BTreeMap<(usize, usize), String>,
     /// The groups that help a class.
@@ -99,6 +103,8 @@ pub struct ScaleUp<'a> {
 pub struct ScaleUpPlan {
     /// Groups that grow, in order of name.
     pub increases: Vec<Increase>,
+    /// Groups among which new nodes were split, because they are alike.
+    pub splits: Vec<Vec<Arc<str>>>,
     /// Pods that will find a place, with the groups that were grown for them.
     pub helped: Vec<(Arc<Pod>, Vec<Arc<str>>)>,
     /// Pods that no group can help, with each group's reason.
@@ -134,6 +140,7 @@ impl<'a> ScaleUp<'a> {
             candidates,
             waiting,
             added: BTreeMap::new(),
+            splits: Vec::new(),
             refused: BTreeMap::new(),
             helped_by: BTreeMap::new(),
             now,
@@ -233,6 +240,14 @@ impl<'a> ScaleUp<'a> {
         requested
     }
 
+    /// The pods of an option, those that wait first.
+    pub fn pods_of<'s>(&'s self, option: &'s ExpansionOption) -> impl Iterator<Item = &'s Arc<Pod>> {
+        self.waiting.iter().zip(&self.left).zip(&option.scheduled).flat_map(|((waiting, left), count)| {
+            let helped = waiting.pods.len().saturating_sub(*left as usize);
+            waiting.pods[helped..].iter().take(*count as usize)
+        })
+    }
+
     /// Lets a group grow no further, for this reason.
     fn bar(&mut self, candidate: usize, reason: String) {
         self.room[candidate] = 0;
@@ -243,8 +258,50 @@ impl<'a> ScaleUp<'a> {
         self.candidates[candidate].barred.get_or_insert(reason);
     }
 
-    /// Moves `nodes` of what one group was to get to another that is like it (`--balance-similar-node-groups`).
-    pub fn shift(&mut self, from: usize, to: usize, nodes: u32) {
+    /// Spreads the `nodes` that an option's group has just been given over it and those that are like it and take the
+    /// same pods (`--balance-similar-node-groups`).
+    fn spread(&mut self, option: &ExpansionOption, nodes: u32, comparator: &Comparator) {
+        let chosen = option.candidate;
+        let mut sharing = self.similar(option, comparator);
+        sharing.push(chosen);
+        let sized = sharing.iter().map(|candidate| {
+            let given = if *candidate == chosen { nodes } else { 0 };
+            let group = &self.candidates[*candidate].group;
+            let target = group.target + self.added.get(candidate).copied().unwrap_or(0) - given;
+            NodeGroup { target, max: target + given + self.room[*candidate], ..group.clone() }
+        });
+        let shares = balance(&sized.collect::<Vec<_>>(), nodes);
+        if sharing.len() > 1 {
+            let mut names: Vec<_> =
+                sharing.iter().map(|candidate| self.candidates[*candidate].group.id.clone()).collect();
+            names.sort();
+            self.splits.push(names);
+        }
+        for share in shares {
+            let other = sharing.iter().find(|candidate| self.candidates[**candidate].group.id == share.group);
+            let Some(other) = other.copied().filter(|other| *other != chosen) else { continue };
+            self.shift(chosen, other, share.to - share.from);
+            for (waiting, _) in option.scheduled.iter().enumerate().filter(|(_, count)| **count > 0) {
+                self.helped_by.entry(waiting).or_default().push(other);
+            }
+        }
+    }
+
+    /// The other candidates that may grow, are like an option's and take all of its pods.
+    fn similar(&self, option: &ExpansionOption, comparator: &Comparator) -> Vec<usize> {
+        let template = &self.candidates[option.candidate].template;
+        let takes = |candidate: usize| {
+            let pods = option.scheduled.iter().enumerate().filter(|(_, count)| **count > 0);
+            pods.into_iter().all(|(waiting, _)| !self.refused.contains_key(&(waiting, candidate)))
+        };
+        let others = (0..self.candidates.len()).filter(|candidate| *candidate != option.candidate);
+        others
+            .filter(|candidate| self.room[*candidate] > 0 && takes(*candidate))
+            .filter(|candidate| comparator.similar(template, &self.candidates[*candidate].template))
+            .collect()
+    }
+
+    fn shift(&mut self, from: usize, to: usize, nodes: u32) {
         let given = self.added.entry(from).or_default();
         let nodes = nodes.min(*given).min(self.room[to]);
         *given -= nodes;
@@ -255,7 +312,7 @@ impl<'a> ScaleUp<'a> {
 
     /// The plan.
     pub fn finish(self) -> ScaleUpPlan {
-        let mut plan = ScaleUpPlan::default();
+        let mut plan = ScaleUpPlan { splits: self.splits, ..ScaleUpPlan::default() };
         for (candidate, nodes) in self.added.iter().filter(|(_, nodes)| **nodes > 0) {
             let group = &self.candidates[*candidate].group;
             plan.increases.push(Increase {
@@ -268,8 +325,9 @@ impl<'a> ScaleUp<'a> {
         for (waiting, Waiting { pods, .. }) in self.waiting.iter().enumerate() {
             let helped = pods.len() - (self.left[waiting] as usize).min(pods.len());
             let helpers = self.helped_by.get(&waiting).into_iter().flatten();
-            let groups: Vec<_> =
+            let groups: BTreeSet<_> =
                 helpers.map(|candidate| self.candidates[*candidate].group.id.clone()).collect();
+            let groups: Vec<_> = groups.into_iter().collect();
             plan.helped.extend(pods[..helped].iter().map(|pod| (pod.clone(), groups.clone())));
             let reasons: Arc<[_]> = (0..self.candidates.len())
                 .filter_map(|candidate| {
@@ -301,40 +359,47 @@ pub(super) fn plan(
     choose: &mut Choose<'_>,
     outcome: &mut Outcome,
 ) {
-    let mut increases = Vec::new();
+    let mut room = Room::new(input, outcome, &settings.scale_up);
     if !waiting.is_empty() && (settings.scale_up.from_zero || outcome.found.total.ready > 0) {
-        let mut room = Room::new(input, outcome.upcoming, &settings.scale_up);
+        outcome.max_nodes_reached = settings.scale_up.max_nodes.filter(|_| room.nodes == Some(0));
         let candidates = candidates(memory, input, outcome);
         let mut scale_up = ScaleUp::new(&mut world.snapshot, candidates, waiting, input.now);
-        loop {
-            let options = scale_up.options(settings.scale_up.most_at_once);
-            let Some(option) = choose(&scale_up, &options).and_then(|chosen| options.get(chosen)) else {
-                break;
-            };
-            let template = &scale_up.candidates[option.candidate].template;
-            let (allowed, limit) = room.allowed(&template.node.capacity, option.nodes);
-            if let Some(limit) = limit.filter(|_| allowed == 0) {
-                scale_up.bar(option.candidate, limit);
-                continue;
-            }
-            let capacity = template.node.capacity.clone();
-            let added = scale_up.take(option, allowed);
-            room.take(&capacity, added);
-        }
+        grow(&mut scale_up, &mut room, &settings.scale_up, choose);
         outcome.plan = scale_up.finish();
         // Nobody has heard of pods that do not exist yet, or again.
         let known: BTreeSet<_> = outcome.unschedulable.iter().map(Arc::as_ptr).collect();
         let real = |pod: &Arc<Pod>| known.contains(&Arc::as_ptr(pod));
         outcome.plan.helped.retain(|(pod, _)| real(pod));
         outcome.plan.refused.retain(|(pod, _)| real(pod));
-        increases.clone_from(&outcome.plan.increases);
     }
+    let mut increases = outcome.plan.increases.clone();
     if settings.scale_up.enforce_min {
-        increases.extend(up_to_minimum(input, &increases));
+        increases.extend(up_to_minimum(input, &increases, &mut room));
     }
     for increase in increases {
         memory.grown = Some(input.now);
         outcome.actions.push(Action::Increase(increase));
+    }
+}
+
+/// Chooses one group after another, until none is chosen.
+fn grow(scale_up: &mut ScaleUp<'_>, room: &mut Room, settings: &ScaleUpSettings, choose: &mut Choose<'_>) {
+    loop {
+        let options = scale_up.options(settings.most_at_once);
+        let Some(option) = choose(scale_up, &options).and_then(|chosen| options.get(chosen)) else {
+            break;
+        };
+        let capacity = scale_up.candidates[option.candidate].template.node.capacity.clone();
+        let (allowed, limit) = room.allowed(&capacity, option.nodes);
+        if let Some(limit) = limit.filter(|_| allowed == 0) {
+            scale_up.bar(option.candidate, limit);
+            continue;
+        }
+        let added = scale_up.take(option, allowed);
+        room.take(&capacity, added);
+        if let Some(comparator) = settings.balance.as_ref().filter(|_| added > 0) {
+            scale_up.spread(option, added, comparator);
+        }
     }
 }
 
@@ -354,13 +419,21 @@ fn candidates(memory: &Memory, input: &Input, outcome: &Outcome) -> Vec<Candidat
     input.groups.iter().filter_map(of).collect()
 }
 
-/// Groups below their minimum that do not grow anyway.
-fn up_to_minimum(input: &Input, increases: &[Increase]) -> Vec<Increase> {
+/// Groups below their minimum that do not grow anyway, as far as the cluster may grow.
+fn up_to_minimum(input: &Input, increases: &[Increase], room: &mut Room) -> Vec<Increase> {
     let grows = |group: &NodeGroup| increases.iter().any(|increase| increase.group == group.id);
-    let short = input.groups.iter().filter(|group| group.target < group.min && !grows(group));
-    short
-        .map(|group| Increase { group: group.id.clone(), from: group.target, to: group.min, max: group.max })
-        .collect()
+    let mut more = Vec::new();
+    for group in input.groups.iter().filter(|group| group.target < group.min && !grows(group)) {
+        let template = input.templates.get(&group.id);
+        let capacity = template.map(|template| template.node.capacity.clone()).unwrap_or_default();
+        let (allowed, _) = room.allowed(&capacity, group.min - group.target);
+        room.take(&capacity, allowed);
+        if allowed > 0 {
+            let (id, from) = (group.id.clone(), group.target);
+            more.push(Increase { group: id, from, to: from + allowed, max: group.max });
+        }
+    }
+    more
 }
 
 /// What the cluster may still grow by.
@@ -371,11 +444,20 @@ struct Room {
 }
 
 impl Room {
-    fn new(input: &Input, upcoming: u32, settings: &ScaleUpSettings) -> Self {
-        let nodes = u32::try_from(input.nodes.len()).unwrap_or(u32::MAX).saturating_add(upcoming);
+    fn new(input: &Input, outcome: &Outcome, settings: &ScaleUpSettings) -> Self {
+        let mut nodes = u32::try_from(input.nodes.len()).unwrap_or(u32::MAX);
         let mut used = Resources::default();
         for node in &input.nodes {
             used.add(&node.capacity);
+        }
+        for (group, state) in &outcome.found.groups {
+            // Nodes that are starting are on their way, and there already.
+            let starting = u32::try_from(state.starting.len()).unwrap_or(u32::MAX);
+            let more = state.upcoming.saturating_sub(starting);
+            nodes = nodes.saturating_add(more);
+            if let Some(template) = input.templates.get(group) {
+                used.add(&template.node.capacity.times(i64::from(more)));
+            }
         }
         Self {
             nodes: settings.max_nodes.map(|max| max.saturating_sub(nodes)),

@@ -168,7 +168,7 @@ mod tests {
             None,
             Timestamp::UNIX_EPOCH,
         );
-        assert_eq!(utilization.unwrap().cpu, 0.0);
+        assert!(utilization.unwrap().cpu.abs() < 1e-9);
     }
 
     #[test]
@@ -178,6 +178,6 @@ mod tests {
             node_utilization(&node(0), &pods, Ignored::default(), gpu, None, Timestamp::UNIX_EPOCH)
         };
         assert_eq!(of(None).unwrap_err().to_string(), "node  has no allocatable cpu");
-        assert_eq!(of(Some("nvidia.com/gpu")).unwrap().share, 0.0);
+        assert!(of(Some("nvidia.com/gpu")).unwrap().share.abs() < 1e-9);
     }
 }

@@ -212,5 +212,5 @@ fn unrequested<'a>(
 /// Whether a LimitRange gives containers a request or limit of a resource.
 fn defaults(limit: &LimitRangeItem, resource: &str) -> bool {
     let lists = [limit.default_request.as_ref(), limit.default.as_ref()];
-    limit.type_ == "Container" && Requests::of(lists).has(resource)
+    limit.type_ == "Container" && Requests::of(&lists).has(resource)
 }

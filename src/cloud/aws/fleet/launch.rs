@@ -336,15 +336,6 @@ impl FleetAnswer {
 
 /// Machines that have all these tags (`*` means any value) and have not ended.
 pub async fn machines(client: &Client, tags: &BTreeMap<String, String>) -> Result<Vec<Machine>, CloudError> {
-    let states = ["pending", "running", "shutting-down", "stopping", "stopped"];
-    let mut form = Form::new().filter("instance-state-name", states).set("MaxResults", PAGE);
-    for (key, value) in tags {
-        form = if value == "*" {
-            form.filter("tag-key", [key])
-        } else {
-            form.filter(&format!("tag:{key}"), [value])
-        };
-    }
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Page {
@@ -357,6 +348,15 @@ pub async fn machines(client: &Client, tags: &BTreeMap<String, String>) -> Resul
     struct Reservation {
         #[serde(default, deserialize_with = "items")]
         instances_set: Vec<Machine>,
+    }
+    let states = ["pending", "running", "shutting-down", "stopping", "stopped"];
+    let mut form = Form::new().filter("instance-state-name", states).set("MaxResults", PAGE);
+    for (key, value) in tags {
+        form = if value == "*" {
+            form.filter("tag-key", [key])
+        } else {
+            form.filter(&format!("tag:{key}"), [value])
+        };
     }
     let (mut machines, mut token) = (Vec::new(), None);
     loop {

@@ -134,7 +134,8 @@ pub async fn spot(client: &Client, now: Timestamp) -> Result<BTreeMap<(String, S
     struct SpotPrice {
         instance_type: String,
         availability_zone: String,
-        spot_price: f64,
+        #[serde(rename = "spotPrice")]
+        price: f64,
     }
     // From now on means: the prices in force.
     let form = Form::new()
@@ -147,7 +148,7 @@ pub async fn spot(client: &Client, now: Timestamp) -> Result<BTreeMap<(String, S
             client.query(&DESCRIBE_SPOT_PRICE_HISTORY, form.clone().set_some("NextToken", token)).await?;
         for found in page.spot_price_history_set {
             // Newest first.
-            prices.entry((found.instance_type, found.availability_zone)).or_insert(found.spot_price);
+            prices.entry((found.instance_type, found.availability_zone)).or_insert(found.price);
         }
         token = next(page.next_token);
         if token.is_none() {

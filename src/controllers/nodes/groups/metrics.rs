@@ -9,7 +9,12 @@ use prometheus_client::{
     encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric as _},
     metrics::{counter::ConstCounter, gauge::ConstGauge},
 };
-use tandem_core::nodes::{action::RemovalCause, pass::Outcome};
+use tandem_core::nodes::{
+    action::RemovalCause,
+    cluster_state::{ClusterState, Found},
+    group::NodeGroup,
+    pass::Outcome,
+};
 
 /// What the loop counts.
 #[derive(Debug, Default)]
@@ -25,8 +30,32 @@ struct State {
     failed: BTreeMap<String, u64>,
     shrunk: BTreeMap<&'static str, u64>,
     evicted: BTreeMap<&'static str, u64>,
+    groups: Vec<OneGroup>,
     seconds: f64,
     passes: u64,
+}
+
+/// A group, for `--emit-per-nodegroup-metrics`.
+#[derive(Debug)]
+struct OneGroup {
+    name: String,
+    min: u32,
+    max: u32,
+    target: u32,
+    healthy: bool,
+    /// The provider's code, while the group is left alone.
+    backoff: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct GroupLabel {
+    node_group: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BackoffLabels {
+    node_group: String,
+    reason: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -93,6 +122,20 @@ impl Metrics {
         state.passes += 1;
     }
 
+    /// The groups after a pass.
+    pub(super) fn of_groups(&self, found: &Found, groups: &[NodeGroup], memory: &ClusterState) {
+        let now = Timestamp::now();
+        let of = |group: &NodeGroup| OneGroup {
+            name: group.id.to_string(),
+            min: group.min,
+            max: group.max,
+            target: group.target,
+            healthy: found.groups.get(&group.id).is_some_and(|state| state.healthy),
+            backoff: memory.backoffs.of(&group.id, now).map(|backoff| backoff.code.clone()),
+        };
+        self.0.lock().groups = groups.iter().map(of).collect();
+    }
+
     /// Groups were asked for nodes.
     pub(super) fn grown(&self, nodes: u32) {
         self.0.lock().grown += u64::from(nodes);
@@ -135,6 +178,7 @@ impl Collector for MetricsCollector {
         let groups = TypeLabel { r#type: "autoscaled" };
         let label = state.gauges.get("node_groups_count").copied();
         gauge(&mut encoder, "node_groups_count", "Node groups", [(Some(groups), label)])?;
+        of_each_group(&mut encoder, &state.groups)?;
         let nodes = state.nodes.iter().map(|(name, count)| (Some(StateLabel { state: name }), Some(*count)));
         gauge(&mut encoder, "nodes_count", "Nodes by state", nodes)?;
         let reasons = state.unremovable.iter();
@@ -159,6 +203,32 @@ impl Collector for MetricsCollector {
 
 /// Prefix of every name.
 const PREFIX: &str = "cluster_autoscaler_";
+
+/// The value that a gauge has of a group.
+type OfGroup = fn(&OneGroup) -> f64;
+
+fn of_each_group(encoder: &mut DescriptorEncoder<'_>, groups: &[OneGroup]) -> fmt::Result {
+    if groups.is_empty() {
+        return Ok(());
+    }
+    let gauges: [(&str, &str, OfGroup); 4] = [
+        ("node_group_min_count", "Least nodes of a group", |group| f64::from(group.min)),
+        ("node_group_max_count", "Most nodes of a group", |group| f64::from(group.max)),
+        ("node_group_target_count", "Nodes asked for of a group", |group| f64::from(group.target)),
+        ("node_group_healthiness", "Whether enough of its nodes work", |group| {
+            f64::from(u8::from(group.healthy))
+        }),
+    ];
+    for (name, help, value) in gauges {
+        let label = |group: &OneGroup| GroupLabel { node_group: group.name.clone() };
+        gauge(encoder, name, help, groups.iter().map(|group| (Some(label(group)), Some(value(group)))))?;
+    }
+    let left_alone = groups.iter().filter_map(|group| {
+        let labels = BackoffLabels { node_group: group.name.clone(), reason: group.backoff.clone()? };
+        Some((Some(labels), Some(1.0)))
+    });
+    gauge(encoder, "node_group_backoff_status", "Groups that are left alone, by reason", left_alone)
+}
 
 fn gauge<L: EncodeLabelSet>(
     encoder: &mut DescriptorEncoder<'_>,

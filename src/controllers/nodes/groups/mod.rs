@@ -1,6 +1,8 @@
 //! Node groups: what a pass asks for, done.
 
 mod act;
+mod choose;
+mod expander_server;
 pub mod metrics;
 pub mod remove;
 mod report;
@@ -15,7 +17,7 @@ use parking_lot::Mutex;
 use tandem_core::nodes::{
     action::Action,
     group::{NodeGroup, Template},
-    pass::{self, Input, Memory, Outcome, PassSettings},
+    pass::{self, Input, Memory, Outcome, PassSettings, ScaleUp},
     template::{self, PassingTaints},
 };
 use tokio::{
@@ -24,7 +26,11 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use self::{act::Removed, metrics::Metrics, remove::RemoveOptions, report::Reporter, status_map::StatusMap};
+pub use self::expander_server::ServerError;
+use self::{
+    act::Removed, choose::Chooser, metrics::Metrics, remove::RemoveOptions, report::Reporter,
+    status_map::StatusMap,
+};
 use crate::{
     cli::nodes::NodeArgs,
     cloud::{CloudError, CloudProvider},
@@ -46,6 +52,7 @@ pub struct NodeGroups {
     settings: PassSettings,
     removal: RemoveOptions,
     passing: PassingTaints,
+    chooser: Chooser,
     reporter: Reporter,
     status: StatusMap,
     metrics: Arc<Metrics>,
@@ -55,6 +62,9 @@ pub struct NodeGroups {
 
 impl NodeGroups {
     /// Puts the parts together. `namespace` is where the status ConfigMap lives.
+    ///
+    /// # Errors
+    /// `--expander` has `grpc`, and it is not said where the server is, or whom to trust.
     pub fn new(
         client: Client,
         world: Arc<World>,
@@ -62,10 +72,11 @@ impl NodeGroups {
         args: NodeArgs,
         events: Events,
         namespace: &str,
-    ) -> Self {
+    ) -> Result<Self, ServerError> {
         let map = status_map::reference(namespace, &args.status_config_map_name);
-        Self {
-            settings: settings::pass(&args, provider.gpu_label()),
+        Ok(Self {
+            chooser: Chooser::new(client.clone(), namespace, &args, provider.clone())?,
+            settings: settings::pass(&args, &*provider),
             removal: settings::remove(&args),
             passing: settings::passing_taints(&args),
             reporter: Reporter::new(events, map),
@@ -81,7 +92,7 @@ impl NodeGroups {
             world,
             provider,
             args,
-        }
+        })
     }
 
     /// What `/metrics` shows of it.
@@ -98,20 +109,26 @@ impl NodeGroups {
                 () = shutdown.cancelled() => return,
                 led = leading.wait_for(|leads| *leads) => if led.is_err() { return },
             }
-            let mut memory = self.status.read_memory().await;
+            let mut memory = self.status.start().await;
             let mut first = true;
             while *leading.borrow() && !shutdown.is_cancelled() {
                 let started = Instant::now();
                 self.metrics.activity("main");
                 match self.pass(&mut memory, first, &removed).await {
-                    Ok(outcome) => {
+                    Ok((outcome, groups)) => {
                         first = false;
                         self.metrics.passed(&outcome, started.elapsed());
-                        self.status.write(&outcome, &memory, self.provider.name()).await;
+                        if self.args.emit_per_nodegroup_metrics {
+                            self.metrics.of_groups(&outcome.found, &groups, &memory.cluster);
+                        }
+                        self.status.write(&outcome, &groups, &memory).await;
                     }
                     Err(error) => tracing::error!(%error, "the provider's node groups cannot be read"),
                 }
                 self.wait(started, &mut memory, &mut removals, &shutdown).await;
+            }
+            if shutdown.is_cancelled() {
+                return self.status.delete().await;
             }
         }
     }
@@ -131,7 +148,8 @@ impl NodeGroups {
                 () = tokio::time::sleep_until(due) => return,
                 Some(removed) = removals.recv() => act::remember(memory, &removed, &self.settings),
                 () = self.world.unschedulable.notified() => {
-                    return tracing::debug!("pass: {}", batch(&self.world).await);
+                    let why = batch(&self.world).await;
+                    return tracing::debug!(why, "the next pass is due");
                 }
             }
         }
@@ -142,7 +160,7 @@ impl NodeGroups {
         memory: &mut Memory,
         first: bool,
         removed: &mpsc::UnboundedSender<Removed>,
-    ) -> Result<Outcome, CloudError> {
+    ) -> Result<(Outcome, Vec<NodeGroup>), CloudError> {
         let (mut groups, unreadable) = self.provider.groups().await?;
         for (group, error) in &unreadable {
             tracing::warn!(group, %error, "node group cannot be read and is left alone");
@@ -155,7 +173,7 @@ impl NodeGroups {
             }
             twice
         });
-        let input = self.input(groups).await;
+        let input = self.input(groups.clone()).await;
         if first {
             for action in pass::left_over(&input.nodes, &input.removing) {
                 self.act(&action, memory, removed).await;
@@ -167,12 +185,12 @@ impl NodeGroups {
         self.reporter.decided(&outcome).await;
         let actions = outcome.actions.clone();
         self.act_all(&actions, memory, removed).await;
-        Ok(outcome)
+        Ok((outcome, groups))
     }
 
     async fn input(&self, groups: Vec<NodeGroup>) -> Input {
         let now = Timestamp::now();
-        let nodes = self.world.nodes();
+        let nodes: Vec<_> = self.world.nodes().into_iter().map(|node| self.passing.unready(node)).collect();
         let daemon_sets = self.world.daemon_sets.all();
         let mut templates = BTreeMap::new();
         for group in &groups {
@@ -215,15 +233,18 @@ impl NodeGroups {
     async fn decide(&self, input: Input, mut memory: Memory) -> (Outcome, Memory) {
         let settings = self.settings.clone();
         let unchanged = memory.clone();
+        let mut choices = self.chooser.prepare(input.nodes.len()).await;
         let pass = tokio::task::spawn_blocking(move || {
-            let mut choose = report::choose;
+            let mut choose = |scale_up: &ScaleUp<'_>, options: &[_]| choices.choose(scale_up, options);
             let outcome = pass::run(&mut memory, &input, &settings, &mut choose);
-            (outcome, memory)
+            (outcome, memory, choices.events)
         });
-        pass.await.unwrap_or_else(|error| {
+        let (outcome, memory, said) = pass.await.unwrap_or_else(|error| {
             tracing::error!(%error, "a pass broke off; nothing is done");
-            (Outcome::default(), unchanged)
-        })
+            (Outcome::default(), unchanged, Vec::new())
+        });
+        self.chooser.tell(&said, self.reporter.events()).await;
+        (outcome, memory)
     }
 
     /// Groups grow and shrink side by side, each on its own.

@@ -5,12 +5,9 @@ use std::{collections::BTreeMap, sync::Arc};
 use k8s_openapi::api::core::v1::ObjectReference;
 use parking_lot::Mutex;
 use tandem_core::{
-    nodes::{
-        pass::{ExpansionOption, Outcome, ScaleUp},
-        reasons,
-    },
+    nodes::{pass::Outcome, reasons},
     pods::reasons::Event,
-    scheduling::{Pod, Resources},
+    scheduling::Pod,
 };
 
 use crate::{controllers::nodes::drain::Evicted, telemetry::events::Events};
@@ -34,10 +31,15 @@ impl Reporter {
         Self { events, status, told: Arc::default() }
     }
 
+    /// Where events are written.
+    pub(super) fn events(&self) -> &Events {
+        &self.events
+    }
+
     /// On the status ConfigMap, where what concerns no single object is told.
     pub(super) async fn on_status(&self, event: &Event) {
         tracing::info!(reason = event.reason, "{}", event.message);
-        self.events.publish(&self.status, event).await;
+        self.events.tell(&self.status, event).await;
     }
 
     /// On a node.
@@ -51,7 +53,7 @@ impl Reporter {
             uid: Some(node.to_owned()),
             ..ObjectReference::default()
         };
-        self.events.publish(&object, event).await;
+        self.events.tell(&object, event).await;
     }
 
     /// On a pod that is evicted, without waiting for it.
@@ -61,7 +63,7 @@ impl Reporter {
             Evicted::Not(_) => reasons::pod_not_evicted(),
         };
         let (events, object) = (self.events.clone(), object(pod));
-        tokio::spawn(async move { events.publish(&object, &event).await });
+        tokio::spawn(async move { events.tell(&object, &event).await });
     }
 
     /// What a pass decided.
@@ -69,6 +71,9 @@ impl Reporter {
         self.lines(outcome);
         if !outcome.found.healthy {
             self.on_status(&reasons::cluster_unhealthy()).await;
+        }
+        if let Some(limit) = outcome.max_nodes_reached {
+            self.on_status(&reasons::max_nodes_total_reached(limit)).await;
         }
         for expired in &outcome.found.expired {
             let waited = format!("{:#}", expired.waited);
@@ -111,7 +116,7 @@ impl Reporter {
                 }
             }
         }
-        let events = events.iter().map(|(object, event)| self.events.publish(object, event));
+        let events = events.iter().map(|(object, event)| self.events.tell(object, event));
         futures::future::join_all(events).await;
     }
 
@@ -128,9 +133,9 @@ impl Reporter {
         } else {
             tracing::info!("Upcoming {} nodes", outcome.upcoming);
         }
-        for increase in &outcome.plan.increases {
-            tracing::info!("Best option to resize: {}", increase.group);
-            tracing::info!("Estimated {} nodes needed in {}", increase.to - increase.from, increase.group);
+        for groups in &outcome.plan.splits {
+            let (count, names) = (groups.len(), groups.join(", "));
+            tracing::info!("Splitting scale-up between {count} similar node groups: {{{names}}}");
         }
         if !outcome.plan.increases.is_empty() {
             tracing::info!("Final scale-up plan: {}", reasons::plan_text(&outcome.plan.increases));
@@ -155,22 +160,4 @@ fn object(pod: &Pod) -> ObjectReference {
         uid: Some(pod.uid.to_string()),
         ..ObjectReference::default()
     }
-}
-
-/// The option that leaves the least unused, of equals the first.
-pub(super) fn choose(scale_up: &ScaleUp<'_>, options: &[ExpansionOption]) -> Option<usize> {
-    let waste = |option: &ExpansionOption| {
-        let requested = scale_up.requested(option);
-        let capacity = &scale_up.candidates[option.candidate].template.node.capacity;
-        let all = capacity.times(i64::from(option.nodes));
-        share_unused(&requested, &all)
-    };
-    let wastes = options.iter().map(waste).enumerate();
-    wastes.min_by(|(_, one), (_, other)| one.total_cmp(other)).map(|(at, _)| at)
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a share")]
-fn share_unused(requested: &Resources, all: &Resources) -> f64 {
-    let of = |requested: i64, all: i64| if all > 0 { 1.0 - requested as f64 / all as f64 } else { 0.0 };
-    of(requested.cpu, all.cpu) + of(requested.memory, all.memory)
 }

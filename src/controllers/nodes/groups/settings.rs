@@ -8,18 +8,19 @@ use tandem_core::nodes::{
     cluster_state::ClusterStateSettings,
     drain,
     pass::{PassSettings, PendingSettings, ScaleDownSettings, ScaleUpSettings},
+    similar::{Comparator, Flavour, Ratios},
     template::PassingTaints,
 };
 
 use super::remove::RemoveOptions;
-use crate::{cli::nodes::NodeArgs, controllers::nodes::drain::DrainOptions};
+use crate::{cli::nodes::NodeArgs, cloud::CloudProvider, controllers::nodes::drain::DrainOptions};
 
 fn signed(duration: Duration) -> SignedDuration {
     SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
 }
 
 /// For the pass.
-pub(super) fn pass(args: &NodeArgs, gpu_label: &str) -> PassSettings {
+pub(super) fn pass(args: &NodeArgs, provider: &dyn CloudProvider) -> PassSettings {
     PassSettings {
         cluster: ClusterStateSettings {
             max_unready_percentage: args.max_total_unready_percentage,
@@ -45,6 +46,7 @@ pub(super) fn pass(args: &NodeArgs, gpu_label: &str) -> PassSettings {
             max_memory: gibibytes(args.memory_total.max),
             from_zero: args.scale_up_from_zero,
             enforce_min: args.enforce_node_group_min_size,
+            balance: args.balance_similar_node_groups.then(|| comparator(args, provider.name())),
         },
         scale_down: ScaleDownSettings {
             enabled: args.scale_down_enabled,
@@ -64,7 +66,7 @@ pub(super) fn pass(args: &NodeArgs, gpu_label: &str) -> PassSettings {
             min_cores: args.cores_total.min,
             min_memory: gibibytes(args.memory_total.min),
             marks_at_once: args.max_bulk_soft_taint_count,
-            gpu_label: gpu_label.to_owned(),
+            gpu_label: provider.gpu_label().to_owned(),
         },
         drain: drain::Options {
             skip_system_pods: args.skip_nodes_with_system_pods,
@@ -72,6 +74,22 @@ pub(super) fn pass(args: &NodeArgs, gpu_label: &str) -> PassSettings {
             skip_custom_controllers: args.skip_nodes_with_custom_controller_pods,
             min_replica_count: args.min_replica_count,
             system_pod_timeout: signed(args.blocking_system_pod_distruption_timeout),
+        },
+    }
+}
+
+/// How groups that are alike are told.
+fn comparator(args: &NodeArgs, provider: &str) -> Comparator {
+    if !args.balancing_label.is_empty() {
+        return Comparator::Labels(args.balancing_label.clone());
+    }
+    Comparator::Nodes {
+        flavour: if provider == "aws" { Flavour::Aws } else { Flavour::Generic },
+        ignored: args.balancing_ignore_label.iter().cloned().collect(),
+        ratios: Ratios {
+            allocatable: args.max_allocatable_difference_ratio,
+            free: args.max_free_difference_ratio,
+            memory: args.memory_difference_ratio,
         },
     }
 }
@@ -94,8 +112,11 @@ pub(super) fn remove(args: &NodeArgs) -> RemoveOptions {
 
 /// For templates.
 pub(super) fn passing_taints(args: &NodeArgs) -> PassingTaints {
-    let keys = args.startup_taint.iter().chain(&args.ignore_taint).chain(&args.status_taint);
-    PassingTaints { keys: keys.cloned().collect(), prefixes: args.startup_taint_prefix.clone() }
+    PassingTaints {
+        startup: args.startup_taint.iter().chain(&args.ignore_taint).cloned().collect(),
+        startup_prefixes: args.startup_taint_prefix.clone(),
+        status: args.status_taint.clone(),
+    }
 }
 
 fn named(names: &[String]) -> Vec<String> {

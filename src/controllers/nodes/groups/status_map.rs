@@ -1,16 +1,22 @@
-//! The status ConfigMap, and in its annotation what has to outlive a restart.
+//! The status ConfigMap, and in its annotation what has to outlive a crash.
 
-use jiff::Timestamp;
+use std::{collections::BTreeMap, sync::Arc};
+
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference};
 use kube::{
     Api, Client,
-    api::{Patch, PatchParams},
+    api::{DeleteParams, Patch, PatchParams},
 };
 use serde_json::json;
-use tandem_core::nodes::pass::{Memory, Outcome};
+use tandem_core::nodes::{
+    group::NodeGroup,
+    pass::{Memory, Outcome},
+    status::{KEY, LAST_UPDATED, Seen, Status, timestamp},
+};
 
-/// Annotation with the time of the last pass that changed anything.
-const LAST_UPDATED: &str = "cluster-autoscaler.kubernetes.io/last-updated";
+/// A document that says the same is written again after so long: monitors take an older one for a loop that hangs.
+const REFRESH: SignedDuration = SignedDuration::from_mins(1);
 /// Annotation with what is remembered from pass to pass: nodes asked for, groups that back off, timers.
 const MEMORY: &str = "tandem.dev/memory";
 /// Who writes the fields.
@@ -21,7 +27,14 @@ pub(super) struct StatusMap {
     maps: Api<ConfigMap>,
     name: String,
     enabled: bool,
-    written: Option<String>,
+    written: Option<Written>,
+}
+
+/// What was written last.
+struct Written {
+    status: Status,
+    memory: String,
+    at: Timestamp,
 }
 
 /// The ConfigMap as the object of events.
@@ -40,8 +53,16 @@ impl StatusMap {
         Self { maps: Api::namespaced(client, namespace), name: name.to_owned(), enabled, written: None }
     }
 
-    /// What an earlier process remembered.
-    pub(super) async fn read_memory(&self) -> Memory {
+    /// Says that passes are about to begin; returns what an earlier process remembered.
+    pub(super) async fn start(&mut self) -> Memory {
+        self.written = None;
+        let memory = self.read_memory().await;
+        let now = Timestamp::now();
+        self.apply(Status::initializing(now), &memory, now).await;
+        memory
+    }
+
+    async fn read_memory(&self) -> Memory {
         let map = match self.maps.get_opt(&self.name).await {
             Ok(map) => map,
             Err(error) => {
@@ -53,25 +74,58 @@ impl StatusMap {
         text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
     }
 
-    /// Writes it if anything is different from what was written last.
-    pub(super) async fn write(&mut self, outcome: &Outcome, memory: &Memory, provider: &str) {
-        let _ = (outcome, provider);
+    /// Writes what there is after a pass, if it says anything new or was not written for long.
+    pub(super) async fn write(&mut self, outcome: &Outcome, groups: &[NodeGroup], memory: &Memory) {
+        let now = Timestamp::now();
+        let mut candidates: BTreeMap<Arc<str>, u32> = BTreeMap::new();
+        for unneeded in &outcome.unneeded {
+            *candidates.entry(unneeded.group.clone()).or_default() += 1;
+        }
+        let (found, cluster) = (&outcome.found, &memory.cluster);
+        let seen = Seen { now, found, memory: cluster, groups, candidates: &candidates };
+        let status = Status::after(&seen, self.written.as_ref().map(|written| &written.status));
+        self.apply(status, memory, now).await;
+    }
+
+    async fn apply(&mut self, status: Status, memory: &Memory, now: Timestamp) {
         let Ok(memory) = serde_json::to_string(memory) else { return };
-        if !self.enabled || self.written.as_ref() == Some(&memory) {
+        let known = self.written.as_ref().is_some_and(|written| {
+            written.memory == memory
+                && written.status.says_the_same(&status)
+                && now.duration_since(written.at) < REFRESH
+        });
+        if !self.enabled || known {
             return;
         }
+        let text = match serde_saphyr::to_string(&status) {
+            Ok(text) => text,
+            Err(error) => return tracing::warn!(%error, map = self.name, "status cannot be put into YAML"),
+        };
         let map = json!({
             "apiVersion": "v1",
             "kind": "ConfigMap",
             "metadata": {
                 "name": self.name,
-                "annotations": {LAST_UPDATED: Timestamp::now().to_string(), MEMORY: memory},
+                "annotations": {LAST_UPDATED: timestamp(now), MEMORY: memory},
             },
+            "data": {KEY: text},
         });
         let params = PatchParams::apply(FIELD_MANAGER).force();
         match self.maps.patch(&self.name, &params, &Patch::Apply(map)).await {
-            Ok(_) => self.written = Some(memory),
+            Ok(_) => self.written = Some(Written { status, memory, at: now }),
             Err(error) => tracing::warn!(%error, map = self.name, "status cannot be written"),
+        }
+    }
+
+    /// Takes the ConfigMap away at a clean exit, so that nobody takes it for the state of a loop that runs.
+    pub(super) async fn delete(&self) {
+        if !self.enabled {
+            return;
+        }
+        match self.maps.delete(&self.name, &DeleteParams::default()).await {
+            Ok(_) => {}
+            Err(kube::Error::Api(status)) if status.code == 404 => {}
+            Err(error) => tracing::warn!(%error, map = self.name, "status cannot be deleted"),
         }
     }
 }

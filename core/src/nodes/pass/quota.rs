@@ -1,0 +1,88 @@
+//! How many nodes may go at once, and how many a group and the cluster can spare.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::{Input, Outcome, ScaleDownSettings, Unneeded, UnremovableReason};
+use crate::{
+    nodes::{action::Action, group::NodeGroup},
+    scheduling::{Node, Resources},
+};
+
+/// What may still be removed in this pass.
+pub(super) struct Quota {
+    /// How many nodes each group may lose.
+    spare: BTreeMap<Arc<str>, i64>,
+    cores: i64,
+    memory: i64,
+    parallel: u32,
+    drains: u32,
+}
+
+impl Quota {
+    pub(super) fn new(input: &Input, outcome: &Outcome, settings: &ScaleDownSettings) -> Self {
+        let leaving = |group: &NodeGroup| {
+            let of = |node: &&Arc<Node>| {
+                input.removing.contains_key(&node.name)
+                    && group.instances.iter().any(|instance| instance.id == node.provider_id)
+            };
+            i64::try_from(input.nodes.iter().filter(of).count()).unwrap_or(i64::MAX)
+        };
+        let spare = input.groups.iter().map(|group| {
+            (
+                group.id.clone(),
+                i64::from(group.target) - i64::from(group.min) - leaving(group) - repaired(group, outcome),
+            )
+        });
+        let mut capacity = Resources::default();
+        for node in input.nodes.iter().filter(|node| !input.removing.contains_key(&node.name)) {
+            capacity.add(&node.capacity);
+        }
+        let under_way = u32::try_from(input.removing.len()).unwrap_or(u32::MAX);
+        let drains = input.removing.values().filter(|drained| **drained).count();
+        Self {
+            spare: spare.collect(),
+            cores: capacity.cpu - settings.min_cores.saturating_mul(1000),
+            memory: capacity.memory - settings.min_memory,
+            parallel: settings.parallelism.saturating_sub(under_way),
+            drains: settings.drain_parallelism.saturating_sub(u32::try_from(drains).unwrap_or(u32::MAX)),
+        }
+    }
+
+    /// Whether one more node can be removed at the same time.
+    pub(super) fn has_slot(&self, unneeded: &Unneeded) -> bool {
+        self.parallel > 0 && (unneeded.verdict.drain.is_empty() || self.drains > 0)
+    }
+
+    /// Takes a node off what its group and the cluster can spare; says why that cannot be.
+    pub(super) fn take(
+        &mut self,
+        node: &Node,
+        unneeded: &Unneeded,
+    ) -> Result<(), (UnremovableReason, String)> {
+        let spare = self.spare.entry(unneeded.group.clone()).or_default();
+        if *spare <= 0 {
+            let text = format!("group {} has its minimum size", unneeded.group);
+            return Err((UnremovableReason::NodeGroupMinSizeReached, text));
+        }
+        if self.cores < node.capacity.cpu || self.memory < node.capacity.memory {
+            let text = "--cores-total or --memory-total would not be kept".to_owned();
+            return Err((UnremovableReason::MinimalResourceLimitExceeded, text));
+        }
+        *spare -= 1;
+        self.cores -= node.capacity.cpu;
+        self.memory -= node.capacity.memory;
+        self.parallel = self.parallel.saturating_sub(1);
+        self.drains = self.drains.saturating_sub(u32::from(!unneeded.verdict.drain.is_empty()));
+        Ok(())
+    }
+}
+
+/// By how much the pass lowers a group's target for other reasons.
+fn repaired(group: &NodeGroup, outcome: &Outcome) -> i64 {
+    let by = |action: &Action| match action {
+        Action::DeleteInstances { group: of, instances, .. } if *of == group.id => instances.len(),
+        Action::Decrease { group: of, delta, .. } if *of == group.id => *delta as usize,
+        _ => 0,
+    };
+    i64::try_from(outcome.actions.iter().map(by).sum::<usize>()).unwrap_or(i64::MAX)
+}

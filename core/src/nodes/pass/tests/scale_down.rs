@@ -1,0 +1,135 @@
+use super::*;
+
+/// A cluster of three nodes, each with room for what runs on the others.
+fn three() -> Cluster {
+    Cluster::default().group("a", (0, 9), 3)
+}
+
+/// What goes in a pass at `minute`, after one at the start.
+fn goes(mut cluster: Cluster, minute: i64, settings: &PassSettings) -> Vec<String> {
+    let mut memory = Memory::default();
+    assert_eq!(removed(&cluster.pass(&mut memory, 0, settings)), [""; 0], "too early");
+    removed(&cluster.pass(&mut memory, minute, settings)).into_iter().map(str::to_owned).collect()
+}
+
+#[test]
+fn nodes_go_when_they_are_not_needed_for_long_enough_and_can_be_spared() {
+    let busy = || three().running("a-0", 3000, |_| {});
+    let parallel = |parallelism| {
+        let mut settings = settings();
+        settings.scale_down.parallelism = parallelism;
+        settings
+    };
+    let keep = |name: &'static str| {
+        move |node: &mut Node| {
+            let annotation = ("cluster-autoscaler.kubernetes.io/scale-down-disabled", name);
+            node.annotations.insert(annotation.0.to_owned(), annotation.1.to_owned());
+        }
+    };
+    let unsafe_to_evict = |shape: &mut Shape| {
+        shape
+            .annotations
+            .insert("cluster-autoscaler.kubernetes.io/safe-to-evict".to_owned(), "false".to_owned());
+    };
+    let pinned = |shape: &mut Shape| {
+        shape.node_selector.insert(HOSTNAME.to_owned(), "a-1".to_owned());
+    };
+    let cases: Vec<(&str, Cluster, i64, PassSettings, &[&str])> = vec![
+        ("too early", busy(), 9, settings(), &[]),
+        ("the empty ones", busy(), 10, settings(), &["a-1", "a-2"]),
+        ("one at a time", busy(), 10, parallel(1), &["a-1"]),
+        ("one is needed", busy().running("a-1", 2500, |_| {}), 10, settings(), &["a-2"]),
+        ("no place to move", busy().running("a-1", 1500, pinned), 10, settings(), &["a-2"]),
+        ("not safe to evict", busy().running("a-1", 100, unsafe_to_evict), 10, settings(), &["a-2"]),
+        (
+            "nobody makes it again",
+            busy().running("a-1", 100, |pod| pod.owner = None),
+            10,
+            settings(),
+            &["a-2"],
+        ),
+        ("its annotation", busy().with_node("a-1", keep("true")), 10, settings(), &["a-2"]),
+        (
+            "an exhausted budget",
+            busy().running("a-1", 100, |pod| app(pod, "db")).budget("db", 0),
+            10,
+            settings(),
+            &["a-2"],
+        ),
+        (
+            "a budget with something left",
+            busy().running("a-1", 100, |pod| app(pod, "db")).budget("db", 1),
+            10,
+            settings(),
+            &["a-2", "a-1"],
+        ),
+    ];
+    for (name, cluster, minute, settings, wanted) in cases {
+        assert_eq!(goes(cluster, minute, &settings), wanted, "{name}");
+    }
+}
+
+#[test]
+fn a_group_keeps_its_minimum() {
+    let cluster = Cluster::default().group("a", (2, 9), 3).group("b", (0, 9), 1);
+    assert_eq!(goes(cluster, 10, &settings()), ["a-0", "b-0"]);
+}
+
+#[test]
+fn a_node_that_waits_for_its_turn_uses_up_nothing() {
+    let mut settings = settings();
+    settings.scale_down.drain_parallelism = 1;
+    settings.scale_down.min_cores = 8;
+    // Two drains, of which one has to wait; the cores that it would take off go to the node that nobody drains.
+    let cluster = three()
+        .group("b", (0, 9), 1)
+        .group("c", (1, 9), 1)
+        .running("a-0", 100, |_| {})
+        .running("a-1", 100, |_| {})
+        .running("c-0", 3000, |_| {})
+        .with_node("a-2", |node| node.unschedulable = true);
+    let removed = goes(cluster, 10, &settings);
+    assert_eq!(removed, ["a-2", "b-0", "a-0"]);
+}
+
+#[test]
+fn nodes_whose_pods_go_one_after_another_come_last() {
+    let two = |cluster: Cluster| {
+        cluster.running("a-0", 100, |pod| app(pod, "db")).running("a-0", 100, |pod| app(pod, "db"))
+    };
+    let mut settings = settings();
+    settings.scale_down.drain_parallelism = 1;
+    let busy = two(three()).running("a-1", 100, |_| {}).running("a-2", 3000, |_| {});
+    assert_eq!(goes(busy.clone().budget("db", 2), 10, &settings), ["a-0"]);
+    assert_eq!(goes(busy.budget("db", 1), 10, &settings), ["a-1"]);
+}
+
+#[test]
+fn nothing_goes_right_after_a_group_grew() {
+    let mut cluster = three().running("a-0", 3000, |_| {});
+    let mut memory = Memory { grown: Some(at(5)), ..Memory::default() };
+    cluster.pass(&mut memory, 0, &settings());
+    let held = cluster.pass(&mut memory, 14, &settings());
+    assert_eq!(removed(&held), [""; 0]);
+    assert!(held.scale_down_held.is_some_and(|why| why.starts_with("a group grew")));
+    assert_eq!(removed(&cluster.pass(&mut memory, 15, &settings())), ["a-1", "a-2"]);
+}
+
+#[test]
+fn a_node_that_is_needed_again_starts_anew() {
+    let mut cluster = three().running("a-0", 3000, |_| {});
+    let mut memory = Memory::default();
+    cluster.pass(&mut memory, 0, &settings());
+    let mut busy = cluster.clone().running("a-1", 3000, |_| {}).running("a-2", 3000, |_| {});
+    busy.pass(&mut memory, 9, &settings());
+    assert_eq!(removed(&cluster.pass(&mut memory, 11, &settings())), [""; 0]);
+    assert_eq!(removed(&cluster.pass(&mut memory, 21, &settings())), ["a-1", "a-2"]);
+}
+
+#[test]
+fn pods_are_not_sent_to_nodes_that_are_only_on_their_way() {
+    // The one node there is holds a pod that would fit the node to come.
+    let cluster = || Cluster::default().group("a", (0, 9), 1).running("a-0", 100, |_| {});
+    assert_eq!(goes(cluster().instance("a", "a-new", false), 12, &settings()), [""; 0]);
+    assert_eq!(goes(cluster().instance("a", "a-new", true), 12, &settings()), ["a-new"]);
+}

@@ -1,0 +1,192 @@
+//! Act: the providers of machines behind node pools (Karpenter's model of capacity), behind one trait.
+
+pub mod sold_out;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use kube::Client;
+use tandem_core::{
+    api::karpenter::{EC2NodeClass, NodeClaim, NodeClassReference},
+    nodes::pools::{
+        instance_type::InstanceType,
+        requirements::{
+            WellKnownLabels,
+            labels::{CAPACITY_TYPE, INSTANCE_TYPE, ZONE},
+        },
+    },
+    quantity::format_milli,
+    scheduling::Resources,
+};
+use thiserror::Error;
+
+use super::{CloudError, kwok_pools::KwokPools};
+
+/// The names that `--node-pools-provider` may have.
+pub const PROVIDERS: &[&str] = &["kwok"];
+
+/// Makes the provider of this name.
+///
+/// # Errors
+/// There is no such provider, or what it is told cannot be used.
+pub fn connect(name: &str, client: &Client) -> Result<Arc<dyn PoolProvider>, CloudError> {
+    match name {
+        "kwok" => Ok(Arc::new(KwokPools::connect(client)?)),
+        other => {
+            let problem = format!("{other:?} is not known; there are {}", PROVIDERS.join(", "));
+            Err(CloudError::configuration("--node-pools-provider", problem))
+        }
+    }
+}
+
+/// A kind of node class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClassKind {
+    /// Its group.
+    pub group: &'static str,
+    /// Its name.
+    pub kind: &'static str,
+}
+
+/// The node class of a pool or a claim.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Class {
+    /// What it is called.
+    pub reference: NodeClassReference,
+    /// What it says, if no object of the API does: a Provisioner or its AWSNodeTemplate said it.
+    pub inline: Option<Arc<EC2NodeClass>>,
+}
+
+/// What a provider says of a node class.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClassState {
+    /// Its generation; `None` if it is no object of the API.
+    pub generation: Option<i64>,
+    /// Why no node can be launched with it: a reason in one word, and a sentence.
+    pub not_ready: Option<(&'static str, String)>,
+}
+
+/// A machine that was launched.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Launched {
+    /// `spec.providerID` of its node.
+    pub provider_id: String,
+    /// The image that it runs.
+    pub image: Option<String>,
+    /// Its type.
+    pub instance_type: String,
+    /// Its zone.
+    pub zone: String,
+    /// What it is paid by.
+    pub capacity_type: String,
+    /// Further labels of its node.
+    pub labels: BTreeMap<String, String>,
+    /// What it has.
+    pub capacity: Resources,
+    /// What pods may use of it.
+    pub allocatable: Resources,
+}
+
+impl Launched {
+    /// All labels that its node has because of what it is.
+    pub fn all_labels(&self) -> BTreeMap<String, String> {
+        let mut labels = self.labels.clone();
+        for (key, value) in
+            [(INSTANCE_TYPE, &self.instance_type), (ZONE, &self.zone), (CAPACITY_TYPE, &self.capacity_type)]
+        {
+            labels.insert(key.to_owned(), value.clone());
+        }
+        labels
+    }
+}
+
+/// A machine that a provider has.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Machine {
+    /// `spec.providerID` of its node.
+    pub provider_id: String,
+    /// The NodeClaim that it was made for.
+    pub claim: String,
+    /// Made then.
+    pub created: Option<Timestamp>,
+}
+
+/// The terms on which a machine could not be had.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct OfferingKey {
+    /// What it is paid by.
+    pub capacity_type: String,
+    /// Its type.
+    pub instance_type: String,
+    /// The zone.
+    pub zone: String,
+}
+
+/// Why no machine was launched.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{error}")]
+pub struct LaunchError {
+    /// What went wrong.
+    #[source]
+    pub error: CloudError,
+    /// What is known to be sold out now.
+    pub sold_out: Vec<OfferingKey>,
+}
+
+impl From<CloudError> for LaunchError {
+    fn from(error: CloudError) -> Self {
+        Self { error, sold_out: Vec::new() }
+    }
+}
+
+/// A provider of machines.
+///
+/// No call is retried by the caller at once; a provider does its own retries, with a deadline of its own.
+#[async_trait]
+pub trait PoolProvider: Send + Sync {
+    /// Its name, as `--node-pools-provider` has it.
+    fn name(&self) -> &'static str;
+
+    /// The kinds of node classes that it serves. Pools of others are somebody else's. Inline classes it always serves.
+    fn kinds(&self) -> &'static [ClassKind];
+
+    /// Labels that its machines have although nobody asks for them.
+    fn well_known(&self) -> &WellKnownLabels;
+
+    /// Looks at a node class, and writes its status if it is an object of the API.
+    async fn class_state(&self, class: &Class) -> Result<ClassState, CloudError>;
+
+    /// All instance types that a node class allows, those that are sold out included.
+    async fn instance_types(&self, class: &Class) -> Result<Arc<[Arc<InstanceType>]>, CloudError>;
+
+    /// Launches a machine of one of these types, cheapest first, such that its labels satisfy the claim's requirements.
+    ///
+    /// Asked twice for the same claim it answers with the machine of the first time, so that a crash in between makes no
+    /// second one.
+    async fn create(
+        &self,
+        claim: &NodeClaim,
+        class: &Class,
+        types: &[Arc<InstanceType>],
+    ) -> Result<Launched, LaunchError>;
+
+    /// Starts the termination of a machine; [`CloudError::NotFound`] when it is gone.
+    async fn delete(&self, provider_id: &str) -> Result<(), CloudError>;
+
+    /// All machines that were made for NodeClaims of this cluster and are not being terminated.
+    async fn list(&self) -> Result<Vec<Machine>, CloudError>;
+
+    /// Why a machine is not what its node class asks for any more, in one word.
+    async fn drifted(&self, claim: &NodeClaim, class: &Class) -> Result<Option<&'static str>, CloudError>;
+}
+
+/// Amounts as Kubernetes writes them.
+pub fn quantities(resources: &Resources) -> BTreeMap<String, Quantity> {
+    let text = |(name, amount): (&str, i64)| {
+        let text = if name == "cpu" { format_milli(amount) } else { amount.to_string() };
+        (name.to_owned(), Quantity(text))
+    };
+    resources.iter().map(text).collect()
+}

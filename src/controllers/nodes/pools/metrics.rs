@@ -1,0 +1,220 @@
+//! What node pools have done, under Karpenter's names (core, `pkg/metrics`).
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use kube::ResourceExt as _;
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::Registry,
+};
+use tandem_core::{
+    api::karpenter::NodeClaim,
+    nodes::pools::requirements::labels::{CAPACITY_TYPE, NODE_POOL, ZONE},
+};
+
+/// From a millisecond to a minute.
+const BUCKETS: [f64; 12] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+/// From five seconds to twenty minutes.
+const LONG_BUCKETS: [f64; 9] = [5.0, 10.0, 30.0, 60.0, 120.0, 180.0, 300.0, 600.0, 1200.0];
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Created {
+    reason: &'static str,
+    nodepool: String,
+    min_values_relaxed: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Terminated {
+    nodepool: String,
+    capacity_type: String,
+    zone: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Disrupted {
+    reason: &'static str,
+    nodepool: String,
+    capacity_type: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfZone {
+    nodepool: String,
+    zone: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfPool {
+    nodepool: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Allowed {
+    nodepool: String,
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Eviction {
+    code: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfController {
+    controller: &'static str,
+}
+
+/// The controller whose pods wait.
+const PROVISIONER: OfController = OfController { controller: "provisioner" };
+
+type Histograms = Family<OfPool, Histogram, fn() -> Histogram>;
+
+fn durations() -> Histogram {
+    Histogram::new(LONG_BUCKETS)
+}
+
+/// Counters of node pools.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    created: Family<Created, Counter>,
+    terminated: Family<Terminated, Counter>,
+    disrupted: Family<Disrupted, Counter>,
+    nodes_created: Family<OfZone, Counter>,
+    nodes_terminated: Family<OfZone, Counter>,
+    nodes_drained: Family<OfPool, Counter>,
+    termination_seconds: Histograms,
+    evictions: Family<Eviction, Counter>,
+    scheduling_seconds: Arc<Histogram>,
+    unschedulable: Family<OfController, Gauge>,
+    allowed: Family<Allowed, Gauge>,
+    consuming: Family<OfPool, Gauge>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self {
+            created: Family::default(),
+            terminated: Family::default(),
+            disrupted: Family::default(),
+            nodes_created: Family::default(),
+            nodes_terminated: Family::default(),
+            nodes_drained: Family::default(),
+            termination_seconds: Family::new_with_constructor(durations),
+            evictions: Family::default(),
+            scheduling_seconds: Arc::new(Histogram::new(BUCKETS)),
+            unschedulable: Family::default(),
+            allowed: Family::default(),
+            consuming: Family::default(),
+        }
+    }
+}
+
+fn label(claim: &NodeClaim, key: &str) -> String {
+    claim.labels().get(key).cloned().unwrap_or_default()
+}
+
+impl Metrics {
+    /// Makes them part of `/metrics`.
+    pub fn register(&self, registry: &mut Registry) {
+        let registry = registry.sub_registry_with_prefix("karpenter");
+        registry.register("nodeclaims_created", "NodeClaims that were made", self.created.clone());
+        registry.register(
+            "nodeclaims_terminated",
+            "NodeClaims that came to their end",
+            self.terminated.clone(),
+        );
+        registry.register(
+            "nodeclaims_disrupted",
+            "NodeClaims that were deleted, and why",
+            self.disrupted.clone(),
+        );
+        registry.register(
+            "nodeclaims_termination_duration_seconds",
+            "From the deletion of a NodeClaim to its end",
+            self.termination_seconds.clone(),
+        );
+        registry.register("nodes_created", "Nodes that registered", self.nodes_created.clone());
+        registry.register("nodes_terminated", "Nodes that were terminated", self.nodes_terminated.clone());
+        registry.register("nodes_drained", "Nodes that were drained", self.nodes_drained.clone());
+        registry.register("pods_eviction_requests", "Evictions by answer", self.evictions.clone());
+        registry.register(
+            "scheduler_scheduling_duration_seconds",
+            "How long a batch of pods was thought about and answered",
+            (*self.scheduling_seconds).clone(),
+        );
+        registry.register(
+            "scheduler_unschedulable_pods_count",
+            "Pods for which there is no node to be had",
+            self.unschedulable.clone(),
+        );
+        registry.register(
+            "nodepools_allowed_disruptions",
+            "Nodes of a pool that may go now",
+            self.allowed.clone(),
+        );
+        registry.register(
+            "voluntary_disruption_eligible_nodes",
+            "Nodes of a pool that could be taken away",
+            self.consuming.clone(),
+        );
+    }
+
+    pub(super) fn created(&self, claim: &NodeClaim, reason: &'static str) {
+        let nodepool = label(claim, NODE_POOL);
+        self.created.get_or_create(&Created { reason, nodepool, min_values_relaxed: "false" }).inc();
+    }
+
+    pub(super) fn registered(&self, claim: &NodeClaim) {
+        let labels = OfZone { nodepool: label(claim, NODE_POOL), zone: label(claim, ZONE) };
+        self.nodes_created.get_or_create(&labels).inc();
+    }
+
+    pub(super) fn disrupted(&self, claim: &NodeClaim, reason: &'static str) {
+        let (nodepool, capacity_type) = (label(claim, NODE_POOL), label(claim, CAPACITY_TYPE));
+        self.disrupted.get_or_create(&Disrupted { reason, nodepool, capacity_type }).inc();
+    }
+
+    pub(super) fn drained(&self, claim: &NodeClaim) {
+        self.nodes_drained.get_or_create(&OfPool { nodepool: label(claim, NODE_POOL) }).inc();
+    }
+
+    pub(super) fn terminated(&self, claim: &NodeClaim, now: Timestamp) {
+        let (nodepool, zone) = (label(claim, NODE_POOL), label(claim, ZONE));
+        let capacity_type = label(claim, CAPACITY_TYPE);
+        if claim.status.as_ref().is_some_and(|status| status.node_name.is_some()) {
+            let labels = OfZone { nodepool: nodepool.clone(), zone: zone.clone() };
+            self.nodes_terminated.get_or_create(&labels).inc();
+        }
+        if let Some(begun) = &claim.metadata.deletion_timestamp {
+            let seconds = now.duration_since(begun.0).as_secs_f64();
+            self.termination_seconds.get_or_create(&OfPool { nodepool: nodepool.clone() }).observe(seconds);
+        }
+        self.terminated.get_or_create(&Terminated { nodepool, capacity_type, zone }).inc();
+    }
+
+    pub(super) fn evicted(&self, is_done: bool) {
+        let code = if is_done { "201" } else { "429" };
+        self.evictions.get_or_create(&Eviction { code }).inc();
+    }
+
+    pub(super) fn scheduled(&self, took: Duration) {
+        self.scheduling_seconds.observe(took.as_secs_f64());
+    }
+
+    pub(super) fn unschedulable(&self, pods: usize) {
+        self.unschedulable.get_or_create(&PROVISIONER).set(i64::try_from(pods).unwrap_or(i64::MAX));
+    }
+
+    pub(super) fn allowed(&self, pool: &str, reason: &'static str, nodes: usize) {
+        let labels = Allowed { nodepool: pool.to_owned(), reason };
+        self.allowed.get_or_create(&labels).set(i64::try_from(nodes).unwrap_or(i64::MAX));
+    }
+
+    pub(super) fn eligible(&self, pool: &str, nodes: usize) {
+        let labels = OfPool { nodepool: pool.to_owned() };
+        self.consuming.get_or_create(&labels).set(i64::try_from(nodes).unwrap_or(i64::MAX));
+    }
+}

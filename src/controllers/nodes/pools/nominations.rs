@@ -1,0 +1,43 @@
+//! Which nodes pods are expected on: those are not taken away before the scheduler has had its turn.
+
+use std::{collections::HashMap, time::Duration};
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+/// The least time that a nomination holds (core, `pkg/controllers/state/statenode.go`).
+const LEAST: Duration = Duration::from_secs(10);
+
+/// Nodes, by the name of their claim or their own, with the end of the nomination.
+#[derive(Debug, Default)]
+pub(super) struct Nominations(Mutex<HashMap<String, Instant>>);
+
+impl Nominations {
+    /// Expects pods on a node: for two batches of pods, since the next batch finds them still waiting.
+    pub(super) fn note(&self, name: &str, batch: Duration, now: Instant) {
+        let until = now + LEAST.max(batch * 2);
+        self.0.lock().insert(name.to_owned(), until);
+    }
+
+    /// Whether pods are expected on a node.
+    pub(super) fn holds(&self, name: &str, now: Instant) -> bool {
+        let mut nominations = self.0.lock();
+        nominations.retain(|_, until| *until > now);
+        nominations.contains_key(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_nomination_ends() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let nominations = Nominations::default();
+        nominations.note("a", Duration::from_secs(10), start);
+        assert!(nominations.holds("a", at(19)) && !nominations.holds("b", at(19)));
+        assert!(!nominations.holds("a", at(20)));
+    }
+}
