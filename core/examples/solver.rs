@@ -198,7 +198,7 @@ fn instance_type(n: i64) -> Arc<InstanceType> {
 struct Draws(u64);
 
 impl Draws {
-    /// One of a list (SplitMix64).
+    /// One of a list (`SplitMix64`).
     fn one<T: Copy>(&mut self, of: &[T]) -> T {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
