@@ -104,6 +104,18 @@ impl Filters {
         self.interned.get(id.0).accepts(node, strings)
     }
 
+    /// Whether a filter accepts a node that need not be in the fleet.
+    pub(super) fn judge(&self, id: FilterId, node: &NodeInfo, strings: &Strings) -> bool {
+        self.interned.get(id.0).accepts(node, strings)
+    }
+
+    /// Sets a verdict before the node comes.
+    pub(super) fn set(&mut self, id: FilterId, at: usize, accepted: bool) {
+        let verdicts = &mut self.verdicts[id.0 as usize];
+        verdicts.known.set(at, true);
+        verdicts.accepted.set(at, accepted);
+    }
+
     /// Learns the verdicts on all nodes that are there.
     pub(super) fn learn(&mut self, id: FilterId, fleet: &Fleet, strings: &Strings) {
         let filter = self.interned.get(id.0);

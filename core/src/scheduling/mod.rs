@@ -16,6 +16,7 @@ pub mod pod;
 mod ports;
 pub mod reason;
 pub mod resources;
+pub(crate) mod rules;
 mod selector;
 pub(crate) mod snapshot;
 mod storage;

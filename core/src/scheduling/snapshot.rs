@@ -77,6 +77,20 @@ pub(crate) struct Mold {
     named: Vec<Symbol>,
 }
 
+impl Mold {
+    /// Takes all room from it.
+    pub(super) fn close(&mut self) {
+        self.info.allocatable = [0; 4];
+        self.info.others_allocatable = Arc::default();
+        self.info.others_free = Vec::new();
+    }
+
+    /// The node.
+    pub(crate) fn info(&self) -> &NodeInfo {
+        &self.info
+    }
+}
+
 impl Snapshot {
     /// An empty snapshot.
     pub fn new(surroundings: Arc<Surroundings>) -> Self {
@@ -129,6 +143,14 @@ impl Snapshot {
             ..NodeInfo::default()
         };
         Mold { info, named: vec![name_key, self.strings.intern(super::class::HOSTNAME)] }
+    }
+
+    /// Puts a node after all others.
+    pub(super) fn append(&mut self, mold: Mold) -> NodeId {
+        let id = NodeId(ordinal(self.fleet.nodes.len()));
+        self.place(id, mold.info);
+        self.record(Change::Added(id));
+        id
     }
 
     fn enter(&mut self, info: NodeInfo) -> NodeId {

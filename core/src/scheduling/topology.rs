@@ -466,6 +466,25 @@ impl Topology {
         if domains < at_least as usize { 0 } else { counter.matched.minimum(domains, domain, beside) }
     }
 
+    /// The domain of a value of a counter's key, if a node ever had it.
+    pub(super) fn domain_of(&self, counter: CounterId, value: Symbol) -> Option<u32> {
+        let domains = &self.domains[self.counters[counter.0 as usize].domains.0 as usize];
+        self.keys[domains.key.0 as usize].ordinals.get(&value).copied()
+    }
+
+    /// Whether a domain has nodes that count.
+    pub(super) fn has_nodes(&self, counter: CounterId, domain: u32) -> bool {
+        let domains = &self.domains[self.counters[counter.0 as usize].domains.0 as usize];
+        domains.nodes.contains_key(&domain)
+    }
+
+    /// The lowest count of a domain with nodes that count, and how many there are of these.
+    pub(super) fn least(&self, counter: CounterId) -> (u32, usize) {
+        let counter = &self.counters[counter.0 as usize];
+        let domains = self.domains[counter.domains.0 as usize].nodes.len();
+        (counter.matched.minimum(domains, 0, 0), domains)
+    }
+
     pub(super) fn changed(&self, counter: CounterId) -> u64 {
         self.counters[counter.0 as usize].changed
     }

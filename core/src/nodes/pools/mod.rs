@@ -2,9 +2,11 @@
 
 pub mod balanced;
 pub mod budgets;
+pub mod consolidate;
 pub mod costs;
 pub mod instance_type;
 pub mod launch;
 pub mod provisioner;
 pub mod requirements;
 pub mod select;
+pub mod solver;

@@ -1,0 +1,246 @@
+//! Kinds: classes of pods at one level of their preferences, with what each pool has for them.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use super::{
+    Options, Pool, Preferences,
+    market::{Amounts, Market, fixed},
+    mask::Mask,
+    relax::{PREFER_NO_SCHEDULE, levels},
+};
+use crate::{
+    nodes::pools::{
+        launch::MinValuesPolicy,
+        requirements::{Requirements, labels::HOSTNAME},
+    },
+    scheduling::{
+        ClassId, Node, Pod, Snapshot,
+        pod::Shape,
+        rules::{Selector, Value},
+        taints::tolerates,
+    },
+};
+
+/// What one pool has for a kind.
+#[derive(Debug, Clone)]
+pub(super) struct Fit {
+    /// Offers that do.
+    pub(super) offers: Mask,
+    /// Requirements that a claim has to keep, since offers admit other values too.
+    pub(super) kept: Requirements,
+}
+
+/// Pods that nothing tells apart, at one level of their preferences.
+#[derive(Debug, Clone)]
+pub(super) struct Kind {
+    /// What they are judged as.
+    pub(super) class: ClassId,
+    /// What they are bound as: without preferences.
+    pub(super) bound: ClassId,
+    pub(super) shape: Arc<Shape>,
+    pub(super) requests: Amounts,
+    pub(super) requirements: Requirements,
+    /// By market; none where taints or requirements stand against it.
+    pub(super) fits: Vec<Option<Fit>>,
+    pub(super) selector: Option<Selector>,
+    pub(super) has_ports: bool,
+}
+
+/// A label whose values are domains of topology rules.
+#[derive(Debug, Clone)]
+pub(super) struct Key {
+    pub(super) name: Arc<str>,
+    pub(super) values: Vec<DomainValue>,
+}
+
+/// A value of such a label.
+#[derive(Debug, Clone)]
+pub(super) struct DomainValue {
+    pub(super) name: Arc<str>,
+    pub(super) value: Value,
+    /// Offers that have it, by market.
+    pub(super) offers: Vec<Mask>,
+}
+
+/// What outlives a single solution: the markets, and what was read of pods.
+#[derive(Debug)]
+pub(super) struct Catalog<'a> {
+    pub(super) options: Options,
+    /// In the order in which they are tried.
+    pub(super) markets: Vec<Market<'a>>,
+    pub(super) kinds: Vec<Kind>,
+    pub(super) keys: Vec<Key>,
+    by_class: HashMap<(ClassId, ClassId), usize>,
+    /// Daemons that take ports, by market, with the offers on which they run.
+    ports: Vec<Vec<(ClassId, Mask)>>,
+    prefer_no_schedule: bool,
+}
+
+impl<'a> Catalog<'a> {
+    pub(super) fn new(snapshot: &mut Snapshot, pools: &'a [Pool<'a>], options: Options) -> Self {
+        let mut order: Vec<&Pool<'_>> = pools.iter().collect();
+        order.sort_by(|left, right| (right.weight, &right.name).cmp(&(left.weight, &left.name)));
+        let prefer = |pool: &Pool<'_>| pool.taints.iter().any(|taint| taint.effect == PREFER_NO_SCHEDULE);
+        let strict = options.min_values == MinValuesPolicy::Strict;
+        let market = |pool| Market::new(pool, strict, &options.well_known);
+        let mut catalog = Self {
+            prefer_no_schedule: pools.iter().any(prefer),
+            markets: order.into_iter().map(market).collect(),
+            kinds: Vec::new(),
+            keys: Vec::new(),
+            by_class: HashMap::new(),
+            ports: Vec::new(),
+            options,
+        };
+        for market in 0..catalog.markets.len() {
+            catalog.settle(snapshot, market);
+        }
+        catalog
+    }
+
+    /// Takes what DaemonSets need off the offers of a market.
+    fn settle(&mut self, snapshot: &mut Snapshot, market: usize) {
+        let daemons: &[Pod] = self.markets[market].pool.daemons;
+        let (mut taken, mut ports) = (Vec::new(), Vec::new());
+        for pod in daemons {
+            let class = snapshot.class(pod);
+            let affinity = pod.shape.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
+            let mut offers = Mask::none(self.markets[market].offers.len());
+            for requirements in Requirements::of_pod(&pod.shape.node_selector, affinity, false) {
+                // Their controller tolerates what keeps others away only for a time; a preference keeps no daemon away.
+                if let Some(fit) = self.fit(market, &pod.shape, &requirements, true) {
+                    offers.join(&fit.offers);
+                }
+            }
+            if snapshot.has_ports(class) {
+                ports.push((class, offers.clone()));
+            }
+            taken.push((offers, pod.shape.requests.clone()));
+        }
+        self.markets[market].settle(&taken);
+        self.ports.push(ports);
+    }
+
+    fn fit(
+        &mut self,
+        market: usize,
+        shape: &Shape,
+        requirements: &Requirements,
+        ignores_preference: bool,
+    ) -> Option<Fit> {
+        let market = &mut self.markets[market];
+        let tolerated = market.pool.taints.iter().all(|taint| {
+            (ignores_preference && taint.effect == PREFER_NO_SCHEDULE)
+                || shape.tolerations.iter().any(|toleration| tolerates(toleration, taint))
+        });
+        if !tolerated || !market.pool.requirements.is_compatible(requirements, &self.options.well_known) {
+            return None;
+        }
+        let (offers, kept) = market.admit(requirements);
+        (!offers.is_empty()).then_some(Fit { offers, kept })
+    }
+
+    /// The levels of a pod's preferences.
+    pub(super) fn levels(&self, shape: &Arc<Shape>) -> Vec<Arc<Shape>> {
+        levels(shape, self.options.preferences == Preferences::Respect, self.prefer_no_schedule)
+    }
+
+    /// The kind of a pod at one level of its preferences.
+    pub(super) fn kind(&mut self, snapshot: &mut Snapshot, pod: &Pod, level: &Arc<Shape>) -> usize {
+        let bound = snapshot.class(pod);
+        let class = if Arc::ptr_eq(level, &pod.shape) {
+            bound
+        } else {
+            let claims = pod.claims.clone();
+            snapshot.class(&Pod { shape: level.clone(), claims, deleting: pod.deleting, ..Pod::default() })
+        };
+        if let Some(kind) = self.by_class.get(&(class, bound)) {
+            return *kind;
+        }
+        let affinity = level.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
+        let all = Requirements::of_pod(&level.node_selector, affinity, false);
+        let requirements = all.into_iter().next().unwrap_or_default();
+        let markets = 0..self.markets.len();
+        let kind = Kind {
+            class,
+            bound,
+            shape: level.clone(),
+            requests: fixed(&level.requests),
+            fits: markets.map(|market| self.fit_of(snapshot, market, class, level, &requirements)).collect(),
+            selector: snapshot.selector_of(class),
+            has_ports: snapshot.has_ports(class),
+            requirements,
+        };
+        let place = self.kinds.len();
+        self.by_class.insert((class, bound), place);
+        self.kinds.push(kind);
+        place
+    }
+
+    /// What a market has for a kind: ports that DaemonSets take and the places of volumes considered.
+    fn fit_of(
+        &mut self,
+        snapshot: &mut Snapshot,
+        market: usize,
+        class: ClassId,
+        shape: &Shape,
+        requirements: &Requirements,
+    ) -> Option<Fit> {
+        let mut fit = self.fit(market, shape, requirements, false)?;
+        if snapshot.impossible(class).is_some() {
+            return None;
+        }
+        for (daemon, offers) in &self.ports[market] {
+            if snapshot.ports_conflict(class, *daemon) {
+                fit.offers.drop_all(offers);
+            }
+        }
+        let market = &mut self.markets[market];
+        for (name, amount) in &shape.requests.other {
+            fit.offers.keep(market.roomy_of(name, *amount));
+        }
+        if snapshot.has_placed_volumes(class) {
+            let reached: Vec<usize> = fit
+                .offers
+                .iter()
+                .filter(|at| {
+                    let labels = market.labels(*at);
+                    let mold = snapshot.mold(&Node { labels, ..Node::default() });
+                    snapshot.reaches_volumes(class, mold.info())
+                })
+                .collect();
+            let mut mask = Mask::none(market.offers.len());
+            for at in reached {
+                mask.set(at);
+            }
+            fit.offers = mask;
+        }
+        (!fit.offers.is_empty()).then_some(fit)
+    }
+
+    /// The place of a topology key; none stands for single nodes.
+    pub(super) fn key(&mut self, snapshot: &mut Snapshot, name: &Arc<str>) -> Option<usize> {
+        if &**name == HOSTNAME {
+            return None;
+        }
+        if let Some(place) = self.keys.iter().position(|key| key.name == *name) {
+            return Some(place);
+        }
+        let mut values: BTreeMap<Arc<str>, Vec<Mask>> = BTreeMap::new();
+        let nothing: Vec<Mask> = self.markets.iter().map(|market| Mask::none(market.offers.len())).collect();
+        for (place, market) in self.markets.iter_mut().enumerate() {
+            for (value, offers) in market.by_value(name) {
+                values.entry(value).or_insert_with(|| nothing.clone())[place] = offers;
+            }
+        }
+        let values = values
+            .into_iter()
+            .map(|(name, offers)| DomainValue { value: snapshot.value(&name), name, offers })
+            .collect();
+        self.keys.push(Key { name: name.clone(), values });
+        Some(self.keys.len() - 1)
+    }
+}

@@ -1,0 +1,210 @@
+//! What a packing of nodes that do not exist yet reads of classes and counters.
+
+use std::sync::Arc;
+
+use super::{
+    filters::FilterId,
+    ids::{ClassId, NodeId, Symbol, ordinal},
+    node::Node,
+    ports::Port,
+    reason::Reason,
+    snapshot::Snapshot,
+    topology::CounterId,
+};
+
+/// Counts of pods by topology domain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Counter(CounterId);
+
+/// A value of a label, interned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Value(Symbol);
+
+/// The node selector and required node affinity of a class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Selector(FilterId);
+
+/// A hard topology spread constraint.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Spread {
+    pub(crate) counter: Counter,
+    pub(crate) max_skew: u32,
+    pub(crate) min_domains: u32,
+    /// Whether the pod itself is counted.
+    pub(crate) counts_itself: bool,
+}
+
+/// The topology rules of a class.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Rules {
+    pub(crate) spread: Vec<Spread>,
+    /// Counters of required affinity.
+    pub(crate) near: Vec<Counter>,
+    /// Whether the pod matches its own affinity.
+    pub(crate) near_itself: bool,
+    /// Counters of required anti-affinity.
+    pub(crate) apart: Vec<Counter>,
+    /// Counters that count the pod: it may not go where one has owners.
+    pub(crate) counted: Vec<Counter>,
+}
+
+impl Snapshot {
+    /// The topology rules of a class, as far as classes are known: later ones may count it too.
+    pub(crate) fn rules(&self, class: ClassId) -> Rules {
+        let spec = self.classes.get(class.0);
+        let spread = spec.spread.iter().map(|rule| Spread {
+            counter: Counter(rule.counter),
+            max_skew: rule.max_skew,
+            min_domains: rule.min_domains,
+            counts_itself: rule.counts_itself,
+        });
+        Rules {
+            spread: spread.collect(),
+            near: spec.near.iter().copied().map(Counter).collect(),
+            near_itself: spec.near_itself,
+            apart: spec.apart.iter().copied().map(Counter).collect(),
+            counted: self.counters_of[class.index()].iter().copied().map(Counter).collect(),
+        }
+    }
+
+    /// The topology key that a counter counts by.
+    pub(crate) fn key_of(&self, counter: Counter) -> Arc<str> {
+        self.strings.name(self.topology.key(counter.0)).clone()
+    }
+
+    /// Interns a value of a label.
+    pub(crate) fn value(&mut self, text: &str) -> Value {
+        Value(self.strings.intern(text))
+    }
+
+    /// Pods counted in a domain.
+    pub(crate) fn count_in(&self, counter: Counter, value: Value) -> u32 {
+        self.topology
+            .domain_of(counter.0, value.0)
+            .map_or(0, |domain| self.topology.matched(counter.0, domain))
+    }
+
+    /// Whether pods of a domain want those that are counted kept away.
+    pub(crate) fn is_repelled_in(&self, counter: Counter, value: Value) -> bool {
+        let domain = self.topology.domain_of(counter.0, value.0);
+        domain.is_some_and(|domain| self.topology.is_repelled(counter.0, domain))
+    }
+
+    /// Whether any pod wants those that are counted kept away.
+    pub(crate) fn has_owners(&self, counter: Counter) -> bool {
+        self.topology.has_owners(counter.0)
+    }
+
+    /// Pods counted anywhere.
+    pub(crate) fn total(&self, counter: Counter) -> u64 {
+        self.topology.total(counter.0)
+    }
+
+    /// When a count last changed.
+    pub(crate) fn changed(&self, counter: Counter) -> u64 {
+        self.topology.changed(counter.0)
+    }
+
+    /// The lowest count of a domain that has nodes which count, and how many such domains there are.
+    pub(crate) fn least(&self, counter: Counter) -> (u32, usize) {
+        self.topology.least(counter.0)
+    }
+
+    /// Whether a domain has nodes that count.
+    pub(crate) fn has_domain(&self, counter: Counter, value: Value) -> bool {
+        let domain = self.topology.domain_of(counter.0, value.0);
+        domain.is_some_and(|domain| self.topology.has_nodes(counter.0, domain))
+    }
+
+    /// Pods counted on one node, by a counter of nodes, whether the node counts yet or not.
+    pub(crate) fn count_on(&self, counter: Counter, node: NodeId) -> u32 {
+        if !self.topology.counts_on(counter.0, node.index()) {
+            let matching = self
+                .node(node)
+                .pods()
+                .filter(|(class, _)| self.counters_of[class.index()].contains(&counter.0));
+            return matching.map(|(_, count)| count).sum();
+        }
+        let domain = self.topology.domain(counter.0, node.index());
+        domain.map_or(0, |domain| self.topology.matched(counter.0, domain))
+    }
+
+    /// Whether a pod on a node wants those that are counted kept away, by a counter of nodes.
+    pub(crate) fn is_repelled_on(&self, counter: Counter, node: NodeId) -> bool {
+        let domain = self.topology.domain(counter.0, node.index());
+        domain.is_some_and(|domain| self.topology.is_repelled(counter.0, domain))
+    }
+
+    /// The node selector of a class, if it has any.
+    pub(crate) fn selector_of(&self, class: ClassId) -> Option<Selector> {
+        self.classes.get(class.0).affinity.map(Selector)
+    }
+
+    /// Whether the volumes of a class can be reached from a node with these labels.
+    pub(crate) fn reaches_volumes(&self, class: ClassId, node: &super::fleet::NodeInfo) -> bool {
+        let filters = &self.classes.get(class.0).storage.filters;
+        filters.iter().all(|(filter, _)| self.filters.judge(*filter, node, &self.strings))
+    }
+
+    /// Whether the volumes of a class tie it to places.
+    pub(crate) fn has_placed_volumes(&self, class: ClassId) -> bool {
+        !self.classes.get(class.0).storage.filters.is_empty()
+    }
+
+    /// Why no node whatever takes a class.
+    pub(crate) fn impossible(&self, class: ClassId) -> Option<&Reason> {
+        self.classes.get(class.0).storage.impossible.as_ref()
+    }
+
+    /// Whether pods of two classes take the same port of a node.
+    pub(crate) fn ports_conflict(&self, one: ClassId, other: ClassId) -> bool {
+        let (one, other) = (self.classes.get(one.0), self.classes.get(other.0));
+        one.ports.iter().any(|port| other.ports.iter().any(|taken| port.conflicts(taken)))
+    }
+
+    /// Whether a class takes ports of its node.
+    pub(crate) fn has_ports(&self, class: ClassId) -> bool {
+        !self.classes.get(class.0).ports.is_empty()
+    }
+
+    /// Whether the ports of a class are free on a node.
+    pub(crate) fn ports_free_on(&self, class: ClassId, node: NodeId) -> bool {
+        let taken =
+            |port: &Port| self.fleet.nodes[node.index()].ports.iter().any(|(taken, _)| port.conflicts(taken));
+        !self.classes.get(class.0).ports.iter().any(taken)
+    }
+
+    /// Adds a node that stands for one to come: pods can be bound to it, but no search finds it, since it has no room.
+    ///
+    /// `verdicts` say of selectors whether the node will satisfy them, whatever its labels say yet.
+    pub(crate) fn add_closed(&mut self, node: &Node, verdicts: &[(Selector, bool)]) -> NodeId {
+        let freed = self.freed;
+        let mut node = self.mold(node);
+        node.close();
+        let next = ordinal(self.fleet.nodes.len());
+        for (selector, accepted) in verdicts {
+            self.filters.set(selector.0, next as usize, *accepted);
+        }
+        let id = self.append(node);
+        self.freed = freed;
+        id
+    }
+
+    /// Replaces a node that was added by [`Snapshot::add_closed`], with its pods.
+    pub(crate) fn replace_closed(
+        &mut self,
+        old: NodeId,
+        node: &Node,
+        verdicts: &[(Selector, bool)],
+    ) -> NodeId {
+        let freed = self.freed;
+        let pods: Vec<_> = self.node(old).pods().collect();
+        self.remove_node(old);
+        let new = self.add_closed(node, verdicts);
+        for (class, count) in pods {
+            self.bind_many(class, new, count);
+        }
+        self.freed = freed;
+        new
+    }
+}
