@@ -128,7 +128,7 @@ impl NodeGroups {
                 self.wait(started, &mut memory, &mut removals, &shutdown).await;
             }
             if shutdown.is_cancelled() {
-                return self.status.delete().await;
+                return self.status.clear().await;
             }
         }
     }

@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference};
 use kube::{
     Api, Client,
-    api::{DeleteParams, Patch, PatchParams},
+    api::{Patch, PatchParams},
 };
 use serde_json::json;
 use tandem_core::nodes::{
@@ -117,15 +117,17 @@ impl StatusMap {
         }
     }
 
-    /// Takes the ConfigMap away at a clean exit, so that nobody takes it for the state of a loop that runs.
-    pub(super) async fn delete(&self) {
+    /// Takes the status away at a clean exit, so that nobody takes it for the state of a loop that runs. What the next
+    /// process has to know stays.
+    pub(super) async fn clear(&self) {
         if !self.enabled {
             return;
         }
-        match self.maps.delete(&self.name, &DeleteParams::default()).await {
+        let patch = Patch::Merge(json!({"data": null}));
+        match self.maps.patch(&self.name, &PatchParams::default(), &patch).await {
             Ok(_) => {}
             Err(kube::Error::Api(status)) if status.code == 404 => {}
-            Err(error) => tracing::warn!(%error, map = self.name, "status cannot be deleted"),
+            Err(error) => tracing::warn!(%error, map = self.name, "status cannot be cleared"),
         }
     }
 }
