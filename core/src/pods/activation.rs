@@ -106,7 +106,9 @@ impl Outcome {
     fn active(&mut self, input: &Input<'_>, pause: Pause, forced: bool) {
         let spec = &input.object.spec;
         let is_idle = spec.idle_replica_count.is_some() && input.current < spec.min_replicas();
-        if is_idle || input.current == 0 {
+        // With a minimum beyond the maximum, a way out must not lead down.
+        let leads_up = bounded(spec, spec.hpa_min_replicas()) > input.current;
+        if (is_idle || input.current == 0) && leads_up {
             if !pause.scale_out {
                 self.scale_out(input, forced);
             }
@@ -267,8 +269,7 @@ mod tests {
             let pause = Pause::of(object.annotations());
             if let Some(to) = outcome.scale_to {
                 prop_assert!((0..=object.spec.max_replicas()).contains(&to));
-                // Only beyond the maximum may a way out lead down.
-                let out = (active || pause_forces(&object)) && current <= object.spec.max_replicas();
+                let out = active || pause_forces(&object);
                 prop_assert!(to >= current || !(out || error));
                 prop_assert!(to >= current || !pause.scale_in || active || pause_forces(&object));
             }

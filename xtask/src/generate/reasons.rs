@@ -2,7 +2,10 @@
 
 use std::fmt::Write as _;
 
-use tandem_core::pods::reasons::{self, event};
+use tandem_core::{
+    nodes::reasons as nodes,
+    pods::reasons::{self, event},
+};
 
 /// `docs/status.md`.
 pub(super) fn page() -> String {
@@ -25,6 +28,13 @@ pub(super) fn page() -> String {
          ## Events\n\n| reason | type | when |\n|---|---|---|\n",
     );
     for (reason, type_, when) in event::EVENTS {
+        let _ = writeln!(page, "| {reason} | {type_} | {when} |");
+    }
+    page.push_str(
+        "\n## Events of node groups\n\nReasons and texts are Cluster Autoscaler's.\n\n\
+         | reason | type | when |\n|---|---|---|\n",
+    );
+    for (reason, type_, when) in nodes::EVENTS {
         let _ = writeln!(page, "| {reason} | {type_} | {when} |");
     }
     page
