@@ -12,7 +12,8 @@ use tandem_core::{
         drain::{self, SAFE_TO_EVICT},
         group::{GroupOptions, Instance, InstanceState, NodeGroup, Template},
         pass::{
-            Input, Memory, Outcome, PassSettings, PendingSettings, ScaleDownSettings, ScaleUpSettings, run,
+            Input, Memory, Model, Outcome, PassSettings, PendingSettings, ScaleDownSettings, ScaleUpSettings,
+            run,
         },
     },
     scheduling::{Node, Pod},
@@ -33,6 +34,7 @@ pub(crate) const ROWS: &[Row] = &[
     ("scale down, different", || scale_down(true)),
     ("efficiency", efficiency),
     ("groups beside 150000 pods", beside_others),
+    ("one pod later", one_pod_later),
     ("idle", idle),
 ];
 
@@ -245,9 +247,22 @@ fn beside_others() -> Measured {
 fn idle() -> Measured {
     let (nodes, pods) = great();
     let mut input = cluster(nodes, pods, node("template", 16_000, 32_768 * MIB, 110));
-    let settings = settings();
+    let mut model = Model::new(settings());
     let mut memory = Memory::default();
-    pass(&mut memory, &input, &settings);
+    model.pass(&mut memory, &input, &mut |_, _| None);
     input = Input { now: at(2), ..input.clone() };
-    measured(|| pass(&mut memory, &input, &settings), |outcome| answer(&outcome))
+    measured(|| model.pass(&mut memory, &input, &mut |_, _| None), |outcome| answer(&outcome))
+}
+
+/// A pass since the one before which a single pod was replaced.
+fn one_pod_later() -> Measured {
+    let (nodes, pods) = great();
+    let mut input = cluster(nodes, pods, node("template", 16_000, 32_768 * MIB, 110));
+    let mut model = Model::new(settings());
+    let mut memory = Memory::default();
+    model.pass(&mut memory, &input, &mut |_, _| None);
+    let mut pods = input.pods.clone();
+    pods[70_000] = Arc::new((*pods[70_000]).clone());
+    input = Input { now: at(2), pods, ..input };
+    measured(|| model.pass(&mut memory, &input, &mut |_, _| None), |outcome| answer(&outcome))
 }

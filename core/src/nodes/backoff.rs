@@ -38,6 +38,11 @@ pub struct Backoff {
 pub struct Backoffs(BTreeMap<String, Backoff>);
 
 impl Backoffs {
+    /// Whether no group has failed lately.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// A group failed to grow.
     pub fn fail(
         &mut self,

@@ -177,6 +177,14 @@ impl ClusterState {
         found
     }
 
+    /// Whether nothing in it waits for a time to come.
+    pub fn is_at_rest(&self) -> bool {
+        self.requests.is_empty()
+            && self.backoffs.is_empty()
+            && self.unregistered.is_empty()
+            && self.overstated.is_empty()
+    }
+
     fn forget_gone(&mut self, groups: &[NodeGroup]) {
         let ids: BTreeSet<&str> = groups.iter().map(|group| &*group.id).collect();
         self.requests.retain(|group, _| ids.contains(group.as_str()));

@@ -329,6 +329,11 @@ impl Snapshot {
         }
     }
 
+    /// How many classes of pods it knows, those included of which no pod is left.
+    pub(crate) fn class_count(&self) -> u32 {
+        self.classes.len()
+    }
+
     /// The node of this ordinal.
     pub fn node(&self, node: NodeId) -> &NodeInfo {
         &self.fleet.nodes[node.index()]

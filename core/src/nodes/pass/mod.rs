@@ -8,11 +8,9 @@ mod scale_down;
 mod scale_up;
 #[cfg(test)]
 mod tests;
+mod world;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -24,6 +22,7 @@ use super::{
     group::{NodeGroup, Template},
 };
 use crate::scheduling::{ClassId, Node, NodeId, Pod, Snapshot, Surroundings};
+use world::World;
 
 pub use pending::PendingSettings;
 pub use scale_down::{ScaleDownSettings, Unneeded, Unremovable, UnremovableReason};
@@ -91,7 +90,7 @@ pub struct Memory {
 }
 
 /// What a pass decided, and why.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Outcome {
     /// What is known of groups and nodes.
     pub found: Found,
@@ -118,78 +117,106 @@ pub struct Outcome {
 /// Chooses among the options of a scale-up: the index of one, or `None` to stop.
 pub type Choose<'a> = dyn FnMut(&ScaleUp<'_>, &[ExpansionOption]) -> Option<usize> + 'a;
 
-/// One pass.
+/// One pass, on its own.
 pub fn run(memory: &mut Memory, input: &Input, settings: &PassSettings, choose: &mut Choose<'_>) -> Outcome {
-    let now = input.now;
-    let found = memory.cluster.update(&input.nodes, &input.groups, now, &settings.cluster);
-    let mut outcome = Outcome { found, ..Outcome::default() };
-    repair(input, &mut outcome);
-    if !outcome.found.healthy {
-        // Too much is broken to tell what is needed; every node is looked at afresh when it works again.
-        memory.unneeded.clear();
-        outcome.scale_down_held = Some("cluster is unhealthy".to_owned());
-        return outcome;
+    Model::new(settings.clone()).pass(memory, input, choose)
+}
+
+/// Passes one after another: each decides as [`run`] would, and reads only what has changed since the one before.
+///
+/// Nodes and pods are the same if they are behind the same pointer, so what a pointer shows must never change. Quickest with
+/// nodes and pods in the order of their names.
+#[derive(Debug)]
+pub struct Model {
+    settings: PassSettings,
+    world: Option<World>,
+    calm: Option<Calm>,
+}
+
+/// A pass after which nothing is left that time alone could change, except for how long ago groups grew and shrank.
+#[derive(Debug)]
+struct Calm {
+    groups: Vec<NodeGroup>,
+    templates: BTreeMap<Arc<str>, Template>,
+    cluster: ClusterState,
+    outcome: Outcome,
+}
+
+impl Model {
+    /// Begins with nothing.
+    pub fn new(settings: PassSettings) -> Self {
+        Self { settings, world: None, calm: None }
     }
-    let mut world = World::new(input, &outcome.found, settings);
-    let waiting = pending::waiting(&mut world, input, settings, &mut outcome);
-    scale_up::plan(memory, &mut world, waiting, input, settings, choose, &mut outcome);
-    scale_down::plan(memory, &mut world, input, settings, &mut outcome);
-    outcome
+
+    /// One pass.
+    pub fn pass(&mut self, memory: &mut Memory, input: &Input, choose: &mut Choose<'_>) -> Outcome {
+        if let Some(outcome) = self.unchanged(memory, input) {
+            return outcome;
+        }
+        let settings = &self.settings;
+        let found = memory.cluster.update(&input.nodes, &input.groups, input.now, &settings.cluster);
+        let mut outcome = Outcome { found, ..Outcome::default() };
+        repair(input, &mut outcome);
+        self.calm = None;
+        if !outcome.found.healthy {
+            // Too much is broken to tell what is needed; every node is looked at afresh when it works again.
+            memory.unneeded.clear();
+            outcome.scale_down_held = Some("cluster is unhealthy".to_owned());
+            return outcome;
+        }
+        let mut world = World::of(self.world.take(), input, &outcome.found, settings);
+        let waiting = pending::waiting(&mut world, input, settings, &mut outcome);
+        scale_up::plan(memory, &mut world, waiting, input, settings, choose, &mut outcome);
+        scale_down::plan(memory, &mut world, input, settings, &mut outcome);
+        self.calm = Calm::after(&outcome, memory, input, &world);
+        self.world = Some(world);
+        outcome
+    }
+
+    /// What the last pass said, if another would say the same.
+    fn unchanged(&self, memory: &Memory, input: &Input) -> Option<Outcome> {
+        let (calm, world) = (self.calm.as_ref()?, self.world.as_ref()?);
+        let same = input.expected.is_empty()
+            && input.removing.is_empty()
+            && memory.unneeded.is_empty()
+            && memory.unremovable.is_empty()
+            && memory.cluster == calm.cluster
+            && input.groups == calm.groups
+            && input.templates == calm.templates
+            && world.is_of(input);
+        let outcome = || {
+            let held = scale_down::held(memory, input.now, &self.settings.scale_down);
+            let held = held.filter(|_| self.settings.scale_down.enabled);
+            Outcome { scale_down_held: held, ..calm.outcome.clone() }
+        };
+        same.then(outcome)
+    }
 }
 
-/// The snapshot, and where in it everything is.
-struct World<'a> {
-    snapshot: Snapshot,
-    /// Nodes that run pods, by name.
-    ids: BTreeMap<&'a str, NodeId>,
-    /// Pods on each node.
-    pods: BTreeMap<&'a str, Vec<Arc<Pod>>>,
-    /// Pods that will run on a node though they do not yet: they need another place if it goes.
-    guests: BTreeMap<NodeId, Guests>,
-}
-
-/// How many pods of each class.
-type Guests = BTreeMap<ClassId, u32>;
-
-impl<'a> World<'a> {
-    /// Every node that can run pods, with those it runs. Nodes that are starting are left out: as long as they are not
-    /// ready, copies of their group's template stand for them.
-    fn new(input: &'a Input, found: &Found, settings: &PassSettings) -> Self {
-        let starting: BTreeSet<&str> =
-            found.groups.values().flat_map(|group| &group.starting).map(|name| &**name).collect();
-        let mut snapshot = Snapshot::new(input.surroundings.clone());
-        let mut ids = BTreeMap::new();
-        for node in input.nodes.iter().filter(|node| !starting.contains(&*node.name)) {
-            // A node that goes takes no pods, even before its taint is seen.
-            let going = input.removing.contains_key(&node.name);
-            let id = if going {
-                snapshot.add_node(&Node { unschedulable: true, ..(**node).clone() })
-            } else {
-                snapshot.add_node(node)
-            };
-            ids.insert(&*node.name, id);
-        }
-        let mut pods: BTreeMap<&str, Vec<Arc<Pod>>> = BTreeMap::new();
-        let mut guests: BTreeMap<NodeId, Guests> = BTreeMap::new();
-        for pod in &input.pods {
-            let Some(node) = pod.node.as_deref().or(pod.nominated.as_deref()) else { continue };
-            if pod.is_terminal() || pod.deleting.is_some() && pod.node.is_none() {
-                continue;
-            }
-            if pod.node.is_some() {
-                pods.entry(node).or_default().push(pod.clone());
-            }
-            if let Some(id) = ids.get(node)
-                && !settings.pending.is_expendable(pod)
-            {
-                let class = snapshot.class(pod);
-                snapshot.bind(class, *id);
-                if pod.node.is_none() {
-                    *guests.entry(*id).or_default().entry(class).or_default() += 1;
-                }
-            }
-        }
-        Self { snapshot, ids, pods, guests }
+impl Calm {
+    /// Nothing waits or is on its way, no node could go and none is in trouble: every rule that reads the clock is at rest.
+    fn after(outcome: &Outcome, memory: &Memory, input: &Input, world: &World) -> Option<Self> {
+        let Found { total, expired, fulfilled, failures, .. } = &outcome.found;
+        let calm = outcome.actions.is_empty()
+            && outcome.upcoming == 0
+            && (total.unready, total.not_started) == (0, 0)
+            && expired.is_empty()
+            && fulfilled.is_empty()
+            && failures.is_empty()
+            && memory.cluster.is_at_rest()
+            && memory.unneeded.is_empty()
+            && memory.unremovable.is_empty()
+            && input.expected.is_empty()
+            && input.removing.is_empty()
+            && world.unbound.is_empty()
+            && !world.has_pods_that_end();
+        let calm_after = || Self {
+            groups: input.groups.clone(),
+            templates: input.templates.clone(),
+            cluster: memory.cluster.clone(),
+            outcome: outcome.clone(),
+        };
+        calm.then(calm_after)
     }
 }
 

@@ -1,10 +1,17 @@
 //! Pods that wait for a node: which of them count, and which will fit what is there or on its way.
 
-use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
+use std::{
+    cmp::{Ordering, Reverse},
+    collections::BTreeMap,
+    sync::Arc,
+};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Input, Outcome, PassSettings, Waiting, World, place};
+use super::{
+    Input, Outcome, PassSettings, Waiting, place,
+    world::{World, by_key, invite},
+};
 use crate::scheduling::{
     ClassId, Pod,
     pod::{Phase, Scheduled},
@@ -55,23 +62,22 @@ impl PendingSettings {
 /// The pods that fit neither what is there nor what is on its way. Those that fit are on the snapshot afterwards, as are
 /// the nodes on their way.
 pub(super) fn waiting(
-    world: &mut World<'_>,
+    world: &mut World,
     input: &Input,
     settings: &PassSettings,
     outcome: &mut Outcome,
 ) -> Vec<Waiting> {
     let mut pods: Vec<_> =
-        input.pods.iter().filter(|pod| settings.pending.asks(pod, input.now)).cloned().collect();
-    // The scheduler takes the highest priority first, then the oldest.
-    pods.sort_by_cached_key(|pod| (Reverse(pod.shape.priority), pod.created, pod.key()));
+        world.unbound.iter().filter(|pod| settings.pending.asks(pod, input.now)).cloned().collect();
+    pods.sort_by(|one, other| by_turn(one, other));
     let tried = u32::try_from(pods.len()).unwrap_or(u32::MAX);
-    pods.retain(|pod| !pod.nominated.as_deref().is_some_and(|node| world.ids.contains_key(node)));
+    pods.retain(|pod| !pod.nominated.as_deref().is_some_and(|node| world.id(node).is_some()));
     let classes = fit(world, pods);
     add_upcoming(world, input, outcome);
     let pods: Vec<_> = classes.into_iter().flat_map(|waiting| waiting.pods).collect();
     let mut waiting = fit(world, pods);
     outcome.unschedulable = waiting.iter().flat_map(|waiting| waiting.pods.iter().cloned()).collect();
-    outcome.unschedulable.sort_by_cached_key(|pod| (Reverse(pod.shape.priority), pod.created, pod.key()));
+    outcome.unschedulable.sort_by(|one, other| by_turn(one, other));
     outcome.fitting = tried - u32::try_from(outcome.unschedulable.len()).unwrap_or(tried);
     // Those that nobody has seen fail yet come last: they must not take the room of those that have.
     let unseen = moving(world, input).into_iter().chain(input.expected.iter().cloned()).collect();
@@ -79,9 +85,15 @@ pub(super) fn waiting(
     waiting
 }
 
+/// The scheduler takes the highest priority first, then the oldest.
+fn by_turn(one: &Pod, other: &Pod) -> Ordering {
+    let turn = |pod: &Pod| (Reverse(pod.shape.priority), pod.created);
+    turn(one).cmp(&turn(other)).then_with(|| by_key(one, other))
+}
+
 /// Pods of nodes whose removal is under way will be made again, and need a place.
-fn moving(world: &World<'_>, input: &Input) -> Vec<Arc<Pod>> {
-    let pods = input.removing.keys().filter_map(|node| world.pods.get(&**node)).flatten();
+fn moving(world: &World, input: &Input) -> Vec<Arc<Pod>> {
+    let pods = input.removing.keys().flat_map(|node| world.pods_on(node));
     pods.filter(|pod| pod.deleting.is_none() && pod.shape.owner.is_some())
         .filter(|pod| !pod.is_of_daemon_set() && !pod.is_mirror())
         .map(|pod| Arc::new(Pod { node: None, ..(**pod).clone() }))
@@ -89,7 +101,7 @@ fn moving(world: &World<'_>, input: &Input) -> Vec<Arc<Pod>> {
 }
 
 /// Puts pods on the snapshot, in their order; returns those that fit nowhere, by class.
-fn fit(world: &mut World<'_>, pods: Vec<Arc<Pod>>) -> Vec<Waiting> {
+fn fit(world: &mut World, pods: Vec<Arc<Pod>>) -> Vec<Waiting> {
     let mut order: Vec<ClassId> = Vec::new();
     let mut by_class: BTreeMap<ClassId, Vec<Arc<Pod>>> = BTreeMap::new();
     for pod in pods {
@@ -106,7 +118,7 @@ fn fit(world: &mut World<'_>, pods: Vec<Arc<Pod>>) -> Vec<Waiting> {
         let count = u32::try_from(pods.len()).unwrap_or(u32::MAX);
         let guests = &mut world.guests;
         let left = place(&mut world.snapshot, class, count, None, |node, count| {
-            *guests.entry(node).or_default().entry(class).or_default() += count;
+            invite(guests.entry(node).or_default(), class, count);
         });
         let pods = pods.split_off(pods.len() - left as usize);
         if !pods.is_empty() {
@@ -117,7 +129,7 @@ fn fit(world: &mut World<'_>, pods: Vec<Arc<Pod>>) -> Vec<Waiting> {
 }
 
 /// Adds copies of the templates of groups whose nodes are on their way.
-fn add_upcoming(world: &mut World<'_>, input: &Input, outcome: &mut Outcome) {
+fn add_upcoming(world: &mut World, input: &Input, outcome: &mut Outcome) {
     for (id, state) in &outcome.found.groups {
         let Some(template) = input.templates.get(id) else { continue };
         for number in 0..state.upcoming {

@@ -2,14 +2,16 @@
 //!
 //! Source of the rules: Cluster Autoscaler, `core/scaledown/{planner,eligibility,unneeded,unremovable}`.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Input, Memory, Outcome, PassSettings, World, place, quota::Quota, within};
+use super::{
+    Input, Memory, Outcome, PassSettings, place,
+    quota::Quota,
+    within,
+    world::{World, invite},
+};
 use crate::{
     nodes::{
         action::{Action, DELETION_CANDIDATE, Removal, RemovalCause, TO_BE_DELETED},
@@ -170,7 +172,7 @@ struct Eligible<'a> {
 /// Finds the nodes that are not needed, and says which go now.
 pub(super) fn plan(
     memory: &mut Memory,
-    world: &mut World<'_>,
+    world: &mut World,
     input: &Input,
     settings: &PassSettings,
     outcome: &mut Outcome,
@@ -179,7 +181,7 @@ pub(super) fn plan(
         return;
     }
     let eligible = eligible(memory, world, input, settings, outcome);
-    keep_what_is_there(world);
+    world.keep_what_is_there();
     simulate(memory, world, input, settings, eligible, outcome);
     let since = outcome.unneeded.iter().map(|unneeded| (unneeded.node.to_string(), unneeded.since));
     memory.unneeded = since.collect();
@@ -192,7 +194,7 @@ pub(super) fn plan(
 
 fn eligible<'a>(
     memory: &mut Memory,
-    world: &World<'_>,
+    world: &World,
     input: &'a Input,
     settings: &PassSettings,
     outcome: &mut Outcome,
@@ -206,8 +208,8 @@ fn eligible<'a>(
     let mut eligible = Vec::new();
     for node in &input.nodes {
         let Some(group) = groups.get(&*node.provider_id) else { continue };
-        let Some(id) = world.ids.get(&*node.name) else { continue };
-        let pods = world.pods.get(&*node.name).map_or(&[][..], Vec::as_slice);
+        let Some(id) = world.id(&node.name) else { continue };
+        let pods = world.pods_on(&node.name);
         let utilization = match judge(node, pods, group, memory, input, &settings.scale_down) {
             Ok(utilization) => utilization,
             Err((reason, text)) => {
@@ -217,12 +219,15 @@ fn eligible<'a>(
         };
         let stays = |pod: &&Arc<Pod>| !pod.is_of_daemon_set() && !pod.is_mirror();
         let empty = pods.iter().find(stays).is_none();
-        eligible.push(Eligible { node, group, id: *id, utilization, empty });
+        eligible.push(Eligible { node, group, id, utilization, empty });
     }
-    // The empty first, since they cost nobody anything; then those that were not needed before, so that choices last.
-    eligible.sort_by_key(|eligible| {
-        let name = &eligible.node.name;
-        (!eligible.empty, !memory.unneeded.contains_key(&**name), name.clone())
+    // The empty first, since they cost nobody anything; then those that were not needed before, so that choices last; then
+    // those that waste the most.
+    let was_needed = |eligible: &Eligible<'_>| !memory.unneeded.contains_key(&*eligible.node.name);
+    eligible.sort_by(|one, other| {
+        let rank = |eligible: &Eligible<'_>| (!eligible.empty, was_needed(eligible));
+        let by_share = || one.utilization.total_cmp(&other.utilization);
+        rank(one).cmp(&rank(other)).then_with(by_share).then_with(|| one.node.name.cmp(&other.node.name))
     });
     eligible
 }
@@ -287,20 +292,10 @@ fn gpu_resource<'a>(node: &'a Node, label: &str) -> Option<&'a str> {
     offered.or(marked.then_some(NVIDIA_GPU))
 }
 
-/// Takes off the snapshot the nodes that are only on their way: pods are not sent where nothing may ever come.
-fn keep_what_is_there(world: &mut World<'_>) {
-    let real: BTreeSet<NodeId> = world.ids.values().copied().collect();
-    let coming: Vec<NodeId> =
-        world.snapshot.nodes().map(|(id, _)| id).filter(|id| !real.contains(id)).collect();
-    for id in coming {
-        world.snapshot.remove_node(id);
-    }
-}
-
 /// Takes nodes off the snapshot one after the other, as long as their pods fit elsewhere.
 fn simulate(
     memory: &mut Memory,
-    world: &mut World<'_>,
+    world: &mut World,
     input: &Input,
     settings: &PassSettings,
     eligible: Vec<Eligible<'_>>,
@@ -308,7 +303,7 @@ fn simulate(
 ) {
     let mut budgets = input.budgets.clone();
     for Eligible { node, group, id, utilization, .. } in eligible {
-        let pods = world.pods.get(&*node.name).map_or(&[][..], Vec::as_slice);
+        let pods = world.pods_on(&node.name);
         let verdict = drain::node(pods, &settings.drain, input.owners.as_ref(), &budgets, input.now);
         if let Err((reason, text)) = try_without(world, node, id, &verdict) {
             memory.unremovable.insert(node.name.to_string(), input.now + settings.scale_down.recheck);
@@ -345,7 +340,7 @@ fn marked_since(node: &Node) -> Option<Timestamp> {
 
 /// Takes a node out of use if all its pods fit elsewhere; leaves everything as it was otherwise.
 fn try_without(
-    world: &mut World<'_>,
+    world: &mut World,
     node: &Node,
     id: NodeId,
     verdict: &Verdict,
@@ -367,7 +362,7 @@ fn try_without(
     snapshot.add_node(&ghost);
     let mut classes = world.guests.get(&id).cloned().unwrap_or_default();
     for pod in &verdict.drain {
-        *classes.entry(snapshot.class(pod)).or_default() += 1;
+        invite(&mut classes, snapshot.class(pod), 1);
     }
     let mut landed = Vec::new();
     for (class, count) in classes {
@@ -385,7 +380,7 @@ fn try_without(
     snapshot.keep(checkpoint);
     world.guests.remove(&id);
     for (node, class, count) in landed {
-        *world.guests.entry(node).or_default().entry(class).or_default() += count;
+        invite(world.guests.entry(node).or_default(), class, count);
     }
     Ok(())
 }
@@ -410,7 +405,7 @@ fn mark(input: &Input, settings: &PassSettings, outcome: &mut Outcome) {
 }
 
 /// Why no node is removed now.
-fn held(memory: &Memory, now: Timestamp, settings: &ScaleDownSettings) -> Option<String> {
+pub(super) fn held(memory: &Memory, now: Timestamp, settings: &ScaleDownSettings) -> Option<String> {
     let delays = [
         (memory.grown, settings.delay_after_add, "a group grew"),
         (memory.shrunk, settings.delay_after_delete, "a node was removed"),

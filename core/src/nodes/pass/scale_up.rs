@@ -352,7 +352,7 @@ fn nodes(nodes: u32) -> Limits {
 /// Decides what grows, and puts it into the outcome.
 pub(super) fn plan(
     memory: &mut Memory,
-    world: &mut World<'_>,
+    world: &mut World,
     waiting: Vec<Waiting>,
     input: &Input,
     settings: &PassSettings,

@@ -1,5 +1,6 @@
 //! Passes over small clusters: what is decided, and what must never be.
 
+mod incremental;
 mod properties;
 mod scale_down;
 mod scale_up;

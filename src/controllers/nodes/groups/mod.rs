@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use tandem_core::nodes::{
     action::Action,
     group::{NodeGroup, Template},
-    pass::{self, Input, Memory, Outcome, PassSettings, ScaleUp},
+    pass::{self, Input, Memory, Model, Outcome, PassSettings, ScaleUp},
     template::{self, PassingTaints},
 };
 use tokio::{
@@ -50,6 +50,8 @@ pub struct NodeGroups {
     provider: Arc<dyn CloudProvider>,
     args: NodeArgs,
     settings: PassSettings,
+    /// What the last pass saw; a pass that breaks off loses it.
+    model: Option<Model>,
     removal: RemoveOptions,
     passing: PassingTaints,
     chooser: Chooser,
@@ -77,6 +79,7 @@ impl NodeGroups {
         Ok(Self {
             chooser: Chooser::new(client.clone(), namespace, &args, provider.clone())?,
             settings: settings::pass(&args, &*provider),
+            model: None,
             removal: settings::remove(&args),
             passing: settings::passing_taints(&args),
             reporter: Reporter::new(events, map),
@@ -230,19 +233,20 @@ impl NodeGroups {
     }
 
     /// The pass itself, off the threads that serve: it computes for as long as a second on a great cluster.
-    async fn decide(&self, input: Input, mut memory: Memory) -> (Outcome, Memory) {
-        let settings = self.settings.clone();
+    async fn decide(&mut self, input: Input, mut memory: Memory) -> (Outcome, Memory) {
+        let mut model = self.model.take().unwrap_or_else(|| Model::new(self.settings.clone()));
         let unchanged = memory.clone();
         let mut choices = self.chooser.prepare(input.nodes.len()).await;
         let pass = tokio::task::spawn_blocking(move || {
             let mut choose = |scale_up: &ScaleUp<'_>, options: &[_]| choices.choose(scale_up, options);
-            let outcome = pass::run(&mut memory, &input, &settings, &mut choose);
-            (outcome, memory, choices.events)
+            let outcome = model.pass(&mut memory, &input, &mut choose);
+            (outcome, memory, choices.events, Some(model))
         });
-        let (outcome, memory, said) = pass.await.unwrap_or_else(|error| {
+        let (outcome, memory, said, model) = pass.await.unwrap_or_else(|error| {
             tracing::error!(%error, "a pass broke off; nothing is done");
-            (Outcome::default(), unchanged, Vec::new())
+            (Outcome::default(), unchanged, Vec::new(), None)
         });
+        self.model = model;
         self.chooser.tell(&said, self.reporter.events()).await;
         (outcome, memory)
     }

@@ -98,9 +98,17 @@ fn nodes_whose_pods_go_one_after_another_come_last() {
     };
     let mut settings = settings();
     settings.scale_down.drain_parallelism = 1;
-    let busy = two(three()).running("a-1", 100, |_| {}).running("a-2", 3000, |_| {});
+    let busy = two(three()).running("a-1", 200, |_| {}).running("a-2", 3000, |_| {});
     assert_eq!(goes(busy.clone().budget("db", 2), 10, &settings), ["a-0"]);
     assert_eq!(goes(busy.budget("db", 1), 10, &settings), ["a-1"]);
+}
+
+#[test]
+fn the_least_used_go_first() {
+    let mut settings = settings();
+    settings.scale_down.drain_parallelism = 1;
+    let cluster = three().running("a-0", 300, |_| {}).running("a-1", 100, |_| {}).running("a-2", 200, |_| {});
+    assert_eq!(goes(cluster, 10, &settings), ["a-1"]);
 }
 
 #[test]
