@@ -38,6 +38,8 @@ enum Step {
     Dependencies,
     /// Unit tests and vectors of every crate.
     Unit,
+    /// The scheduling simulation against the real kube-scheduler.
+    Scheduler,
     /// End to end on a real control plane.
     E2e,
     /// Nodes, end to end: AWS by moto, node groups, node pools.
@@ -65,12 +67,14 @@ impl Step {
             // target is asked for by name, since `cargo test` leaves it out.
             Self::Lint => {
                 cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
-                let targets = ["--test", "e2e", "--test", "nodes", "--test", "pools", "--test", "aws"];
+                let targets =
+                    ["e2e", "scheduler", "nodes", "pools", "aws"].map(|target| ["--test", target]).concat();
                 cargo(&[&["clippy", "--workspace"], &targets[..], &["--", "-D", "warnings"]].concat())
             }
             Self::Generated => generate::run(true),
             Self::Dependencies => dependencies(),
             Self::Unit => cargo(&["test", "--workspace"]),
+            Self::Scheduler => cargo(&["test", "--workspace", "--test", "scheduler"]),
             Self::E2e => cargo(&["test", "--workspace", "--test", "e2e"]),
             Self::Nodes => {
                 cargo(&["test", "--workspace", "--test", "aws", "--test", "nodes", "--test", "pools"])

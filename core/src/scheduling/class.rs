@@ -254,9 +254,13 @@ impl Snapshot {
     ) -> SpreadRule {
         let more = self.own_labels(own, rule.match_label_keys.as_deref(), false);
         let selector = label_selector(&mut self.strings, rule.label_selector.as_ref(), more);
+        // The empty selector means every pod, but kube-scheduler counts none by it, except the one that it places
+        // (`countPodsMatchSelector` in its PodTopologySpread).
+        let itself_alone = selector.is_empty();
+        let selector = if itself_alone { label_selector(&mut self.strings, None, []) } else { selector };
         let namespaces = Namespaces { names: [own.namespace].into(), selector: None };
         let selection = self.selection(Selection { terms: [(namespaces, selector)].into(), living: true });
-        let counts_itself = {
+        let counts_itself = itself_alone || {
             // Whether a pod counts itself does not depend on its being deleted.
             let alive = OwnSubject { terminating: false, ..*own };
             self.matches_itself(selection, &alive)

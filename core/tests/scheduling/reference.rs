@@ -125,8 +125,14 @@ impl World {
             pod.shape.spread.iter().filter(|rule| rule.when_unsatisfiable == "DoNotSchedule").collect();
         for rule in &hard {
             let selector = with_own(rule.label_selector.as_ref(), rule.match_label_keys.as_ref(), None, pod);
+            let is_empty = selector.as_ref().is_some_and(|selector| {
+                selector.match_labels.as_ref().is_none_or(BTreeMap::is_empty)
+                    && selector.match_expressions.as_ref().is_none_or(Vec::is_empty)
+            });
+            // By an empty selector kube-scheduler counts no pod that is there.
             let counted = |other: &Pod| {
-                other.deleting.is_none()
+                !is_empty
+                    && other.deleting.is_none()
                     && other.shape.namespace == pod.shape.namespace
                     && matches(selector.as_ref(), &other.shape.labels)
             };

@@ -1,0 +1,341 @@
+//! The real kube-scheduler is the judge of placement: `cargo test --workspace --test scheduler`.
+//!
+//! Worlds are drawn from a seed. The scheduler places one pod after another; where it puts a pod, the core must see room, and
+//! where it finds no room, the core must see none on any node. `TANDEM_WORLDS` asks for more worlds, `TANDEM_SEED` for others.
+#![allow(clippy::unwrap_used, reason = "a test says best where it stands by panicking there")]
+
+mod generate;
+
+use std::{env, sync::Arc, time::Duration};
+
+use anyhow::{Context, Result, bail, ensure};
+use harness::{Components, ControlPlane, Network, Options, wait};
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod, ServiceAccount, Taint};
+use kube::{
+    Api, Client, ResourceExt,
+    api::{DeleteParams, ListParams, ObjectMeta, PostParams},
+};
+use tandem_core::scheduling::{self as core, Snapshot, Surroundings};
+
+use generate::{Draws, NAMESPACES};
+
+/// Pods that are tried in a world.
+const PODS: usize = 24;
+/// Worlds, if the environment says nothing: a few hundred pods in about a minute.
+const WORLDS: u64 = 12;
+/// The seed, if the environment says nothing.
+const SEED: u64 = 1;
+/// For what takes a second on an idle machine; this one may be busy.
+const SOON: Duration = Duration::from_mins(1);
+/// The scheduler hears of a change a moment later than who asks; what it says too early it takes back.
+const SECOND_THOUGHTS: Duration = Duration::from_secs(3);
+/// Between two looks at a pod that the scheduler has not decided upon.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// What the scheduler says of a pod.
+#[derive(Debug)]
+enum Verdict {
+    Node(String),
+    Unschedulable(String),
+    Gated,
+}
+
+/// A real scheduler.
+struct Judge {
+    client: Client,
+    surroundings: Arc<Surroundings>,
+    _control_plane: ControlPlane,
+}
+
+/// An object as it was drawn, and as the API server has it.
+#[derive(Clone)]
+struct Twin<T> {
+    drawn: T,
+    seen: T,
+}
+
+/// Nodes and the pods that run on them.
+#[derive(Default)]
+struct World {
+    nodes: Vec<Twin<Node>>,
+    pods: Vec<Twin<Pod>>,
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_core_judges_as_the_real_scheduler_does() -> Result<()> {
+    let number = |name: &str, default| match env::var(name) {
+        Ok(text) => text.parse().with_context(|| format!("{name}={text} is no number")),
+        Err(_) => Ok(default),
+    };
+    let (seed, worlds) = (number("TANDEM_SEED", SEED)?, number("TANDEM_WORLDS", WORLDS)?);
+    let judge = Judge::start().await?;
+    let mut counts = Counts::default();
+    for world in seed..seed + worlds {
+        judge.try_world(world, &mut counts).await.with_context(|| format!("TANDEM_SEED={world}"))?;
+    }
+    let Counts { placed, refused, gated, invalid } = counts;
+    eprintln!("{placed} pods placed, {refused} refused, {gated} gated, {invalid} not valid");
+    let tried = placed + refused + gated + invalid;
+    ensure!(invalid * 5 < tried && placed * 4 > tried && refused * 10 > tried, "these worlds try too little");
+    Ok(())
+}
+
+#[derive(Default)]
+struct Counts {
+    placed: u32,
+    refused: u32,
+    gated: u32,
+    invalid: u32,
+}
+
+impl Judge {
+    async fn start() -> Result<Self> {
+        let components = Components::find_or_build()?;
+        let control_plane = ControlPlane::start(&components, Options::new(Network::Loopback)).await?;
+        let client = control_plane.client();
+        let namespaces: Api<Namespace> = Api::all(client.clone());
+        let mut surroundings = Surroundings::default();
+        for (name, team) in NAMESPACES {
+            let labels = team.map(|team| ("team".to_owned(), team.to_owned())).into_iter().collect();
+            if team.is_some() {
+                let metadata =
+                    ObjectMeta { name: Some(name.to_owned()), labels: Some(labels), ..ObjectMeta::default() };
+                namespaces
+                    .create(&PostParams::default(), &Namespace { metadata, ..Namespace::default() })
+                    .await?;
+            }
+            let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), name);
+            wait::until("ServiceAccount default", SOON, || async { Ok(accounts.get("default").await?) })
+                .await?;
+            let labels = namespaces.get(name).await?.labels().clone();
+            surroundings.namespaces.insert(name.into(), labels);
+        }
+        let judge = Self { client, surroundings: Arc::new(surroundings), _control_plane: control_plane };
+        judge.clear().await?;
+        Ok(judge)
+    }
+
+    /// Lets the scheduler place the pods of a world; a disagreement is an error with the smallest world that shows it.
+    async fn try_world(&self, seed: u64, counts: &mut Counts) -> Result<()> {
+        let mut draws = Draws(seed);
+        let mut world = self.furnish(draws.nodes(&format!("w{seed}"))?, Vec::new()).await?;
+        for number in 0..PODS {
+            let drawn = draws.pod(&format!("w{seed}-{number}"))?;
+            let Some(seen) = self.create(&drawn).await? else {
+                counts.invalid += 1;
+                continue;
+            };
+            let mut pod = Twin { drawn, seen };
+            let (verdict, disagreement) = self.judge(&world, &pod.seen).await?;
+            if let Some(disagreement) = disagreement {
+                let smallest = self.shrink(world, &pod.drawn).await?;
+                bail!("{disagreement}\n{}", smallest.text(&pod.drawn)?);
+            }
+            match verdict {
+                Verdict::Node(node) => {
+                    counts.placed += 1;
+                    pod.seen = self.pods(&pod.seen).get(&pod.seen.name_any()).await?;
+                    pod.drawn.spec.get_or_insert_default().node_name = Some(node);
+                    world.pods.push(pod);
+                    continue;
+                }
+                Verdict::Unschedulable(_) => counts.refused += 1,
+                Verdict::Gated => counts.gated += 1,
+            }
+            self.delete(&pod.seen).await?;
+        }
+        self.clear().await
+    }
+
+    /// Makes nodes, and pods that run on them.
+    async fn furnish(&self, nodes: Vec<Node>, pods: Vec<Pod>) -> Result<World> {
+        let api: Api<Node> = Api::all(self.client.clone());
+        for node in &nodes {
+            api.create(&PostParams::default(), node).await?;
+        }
+        let mut world = World::default();
+        for drawn in nodes {
+            let name = drawn.name_any();
+            let cordoned = drawn.spec.as_ref().and_then(|spec| spec.unschedulable) == Some(true);
+            // The node's controller takes the taint of the start away, and adds one to a node that is cordoned.
+            let taints = taints(&drawn).count() + usize::from(cordoned);
+            let seen = wait::until("the node's taints", SOON, || async {
+                let node = api.get(&name).await?;
+                let starts = self::taints(&node).any(|taint| taint.key == "node.kubernetes.io/not-ready");
+                ensure!(self::taints(&node).count() == taints && !starts, "taints of {name}");
+                Ok(node)
+            });
+            world.nodes.push(Twin { seen: seen.await?, drawn });
+        }
+        for drawn in pods {
+            let seen = self.create(&drawn).await?.context("a pod that was valid before")?;
+            world.pods.push(Twin { drawn, seen });
+        }
+        Ok(world)
+    }
+
+    /// Takes everything away.
+    async fn clear(&self) -> Result<()> {
+        let nodes: Api<Node> = Api::all(self.client.clone());
+        let pods: Api<Pod> = Api::all(self.client.clone());
+        let (now, all) = (DeleteParams::default().grace_period(0), ListParams::default());
+        for (namespace, _) in NAMESPACES {
+            Api::<Pod>::namespaced(self.client.clone(), namespace).delete_collection(&now, &all).await?;
+        }
+        wait::until("no pods", SOON, || async {
+            ensure!(pods.list(&all).await?.items.is_empty());
+            Ok(())
+        })
+        .await?;
+        nodes.delete_collection(&now, &all).await?;
+        wait::until("no nodes", SOON, || async {
+            ensure!(nodes.list(&all).await?.items.is_empty());
+            Ok(())
+        })
+        .await
+    }
+
+    fn pods(&self, pod: &Pod) -> Api<Pod> {
+        Api::namespaced(self.client.clone(), &pod.namespace().unwrap_or_default())
+    }
+
+    /// Creates a pod; `None` if the API server says that it is not valid.
+    async fn create(&self, pod: &Pod) -> Result<Option<Pod>> {
+        match self.pods(pod).create(&PostParams::default(), pod).await {
+            Ok(pod) => Ok(Some(pod)),
+            Err(kube::Error::Api(status)) if status.code == 422 => {
+                eprintln!("{}", status.message);
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn delete(&self, pod: &Pod) -> Result<()> {
+        let (pods, name) = (self.pods(pod), pod.name_any());
+        pods.delete(&name, &DeleteParams::default().grace_period(0)).await?;
+        while pods.get_opt(&name).await?.is_some() {
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(())
+    }
+
+    /// What the scheduler says of a pod that was created, and in what the core does not agree.
+    async fn judge(&self, world: &World, pod: &Pod) -> Result<(Verdict, Option<String>)> {
+        let mut patience = SECOND_THOUGHTS;
+        loop {
+            let verdict = self.verdict(pod).await?;
+            let disagreement = world.disagreement(&self.surroundings, pod, &verdict);
+            let settled = !matches!(verdict, Verdict::Unschedulable(_)) || patience.is_zero();
+            if disagreement.is_none() || settled {
+                return Ok((verdict, disagreement));
+            }
+            patience = patience.saturating_sub(LOOK);
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    async fn verdict(&self, pod: &Pod) -> Result<Verdict> {
+        let (pods, name) = (self.pods(pod), pod.name_any());
+        let started = std::time::Instant::now();
+        while started.elapsed() < SOON {
+            let pod = pods.get(&name).await?;
+            if let Some(node) = pod.spec.and_then(|spec| spec.node_name) {
+                return Ok(Verdict::Node(node));
+            }
+            let conditions = pod.status.and_then(|status| status.conditions).unwrap_or_default();
+            let scheduled = conditions.into_iter().find(|condition| condition.type_ == "PodScheduled");
+            match scheduled.as_ref().and_then(|condition| condition.reason.as_deref()) {
+                Some("SchedulingGated") => return Ok(Verdict::Gated),
+                Some("Unschedulable") => {
+                    let message = scheduled.and_then(|condition| condition.message).unwrap_or_default();
+                    return Ok(Verdict::Unschedulable(message));
+                }
+                _ => tokio::time::sleep(LOOK).await,
+            }
+        }
+        bail!("the scheduler says nothing of pod {name}")
+    }
+
+    /// Leaves out one pod or node after another, as long as scheduler and core still disagree.
+    async fn shrink(&self, mut world: World, pod: &Pod) -> Result<World> {
+        let mut at = 0;
+        while at < world.pods.len() + world.nodes.len() {
+            let Some((nodes, pods)) = world.without(at) else {
+                at += 1;
+                continue;
+            };
+            self.clear().await?;
+            let smaller = self.furnish(nodes, pods).await?;
+            let asked = self.create(pod).await?.context("a pod that was valid before")?;
+            let (_, disagreement) = self.judge(&smaller, &asked).await?;
+            if disagreement.is_some() { world = smaller } else { at += 1 }
+        }
+        Ok(world)
+    }
+}
+
+fn taints(node: &Node) -> impl Iterator<Item = &Taint> {
+    node.spec.iter().flat_map(|spec| spec.taints.iter().flatten())
+}
+
+impl World {
+    /// What was drawn, without one pod, or without a node that runs none; `None` if that cannot be left out.
+    fn without(&self, at: usize) -> Option<(Vec<Node>, Vec<Pod>)> {
+        let mut pods: Vec<_> = self.pods.iter().map(|pod| pod.drawn.clone()).collect();
+        let mut nodes: Vec<_> = self.nodes.iter().map(|node| node.drawn.clone()).collect();
+        if at < pods.len() {
+            pods.remove(at);
+        } else {
+            let node = nodes.remove(at - pods.len()).name_any();
+            let runs =
+                |pod: &Pod| pod.spec.as_ref().is_some_and(|spec| spec.node_name.as_ref() == Some(&node));
+            if pods.iter().any(runs) {
+                return None;
+            }
+        }
+        Some((nodes, pods))
+    }
+
+    /// In what the core judges otherwise.
+    fn disagreement(&self, surroundings: &Arc<Surroundings>, pod: &Pod, verdict: &Verdict) -> Option<String> {
+        let read = |pod: &Pod| core::Pod::read(pod, Arc::new);
+        let mut snapshot = Snapshot::new(surroundings.clone());
+        let nodes = self.nodes.iter().map(|node| core::Node::read(&node.seen));
+        let nodes: Vec<_> = nodes.map(|node| snapshot.add_node(&node)).collect();
+        for bound in self.pods.iter().map(|pod| read(&pod.seen)) {
+            let class = snapshot.class(&bound);
+            let at = nodes.iter().find(|node| Some(snapshot.node(**node).name()) == bound.node.as_ref());
+            snapshot.bind(class, *at?);
+        }
+        let asked = read(pod);
+        let class = snapshot.class(&asked);
+        let judged = |at: usize| snapshot.check(class, nodes[at]);
+        match verdict {
+            Verdict::Gated => (asked.scheduled != core::pod::Scheduled::Gated)
+                .then(|| "the core does not know that the pod is gated".to_owned()),
+            Verdict::Node(name) => {
+                let at = self.nodes.iter().position(|node| node.seen.name_any() == *name)?;
+                let reason = judged(at).err()?;
+                Some(format!("the scheduler takes {name}, where the core sees: {reason}"))
+            }
+            Verdict::Unschedulable(message) => {
+                let at = (0..nodes.len()).find(|at| judged(*at).is_ok())?;
+                let node = self.nodes[at].seen.name_any();
+                Some(format!("the core takes {node}, where the scheduler says: {message}"))
+            }
+        }
+    }
+
+    /// What is in it, a line an object.
+    fn text(&self, pod: &Pod) -> Result<String> {
+        let mut lines = Vec::new();
+        for node in &self.nodes {
+            lines.push(serde_json::to_string(&node.drawn)?);
+        }
+        for pod in self.pods.iter().map(|pod| &pod.drawn).chain([pod]) {
+            lines.push(serde_json::to_string(pod)?);
+        }
+        Ok(lines.join("\n"))
+    }
+}
