@@ -15,6 +15,10 @@ use std::{
 
 use serde_json::{Value, json};
 
+/// As in the binary.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// What was measured.
 struct Measured {
     time: Duration,

@@ -303,9 +303,11 @@ impl ClusterState {
 
     /// Nodes that a group was asked for and that are not ready to run pods.
     fn upcoming(&self, group: &NodeGroup, state: &GroupState, now: Timestamp) -> u32 {
+        // A target above the instances was raised, by whoever it was, and may be as long as it is not overstated.
         let is_awaited = self.requests.contains_key(&*group.id)
             || !state.starting.is_empty()
-            || state.readiness.unregistered > 0;
+            || state.readiness.unregistered > 0
+            || (self.overstated.contains_key(&*group.id) && state.overstated == 0);
         if !is_awaited || self.backoffs.of(&group.id, now).is_some() {
             return 0;
         }

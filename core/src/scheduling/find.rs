@@ -65,7 +65,7 @@ impl Snapshot {
             if !self.fleet.may_have_room(word, &spec.requests) {
                 continue;
             }
-            let mut candidates = self.candidates(&spec, word);
+            let mut candidates = self.fleet.with_room(self.candidates(&spec, word), word, &spec.requests);
             if word == first {
                 candidates &= u64::MAX << (from as usize % WORD_BITS);
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::Taint;
 
 use super::{
-    ids::{BitSet, ClassId, Label, Symbol, WORD_BITS},
+    ids::{BitSet, ClassId, Label, Symbol, WORD_BITS, ones},
     ports::Port,
 };
 
@@ -160,6 +160,13 @@ impl Fleet {
     /// Whether any of 64 nodes could have room; `true` may be wrong.
     pub(super) fn may_have_room(&self, word: usize, requests: &Amounts) -> bool {
         fits(requests, &self.peaks[word])
+    }
+
+    /// Those of 64 nodes that have room for what every node has some of.
+    pub(super) fn with_room(&self, nodes: u64, word: usize, requests: &Amounts) -> u64 {
+        let first = word * WORD_BITS;
+        let has_room = |bit: &usize| fits(requests, &self.free[first + bit]);
+        ones(nodes).filter(has_room).fold(0, |room, bit| room | 1 << bit)
     }
 
     /// Makes [`Fleet::may_have_room`] exact for these 64 nodes.

@@ -41,8 +41,8 @@ impl Quota {
         let drains = input.removing.values().filter(|drained| **drained).count();
         Self {
             spare: spare.collect(),
-            cores: capacity.cpu - settings.min_cores.saturating_mul(1000),
-            memory: capacity.memory - settings.min_memory,
+            cores: capacity.cpu.saturating_sub(settings.min_cores.saturating_mul(1000)),
+            memory: capacity.memory.saturating_sub(settings.min_memory),
             parallel: settings.parallelism.saturating_sub(under_way),
             drains: settings.drain_parallelism.saturating_sub(u32::try_from(drains).unwrap_or(u32::MAX)),
         }
@@ -69,8 +69,8 @@ impl Quota {
             return Err((UnremovableReason::MinimalResourceLimitExceeded, text));
         }
         *spare -= 1;
-        self.cores -= node.capacity.cpu;
-        self.memory -= node.capacity.memory;
+        self.cores = self.cores.saturating_sub(node.capacity.cpu);
+        self.memory = self.memory.saturating_sub(node.capacity.memory);
         self.parallel = self.parallel.saturating_sub(1);
         self.drains = self.drains.saturating_sub(u32::from(!unneeded.verdict.drain.is_empty()));
         Ok(())

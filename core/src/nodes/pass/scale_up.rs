@@ -484,7 +484,7 @@ impl Room {
         if let Some(left) = &mut self.nodes {
             *left = left.saturating_sub(nodes);
         }
-        self.cores -= capacity.cpu.saturating_mul(i64::from(nodes));
-        self.memory -= capacity.memory.saturating_mul(i64::from(nodes));
+        self.cores = self.cores.saturating_sub(capacity.cpu.saturating_mul(i64::from(nodes)));
+        self.memory = self.memory.saturating_sub(capacity.memory.saturating_mul(i64::from(nodes)));
     }
 }

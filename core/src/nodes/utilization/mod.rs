@@ -113,9 +113,9 @@ fn share(
     for pod in pods.iter().map(AsRef::as_ref) {
         let amount = pod.shape.requests.get(resource);
         if (ignored.daemon_sets && pod.is_of_daemon_set()) || (ignored.mirrors && pod.is_mirror()) {
-            room -= amount;
+            room = room.saturating_sub(amount);
         } else if !is_long_terminating(pod, now) {
-            requested += amount;
+            requested = amount.saturating_add(requested);
         }
     }
     // Pods that leave no room for others leave nothing to be used either.
