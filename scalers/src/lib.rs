@@ -46,8 +46,8 @@ pub use metadata::{Errors, Finding, Offline, Param, ParamError, Source};
 pub use names::{IndexError, metric_name, normalize, without_index};
 pub use nearest::nearest;
 pub use scaler::{
-    Metric, MetricType, Push, Reading, ResourceTarget, Scaler, UnknownMetricType, UnsupportedMetricType,
-    milli,
+    Metric, MetricType, Push, Range, Reading, ResourceTarget, Scaler, UnknownMetricType,
+    UnsupportedMetricType, milli,
 };
 
 /// Declares the modules of the scalers and the table of their kinds, in the order of the documentation.

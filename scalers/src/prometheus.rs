@@ -1,5 +1,7 @@
 //! Scales on the value of a `PromQL` query.
 
+mod range;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -20,7 +22,7 @@ use crate::kind::{Example, Kind, Trigger};
 use crate::metadata::{Finding, View};
 use crate::promql;
 use crate::rules::{http_url, target};
-use crate::scaler::{Metric, Reading, Scaler};
+use crate::scaler::{Metric, Range, Reading, Scaler};
 use crate::values::Ignored;
 
 pub(crate) const KIND: Kind = Kind::of::<Parameters>(
@@ -156,6 +158,10 @@ impl Scaler for Prometheus {
             return Err(not_finite(value));
         };
         Ok(Reading::above(value, self.activation))
+    }
+
+    async fn history(&self, cx: &Context, range: Range) -> Result<Vec<(i64, f64)>, Error> {
+        self.range(cx, range).await
     }
 
     async fn read(&self, cx: &Context, _: &str) -> Result<Reading, Error> {

@@ -2,7 +2,6 @@
 
 use std::sync::{Arc, OnceLock};
 
-use async_trait::async_trait;
 use kube::ResourceExt;
 use scalers::{Context, Metric, Offline};
 use tandem_core::{
@@ -164,9 +163,6 @@ fn replay(
     let context = context().as_ref().map_err(|error| refuse(error.clone())).ok()?;
     let (scaler, metrics) =
         scalers::replay(&input, OFFLINE, context).map_err(|error| refuse(error.to_string())).ok()?;
-    for warning in scalers::check(&input, OFFLINE).warnings {
-        compiler.notes.push(format!("{} {}: {path}: {}", manifest.kind(), manifest.key(), warning.message));
-    }
     Some((Arc::from(scaler), metrics))
 }
 
@@ -223,33 +219,5 @@ fn primary(
 /// A context whose connections nobody uses: metrics are told from the manifest.
 fn context() -> &'static Result<Context, String> {
     static CONTEXT: OnceLock<Result<Context, String>> = OnceLock::new();
-    CONTEXT.get_or_init(|| Context::new(Arc::new(NoCluster)).map_err(|error| error.to_string()))
-}
-
-/// There is no cluster to ask.
-struct NoCluster;
-
-impl NoCluster {
-    fn refuse<T>() -> Result<T, scalers::Error> {
-        Err(scalers::Error::Cluster("a simulation asks no cluster".to_owned()))
-    }
-}
-
-#[async_trait]
-impl scalers::Cluster for NoCluster {
-    async fn count_pods(&self, _: &str, _: &str, _: bool) -> Result<i64, scalers::Error> {
-        Self::refuse()
-    }
-
-    async fn config_map_value(&self, _: &str, _: &str, _: &str) -> Result<Option<String>, scalers::Error> {
-        Self::refuse()
-    }
-
-    async fn secret_value(&self, _: &str, _: &str, _: &str) -> Result<Option<String>, scalers::Error> {
-        Self::refuse()
-    }
-
-    async fn service_endpoints(&self, _: &str, _: &str) -> Result<Vec<String>, scalers::Error> {
-        Self::refuse()
-    }
+    CONTEXT.get_or_init(|| Context::without_cluster().map_err(|error| error.to_string()))
 }
