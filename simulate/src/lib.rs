@@ -6,3 +6,4 @@
 //! gives the same bytes.
 
 pub mod outcome;
+pub mod report;
