@@ -35,13 +35,23 @@ pub fn page(outcomes: &[Outcome]) -> String {
     render(&names.join(" | "), &data)
 }
 
+/// The frame with its places filled, each once: what is filled in is not looked through for places.
 fn render(title: &str, data: &Value) -> String {
-    // What comes from outside is filled in last, so that nothing in it is taken for a place to fill.
-    FRAME
-        .replace("{{style}}", STYLE)
-        .replace("{{script}}", &SCRIPTS.concat())
-        .replacen("{{title}}", &escaped_text(title), 1)
-        .replacen("{{data}}", &escaped_json(data), 1)
+    let mut page = String::new();
+    let mut rest = FRAME;
+    while let Some((before, (place, after))) =
+        rest.split_once("{{").and_then(|(before, after)| Some((before, after.split_once("}}")?)))
+    {
+        page.push_str(before);
+        match place {
+            "title" => page.push_str(&escaped_text(title)),
+            "data" => page.push_str(&escaped_json(data)),
+            "style" => page.push_str(STYLE),
+            _ => page.extend(SCRIPTS),
+        }
+        rest = after;
+    }
+    page + rest
 }
 
 /// The outcome with its series packed and the texts of its events told once.
@@ -70,7 +80,8 @@ fn events(events: &[Event], start: Timestamp) -> Value {
     };
     let mut rows: Vec<_> = events.iter().collect();
     rows.sort_by_key(|event| event.at);
-    let mut column = |text: fn(&Event) -> &str| -> Vec<_> { rows.iter().map(|event| index(text(event))).collect() };
+    let mut column =
+        |text: fn(&Event) -> &str| -> Vec<_> { rows.iter().map(|event| index(text(event))).collect() };
     let columns = json!({
         "object": column(|event| &event.object),
         "reason": column(|event| &event.reason),

@@ -24,7 +24,9 @@ pub(super) fn packed(tree: Value) -> Value {
             Some(points) => series(&points),
             None => Value::Array(items.into_iter().map(packed).collect()),
         },
-        Value::Object(fields) => Value::Object(fields.into_iter().map(|(key, value)| (key, packed(value))).collect()),
+        Value::Object(fields) => {
+            Value::Object(fields.into_iter().map(|(key, value)| (key, packed(value))).collect())
+        }
         other => other,
     }
 }
@@ -165,7 +167,11 @@ mod tests {
         assert_eq!(out.len(), points);
         #[expect(clippy::cast_precision_loss, reason = "at most DIGITS digits")]
         let real = |value: i64| {
-            if exponent < 0 { value as f64 / 10_f64.powi(-exponent) } else { value as f64 * 10_f64.powi(exponent) }
+            if exponent < 0 {
+                value as f64 / 10_f64.powi(-exponent)
+            } else {
+                value as f64 * 10_f64.powi(exponent)
+            }
         };
         out.into_iter().map(|value| value.map(real)).collect()
     }

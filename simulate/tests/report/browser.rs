@@ -109,7 +109,9 @@ impl Browser {
 
     /// Waits until what was asked for is on the screen.
     pub(crate) fn frame(&mut self) {
-        self.eval("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))");
+        self.eval(
+            "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))",
+        );
     }
 
     /// A mouse event: `mousePressed`, `mouseMoved`, `mouseReleased`, `mouseWheel`.
@@ -141,7 +143,10 @@ impl Browser {
     }
 
     pub(crate) fn text(&mut self, selector: &str) -> String {
-        self.eval(&format!("document.querySelector({selector:?}).textContent.trim()")).as_str().unwrap().to_owned()
+        self.eval(&format!("document.querySelector({selector:?}).textContent.trim()"))
+            .as_str()
+            .unwrap()
+            .to_owned()
     }
 
     pub(crate) fn number(&mut self, expression: &str) -> f64 {
@@ -152,7 +157,11 @@ impl Browser {
     pub(crate) fn until(&mut self, condition: &str) {
         let start = Instant::now();
         while self.eval(condition) != json!(true) {
-            assert!(start.elapsed() < PATIENCE, "not so after {PATIENCE:?}: {condition}; {:?}", self.complaints);
+            assert!(
+                start.elapsed() < PATIENCE,
+                "not so after {PATIENCE:?}: {condition}; {:?}",
+                self.complaints
+            );
             thread::sleep(Duration::from_millis(20));
         }
     }
@@ -166,7 +175,8 @@ impl Browser {
         }
         self.requests.write_all(format!("{request}\0").as_bytes()).unwrap();
         loop {
-            let mut message = self.messages.recv_timeout(PATIENCE).unwrap_or_else(|gone| panic!("{method}: {gone}"));
+            let mut message =
+                self.messages.recv_timeout(PATIENCE).unwrap_or_else(|gone| panic!("{method}: {gone}"));
             if message["id"] == json!(self.last_id) {
                 assert!(message["error"].is_null(), "{method}: {}", message["error"]);
                 return message["result"].take();

@@ -23,15 +23,17 @@ fn load(i: usize) -> f64 {
 /// A world of `points` points in which replicas follow the load `lag` points later, at most `max` of them.
 pub(crate) fn world(name: &str, points: usize, lag: usize, max: u32) -> Outcome {
     let start: Timestamp = "2024-05-06T00:00:00Z".parse().unwrap();
-    let wanted: Vec<u32> = (0..points).map(|i| ((load(i / 8 * 8) / TARGET).ceil() as u32).clamp(2, max)).collect();
+    let wanted: Vec<u32> =
+        (0..points).map(|i| ((load(i / 8 * 8) / TARGET).ceil() as u32).clamp(2, max)).collect();
     let late = |by: usize| -> Vec<u32> { (0..points).map(|i| wanted[i.saturating_sub(by)]).collect() };
     let ready = late(lag);
     let running: Vec<u32> = late(lag / 2);
     let pending = (0..points).map(|i| wanted[i].saturating_sub(running[i])).collect();
     let outage = |i: usize| (20_000..20_240).contains(&i);
     let values: Vec<_> = (0..points).map(|i| (!outage(i)).then(|| load(i))).collect();
-    let unserved: Vec<f64> =
-        (0..points).map(|i| values[i].map_or(0.0, |load| (load - f64::from(ready[i]) * TARGET).max(0.0))).collect();
+    let unserved: Vec<f64> = (0..points)
+        .map(|i| values[i].map_or(0.0, |load| (load - f64::from(ready[i]) * TARGET).max(0.0)))
+        .collect();
     let total: f64 = values.iter().flatten().sum();
     let at = |i: usize| start + SignedDuration::from_secs((i * STEP as usize) as i64);
     let mut events: Vec<_> = (1..points)
@@ -60,7 +62,8 @@ pub(crate) fn world(name: &str, points: usize, lag: usize, max: u32) -> Outcome 
     let small: Vec<u32> = ready.iter().map(|ready| ready.div_ceil(8).min(2)).collect();
     let large: Vec<u32> = ready.iter().map(|ready| ready.saturating_sub(16).div_ceil(8)).collect();
     let starting = (0..points).map(|i| pending_nodes(&wanted, &ready, i)).collect();
-    let cost: Vec<f64> = (0..points).map(|i| f64::from(small[i]) * 0.192 + f64::from(large[i]) * 0.077).collect();
+    let cost: Vec<f64> =
+        (0..points).map(|i| f64::from(small[i]) * 0.192 + f64::from(large[i]) * 0.077).collect();
     let hours = |sum: f64| sum * f64::from(STEP) / 3600.0;
     Outcome {
         name: name.to_owned(),

@@ -15,7 +15,7 @@ const LOOKS = {
   ready: { color: 'var(--green)', width: 2, fill: 0.14 },
   pending: { color: 'var(--red)', width: 1.6, fill: 0.25, pattern: 'diagonal' },
   cost: { color: 'var(--blue)', width: 1.8, fill: 0.12 },
-  starting: { color: 'var(--ink)', width: 1.3, dash: '3 3' },
+  starting: { color: 'var(--muted)', width: 1, fill: 0.12, pattern: 'upright' },
 };
 const WORLD_COLORS = ['var(--blue)', 'var(--orange)', 'var(--green)', 'var(--purple)', 'var(--red)', 'var(--sky)'];
 const WORLD_DASHES = ['', '7 3', '2 2.5', '9 3 2 3', '4 2', '1.5 4'];
@@ -102,14 +102,14 @@ function chartsOf(world, id) {
   const kinds = nodeKinds(world);
   if (kinds.length) {
     const starting = added(world.nodes.types.map(type => type.starting), world.points);
-    const total = added(world.nodes.types.map(type => type.ready), world.points).map((ready, i) => ready + starting[i]);
     charts.push({
       id: 'nodes', title: 'Nodes', unit: 'by type, stacked', height: 190, whole: true, text: numberText,
-      stacked: kinds.map((kind, i) => ({
-        id: `type-${i}`, label: kind.name, world, values: kind.ready, steps: true,
-        look: { color: KIND_COLORS[i % KIND_COLORS.length], width: 1.2, fill: 0.4, pattern: PATTERNS[i % PATTERNS.length] },
-      })),
-      series: [series('starting', 'With starting', total)],
+      stacked: [
+        ...kinds.map((kind, i) => series(`type-${i}`, kind.name, kind.ready, true,
+          { color: KIND_COLORS[i % KIND_COLORS.length], width: 1.2, fill: 0.4, pattern: PATTERNS[i % PATTERNS.length] })),
+        series('starting', 'Starting', starting),
+      ],
+      series: [],
     });
   }
   if (has(world.nodes.cost)) {
@@ -143,7 +143,8 @@ function overlaid(id) {
       } else if (chart.id === 'replicas') {
         one(chart, [named(find('wanted'), `Wanted, ${name}`, { width: 1, dash: '1 2' }), named(find('ready'), `Ready, ${name}`)]);
       } else if (chart.id === 'nodes') {
-        one({ ...chart, unit: 'of all types' }, [named(find('starting'), name)]);
+        const total = added(chart.stacked.map(series => series.values), world.points);
+        one({ ...chart, unit: 'of all types, ready and starting' }, [named({ ...chart.stacked[0], id: 'nodes', values: total }, name)]);
       } else if (chart.id === 'cost') {
         one(chart, [named(find('cost'), name), { ...find('spent'), id: `spent-${world.index}`, label: `So far, ${name}` }]);
       } else {

@@ -18,13 +18,13 @@ const object = h('select', { id: 'object', 'aria-label': 'Object', change: () =>
 const button = (text, name, click) => h('button', { type: 'button', title: name, 'aria-label': name, click }, text);
 const clock = {
   from: h('span', { id: 'from' }), to: h('span', { id: 'to' }), span: h('span', { id: 'span' }),
-  local: h('output', { id: 'local' }), utc: h('output', { id: 'utc' }),
+  local: h('time', { id: 'local' }), utc: h('time', { id: 'utc' }),
 };
 const layouts = h('div', { class: 'choice', role: 'radiogroup', 'aria-label': 'Worlds' });
 const zones = h('div', { class: 'choice', role: 'radiogroup', 'aria-label': 'Time zone of the axis' });
 document.getElementById('bar').append(
   h('div', { class: 'controls' },
-    OBJECTS.length ? h('label', { class: 'object' }, h('span', {}, 'Object'), object) : null,
+    OBJECTS.length > 1 ? h('label', { class: 'object' }, h('span', {}, 'Object'), object) : h('p', { class: 'object' }, OBJECTS[0] ?? 'No object'),
     WORLDS.length > 1 ? choice(layouts, [['beside', 'Side by side'], ['over', 'Overlaid']], state.layout, layout => {
       state.layout = layout;
       build();
@@ -81,10 +81,11 @@ let asked = false;
 view.redraw = () => {
   if (asked) return;
   asked = true;
-  requestAnimationFrame(draw);
+  requestAnimationFrame(() => draw());
 };
 view.rebuild = build;
 
+/** Draws all; `width` in place of each chart's own, for paper. */
 function draw(width) {
   asked = false;
   const marks = list.shown();
@@ -93,8 +94,7 @@ function draw(width) {
   const tops = new Map();
   for (const plot of view.plots) tops.set(plot.chart.id, Math.max(tops.get(plot.chart.id) ?? 0, plot.top()));
   for (const plot of view.plots) {
-    const room = plot.svg.parentElement.clientWidth;
-    plot.draw(width > 0 && width < 5000 ? width : Math.max(260, room), tops.get(plot.chart.id), onePerPixel(within, plot.world, room));
+    plot.draw(width ?? Math.max(260, plot.svg.clientWidth), tops.get(plot.chart.id), marksIn(plot, within));
     plot.point(view.cursor);
   }
   const first = view.plots[0];
@@ -110,21 +110,20 @@ function draw(width) {
   document.getElementById('values').dispatchEvent(new Event('toggle'));
 }
 
-/** The events to mark in a chart: of its world if worlds stand side by side, one a pixel. */
-function onePerPixel(events, world, width) {
-  const pixels = new Map();
-  for (const event of events) {
-    if (state.layout === 'beside' && WORLDS.length > 1 && event.world !== world.index) continue;
-    const x = Math.round((event.at - view.window.from) / (view.window.to - view.window.from) * width);
-    if (!pixels.has(x) || event.kind === 'Warning') pixels.set(x, event);
-  }
-  return [...pixels.values()];
+/** Events that a chart has room to mark. */
+const MARKS = 60;
+
+/** The events to mark in a chart: of its world if worlds stand side by side; of many, only what warns. */
+function marksIn(plot, events) {
+  const own = state.layout === 'beside' && WORLDS.length > 1 ? events.filter(event => event.world === plot.world.index) : events;
+  return own.length <= MARKS ? own : own.filter(event => event.kind === 'Warning').slice(0, MARKS);
 }
 
 view.pointed = (time, spoken) => {
   const names = time === null ? null : bothTimes(time);
   clock.local.textContent = names ? `${names.local} local` : '';
   clock.utc.textContent = names ? `${names.utc} UTC` : '';
+  if (names) clock.utc.dateTime = clock.local.dateTime = new Date(time).toISOString();
   document.getElementById('bar').classList.toggle('pointing', Boolean(names));
   if (spoken && names) {
     const values = view.plots.flatMap(plot => [...plot.values].map(([series, output]) => `${plot.chart.title} ${series.label} ${output.textContent}`));

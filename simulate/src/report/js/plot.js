@@ -106,7 +106,7 @@ class Plot {
     const { chart, view } = this;
     const height = chart.height;
     this.inner = { width: Math.max(10, width - MARGIN.left - MARGIN.right), height: height - MARGIN.top - MARGIN.bottom };
-    const ticks = valueTicks(top * 1.04 || 1, chart.height > 150 ? 4 : 2, chart.whole);
+    const ticks = valueTicks(top || 1, chart.height > 150 ? 4 : 2, chart.whole);
     const xOf = this.xOf.bind(this);
     const yOf = value => MARGIN.top + this.inner.height * (1 - value / ticks.at(-1));
     this.yOf = yOf;
@@ -120,19 +120,23 @@ class Plot {
         s('text', { x: MARGIN.left - 8, y: at(yOf(tick)) + 3.5, 'text-anchor': 'end' }, chart.id === 'cost' ? `$${axisText(tick)}` : axisText(tick)));
     }
     const room = width < 500 ? 80 : 110;
+    let end = 0;
     for (const { time, label, midnight } of timeTicks(view.window.from, view.window.to, this.inner.width / room, view.zone)) {
       const x = at(xOf(time));
-      const anchor = x < MARGIN.left + 24 ? 'start' : x > right - 24 ? 'end' : 'middle';
-      grid.append(s('line', { x1: x, x2: x, y1: MARGIN.top, y2: floor + 4, class: midnight ? 'midnight' : null }),
-        s('text', { x, y: floor + 16, 'text-anchor': anchor, class: midnight ? 'midnight' : null }, label));
+      const half = label.length * 3.4;
+      const middle = Math.min(Math.max(x, MARGIN.left + half), right - half);
+      grid.append(s('line', { x1: x, x2: x, y1: MARGIN.top, y2: floor + 4, class: midnight ? 'midnight' : null }));
+      if (middle - half < end) continue;
+      grid.append(s('text', { x: middle, y: floor + 16, 'text-anchor': 'middle', class: midnight ? 'midnight' : null }, label));
+      end = middle + half + 6;
     }
 
     const drawn = s('g', { 'clip-path': `url(#${clip})` });
-    this.drawBounds(drawn, ticks.at(-1), right);
     if (chart.stacked) this.drawStack(drawn, defs);
     for (const series of chart.series) {
       if (!series.textOnly && !view.hidden.has(this.key(series))) this.drawSeries(series, drawn, defs);
     }
+    this.drawBounds(drawn, ticks.at(-1), right);
     for (const mark of marks) {
       const x = at(xOf(mark.at));
       drawn.append(s('path', { d: `M${x},${floor}v-${mark.kind === 'Warning' ? 9 : 5}`, class: `mark ${mark.kind === 'Warning' ? 'warning' : ''}` }));

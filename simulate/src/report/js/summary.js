@@ -3,16 +3,16 @@
 const difference = (value, base, text) => {
   const delta = value - base;
   if (!base || Math.abs(delta / base) < 0.0005) return delta === 0 || !base ? '' : '≈ 0 %';
-  return `${delta > 0 ? '+' : '−'}${text(Math.abs(delta / base))}`;
+  return value / base >= 3 ? `× ${GROUPED(3).format(value / base)}` : `${delta > 0 ? '+' : '−'}${text(Math.abs(delta / base))}`;
 };
 const relative = share => `${new Intl.NumberFormat('en', { maximumFractionDigits: share < 0.1 ? 1 : 0 }).format(share * 100)} %`;
 
 /** Figures of a world: name, value, text, and what it means. */
 const WORLD_FIGURES = [
   { name: 'Cost', of: world => world.summary.cost, text: value => dollars(value), hint: 'of the nodes, in dollars' },
-  { name: 'Unserved load', of: world => world.summary.unservedShare, text: percent, hint: 'share of the load beyond what ready pods are meant for; the worst object' },
+  { name: 'Unserved load', of: world => world.summary.unservedShare, text: percent, hint: 'load beyond ready pods; worst object' },
   { name: 'Pod-hours', of: world => world.summary.podHours, text: numberText, hint: 'running pods × hours' },
-  { name: 'Node-hours', of: world => world.summary.nodeHours, text: numberText, hint: 'nodes × hours, from the request on' },
+  { name: 'Node-hours', of: world => world.summary.nodeHours, text: numberText, hint: 'from the request on' },
   { name: 'Scale events', of: world => world.summary.scaleEvents, text: numberText, hint: 'changes of replica counts' },
   { name: 'Nodes added', of: world => world.summary.nodesAdded, text: numberText, hint: 'asked for' },
   { name: 'Nodes removed', of: world => world.summary.nodesRemoved, text: numberText, hint: 'taken away' },
@@ -41,13 +41,15 @@ function comparison() {
   const cell = (figure, world) => {
     const value = figure.of(world);
     const delta = world.index && value !== null ? difference(value, figure.of(WORLDS[0]), relative) : '';
-    return h('td', {}, figure.text(value), delta ? h('span', { class: 'delta' }, delta) : '');
+    return h('td', {}, figure.text(value), world.index ? h('span', { class: 'delta' }, delta) : '');
   };
   const shown = WORLD_FIGURES.filter(figure => WORLDS.some(world => figure.of(world) !== null));
-  return scrolled('Worlds compared', h('table', { class: 'figures compared' },
+  const table = scrolled('Worlds compared', h('table', { class: 'figures compared' },
     h('thead', {}, h('tr', {}, h('td'), ...WORLDS.map(world => h('th', { scope: 'col' }, worldSwatch(world), world.name)))),
     h('tbody', {}, ...shown.map(figure =>
       h('tr', {}, h('th', { scope: 'row', title: figure.hint }, figure.name), ...WORLDS.map(world => cell(figure, world)))))));
+  table.classList.add('narrow');
+  return table;
 }
 
 /** A row for each object of each world; `choose` shows an object's charts. */
@@ -75,11 +77,13 @@ function drawSummary(choose) {
   const titles = WORLDS.map(world => world.name);
   document.getElementById('title').textContent = titles.join(' beside ');
   const { local, utc } = bothTimes(WHOLE.from);
-  document.getElementById('subtitle').append(
-    h('span', {}, `${spanText((WHOLE.to - WHOLE.from) / 1000)} from ${local} (${LOCAL_ZONE})`),
-    h('span', {}, `${utc} UTC`),
-    h('span', {}, `a point each ${spanText(world.step / 1000)}`));
-  const notes = WORLDS.flatMap(world => world.notes.map(note => WORLDS.length > 1 ? `${world.name}: ${note}` : note));
+  fill(document.getElementById('subtitle'), {}, [
+    h('span', {}, `${spanText((WHOLE.to - WHOLE.from) / 1000)} from ${utc} UTC`),
+    local === utc ? null : h('span', {}, `${local} in ${LOCAL_ZONE}`),
+    h('span', {}, `a point every ${spanText(world.step / 1000)}`),
+  ]);
+  const everywhere = note => WORLDS.every(world => world.notes.includes(note));
+  const notes = [...new Set(WORLDS.flatMap(world => world.notes.map(note => everywhere(note) ? note : `${world.name}: ${note}`)))];
   if (notes.length) {
     const section = document.getElementById('notes');
     section.hidden = false;

@@ -261,17 +261,17 @@ class Overview {
     parts.push(s('rect', { class: 'outside', width: at(Math.max(0, left)), height: floor }),
       s('rect', { class: 'outside', x: at(right), width: at(Math.max(0, width - right)), height: floor }),
       s('rect', { class: 'window', x: at(left) + 0.5, y: 0.5, width: at(Math.max(2, right - left - 1)), height: floor - 1, rx: 2 }));
-    // One mark a pixel; what warns comes last, and so on top.
-    const pixels = new Map();
+    // The more events in a few pixels, the higher the bar; each place with a warning has a triangle, on top.
+    const [bars, warnings] = [new Map(), new Set()];
     for (const mark of marks) {
-      const x = Math.round(xOf(mark.at));
-      if (!pixels.has(x) || mark.kind === 'Warning') pixels.set(x, mark);
+      const x = Math.round(xOf(mark.at) / 3) * 3;
+      bars.set(x, (bars.get(x) ?? 0) + 1);
+      if (mark.kind === 'Warning') warnings.add(x);
     }
-    for (const [x, mark] of [...pixels].sort((a, b) => (a[1].kind === 'Warning') - (b[1].kind === 'Warning'))) {
-      parts.push(mark.kind === 'Warning'
-        ? s('path', { class: 'mark warning', d: `M${x},${floor + 3}l4.5,9h-9Z` })
-        : s('path', { class: 'mark', d: `M${x},${floor + 4}v7` }));
-    }
+    const most = Math.max(1, ...bars.values());
+    const high = count => at(4 + 8 * Math.log1p(count - 1) / Math.max(1, Math.log(most)));
+    parts.push(s('path', { class: 'mark', d: [...bars].map(([x, count]) => `M${x},${this.height}v-${high(count)}`).join('') }),
+      s('path', { class: 'mark warning', d: [...warnings].map(x => `M${x},${floor + 3}l5,10h-10Z`).join('') }));
     const chosen = this.view.chosen;
     if (chosen) parts.push(s('path', { class: 'mark chosen', d: `M${at(xOf(chosen.at))},0v${this.height}` }));
     this.svg.setAttribute('viewBox', `0 0 ${width} ${this.height}`);
