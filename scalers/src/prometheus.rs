@@ -147,6 +147,17 @@ impl Scaler for Prometheus {
         Ok(vec![Metric::External { name: "prometheus".to_owned(), target_milli: self.target_milli }])
     }
 
+    fn judge(&self, value: f64) -> Result<Reading, Error> {
+        let value = if value.is_finite() {
+            value
+        } else if self.ignore_null {
+            0.0
+        } else {
+            return Err(not_finite(value));
+        };
+        Ok(Reading::above(value, self.activation))
+    }
+
     async fn read(&self, cx: &Context, _: &str) -> Result<Reading, Error> {
         if let Some(unsupported) = &self.unsupported {
             return Err(Error::Configuration(unsupported.to_string()));
@@ -240,11 +251,7 @@ impl Prometheus {
             return Ok(number);
         }
         cx.observer.empty_answer(self.ignore_null);
-        if self.ignore_null {
-            Ok(0.0)
-        } else {
-            Err(Error::Answer(format!("prometheus query returns {text}")))
-        }
+        if self.ignore_null { Ok(0.0) } else { Err(not_finite(text)) }
     }
 
     fn no_number(&self, kind: Option<&str>) -> Error {
@@ -259,6 +266,11 @@ impl Prometheus {
         }
         Err(Error::Answer(format!("prometheus metrics 'prometheus' target may be lost, {what}")))
     }
+}
+
+/// The error for NaN and infinity where nulls are not ignored.
+fn not_finite(value: impl std::fmt::Display) -> Error {
+    Error::Answer(format!("prometheus query returns {value}"))
 }
 
 /// What a refusal without an explanation usually means.

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use tokio::sync::mpsc;
 
 use crate::context::Context;
@@ -22,6 +23,23 @@ pub trait Scaler: Send + Sync {
     /// The value of `metric` now, and whether it means activity. `metric` is a name as [`Metric::External`] gave it,
     /// without the `s<i>-` prefix.
     async fn read(&self, cx: &Context, metric: &str) -> Result<Reading, Error>;
+
+    /// What [`Scaler::read`] makes of a value that its source once had, for whoever replays history. Most scalers are
+    /// active above their activation threshold.
+    fn judge(&self, value: f64) -> Result<Reading, Error> {
+        Ok(Reading::above(value, self.activation()))
+    }
+
+    /// The source's value above which the trigger is active.
+    fn activation(&self) -> f64 {
+        0.0
+    }
+
+    /// The reading of a scaler that follows the calendar and asks nobody, and until when it holds; `None` for others.
+    fn planned(&self, now: Timestamp) -> Option<(Reading, Timestamp)> {
+        let _ = now;
+        None
+    }
 
     /// True for scalers that report by themselves, through [`Scaler::watch`].
     fn pushes(&self) -> bool {
