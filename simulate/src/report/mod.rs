@@ -16,7 +16,7 @@ use crate::outcome::{Event, Outcome};
 const FRAME: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
 /// In the order in which they need each other; one module together.
-const SCRIPTS: [&str; 9] = [
+const SCRIPTS: [&str; 10] = [
     include_str!("js/data.js"),
     include_str!("js/format.js"),
     include_str!("js/scale.js"),
@@ -24,6 +24,7 @@ const SCRIPTS: [&str; 9] = [
     include_str!("js/plot.js"),
     include_str!("js/summary.js"),
     include_str!("js/events.js"),
+    include_str!("js/sweep.js"),
     include_str!("js/view.js"),
     include_str!("js/main.js"),
 ];

@@ -159,11 +159,16 @@ values.addEventListener('toggle', () => {
 });
 
 drawSummary(choose);
+const sweep = SWEEP ? new SweepView(document.getElementById('sweep')) : null;
 build();
 new ResizeObserver(() => view.redraw()).observe(charts);
 // On paper the charts have the paper's width; what the pointer showed is gone.
 addEventListener('beforeprint', () => {
   view.point(null);
   draw(charts.classList.contains('beside') ? 460 : 940);
+  sweep?.draw(940);
 });
-addEventListener('afterprint', () => view.redraw());
+addEventListener('afterprint', () => {
+  view.redraw();
+  sweep?.draw();
+});
