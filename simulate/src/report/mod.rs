@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::outcome::{Event, Outcome};
+use crate::sweep::Sweep;
 
 /// The frame; `{{…}}` is filled in.
 const FRAME: &str = include_str!("page.html");
@@ -31,7 +32,16 @@ const SCRIPTS: [&str; 10] = [
 
 /// The page of one world, or of several side by side.
 pub fn page(outcomes: &[Outcome]) -> String {
-    let data = json!({ "outcomes": outcomes.iter().map(embedded).collect::<Vec<_>>() });
+    page_of(None, outcomes)
+}
+
+/// The page of a sweep, with the worlds that are worth a look beside it: as it is, and as is recommended.
+pub fn page_of_sweep(sweep: &Sweep, outcomes: &[Outcome]) -> String {
+    page_of(Some(sweep), outcomes)
+}
+
+fn page_of(sweep: Option<&Sweep>, outcomes: &[Outcome]) -> String {
+    let data = json!({ "outcomes": outcomes.iter().map(embedded).collect::<Vec<_>>(), "sweep": sweep });
     let names: Vec<_> = outcomes.iter().map(|outcome| outcome.name.as_str()).collect();
     render(&names.join(" | "), &data)
 }
