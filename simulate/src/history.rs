@@ -236,12 +236,13 @@ fn is_heading(line: &str) -> bool {
 
 fn sample(line: &str) -> Result<Sample, String> {
     let (time, value) = line.split_once(',').ok_or_else(|| format!("{line:?} is no \"time,value\""))?;
-    let value = match value.trim().trim_matches('"') {
-        "" | "null" => None,
-        text => {
-            Some(text.parse::<f64>().map_err(|_| format!("value {text:?} is no number, leave it empty where the source failed"))?)
-        }
-    };
+    let value =
+        match value.trim().trim_matches('"') {
+            "" | "null" => None,
+            text => Some(text.parse::<f64>().map_err(|_| {
+                format!("value {text:?} is no number, leave it empty where the source failed")
+            })?),
+        };
     Ok(Sample { at: seconds(time.trim().trim_matches('"'))?, value })
 }
 
@@ -253,7 +254,10 @@ fn seconds(text: &str) -> Result<i64, String> {
         if !(0.0..LATEST).contains(&seconds) {
             return Err(format!("time {text} is not in Unix seconds; milliseconds must be divided by 1000"));
         }
-        #[allow(clippy::cast_possible_truncation, reason = "whole seconds are meant, and the range is checked")]
+        #[allow(
+            clippy::cast_possible_truncation,
+            reason = "whole seconds are meant, and the range is checked"
+        )]
         return Ok(seconds.floor() as i64);
     }
     text.parse::<Timestamp>().map(Timestamp::as_second).map_err(|_| {

@@ -192,8 +192,9 @@ impl Options {
     /// The defaults with what the input's manifest `kind: Simulation` says.
     pub fn of(input: &Input) -> Result<Self, Vec<Problem>> {
         let mut options = Self::default();
-        let is_ours =
-            |manifest: &&Manifest| manifest.kind() == "Simulation" && manifest.api_version().starts_with(GROUP);
+        let is_ours = |manifest: &&Manifest| {
+            manifest.kind() == "Simulation" && manifest.api_version().starts_with(GROUP)
+        };
         for manifest in input.manifests.iter().filter(is_ours) {
             let wrong = |problem: String| vec![Problem::at(manifest.place("spec"), problem)];
             let spec = manifest.value.get("spec").cloned().unwrap_or_default();

@@ -47,10 +47,10 @@ impl std::str::FromStr for Form {
 pub struct Shape {
     /// What it looks like.
     pub form: Form,
-    /// The value at rest.
-    pub low: f64,
-    /// The value at the top.
-    pub high: f64,
+    /// The value at rest; the trigger's target, if absent.
+    pub low: Option<f64>,
+    /// The value at the top; ten times the trigger's target, if absent.
+    pub high: Option<f64>,
     /// Seconds from beginning to end.
     pub length: u32,
     /// Seconds between samples.
@@ -63,11 +63,11 @@ pub struct Shape {
 
 impl Default for Shape {
     fn default() -> Self {
-        Self { form: Form::Daily, low: 10.0, high: 100.0, length: 86_400, step: 15, noise: 0.05, seed: 1 }
+        Self { form: Form::Daily, low: None, high: None, length: 86_400, step: 15, noise: 0.05, seed: 1 }
     }
 }
 
-/// SplitMix64 (Steele, Lea and Flood, 2014): small, seeded, the same everywhere.
+/// `SplitMix64` (Steele, Lea and Flood, 2014): small, seeded, the same everywhere.
 #[derive(Debug, Clone)]
 struct Random(u64);
 
@@ -84,8 +84,10 @@ impl Random {
 }
 
 impl Shape {
-    /// Its samples from a time on, in seconds since 1970.
-    pub fn samples(&self, start: i64) -> Vec<Sample> {
+    /// Its samples from a time on, in seconds since 1970, for a trigger with a target.
+    pub fn samples(&self, start: i64, target: f64) -> Vec<Sample> {
+        let low = self.low.unwrap_or(target);
+        let high = self.high.unwrap_or(10.0 * target);
         let mut random = Random(self.seed);
         let length = f64::from(self.length.max(1));
         let mut level = 0.0;
@@ -101,7 +103,11 @@ impl Shape {
                     Form::Burst => {
                         // About one burst in two hours, of two to ten minutes.
                         if offset >= burst_until && random.next() < f64::from(self.step) / 7200.0 {
-                            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "below 600")]
+                            #[allow(
+                                clippy::cast_possible_truncation,
+                                clippy::cast_sign_loss,
+                                reason = "below 600"
+                            )]
                             let lasts = (120.0 + 480.0 * random.next()) as u32;
                             burst_until = offset + lasts;
                         }
@@ -109,7 +115,7 @@ impl Shape {
                     }
                     Form::Noise => (level + (random.next() - 0.5) / 10.0).clamp(0.0, 1.0),
                 };
-                let value = self.low + (self.high - self.low) * level;
+                let value = low + (high - low) * level;
                 let strayed = value * (1.0 + self.noise * (2.0 * random.next() - 1.0));
                 // Three decimals are what a metric keeps.
                 let value = (strayed.max(0.0) * 1000.0).round() / 1000.0;
@@ -119,8 +125,8 @@ impl Shape {
     }
 
     /// Its history from a time on.
-    pub fn history(&self, name: &str, start: i64) -> Result<History, Problem> {
-        History::new(name, &self.samples(start))
+    pub fn history(&self, name: &str, start: i64, target: f64) -> Result<History, Problem> {
+        History::new(name, &self.samples(start, target))
     }
 }
 
