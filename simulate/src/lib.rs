@@ -11,7 +11,9 @@ pub mod history;
 mod input;
 pub mod outcome;
 mod problem;
+pub mod report;
 pub mod shape;
+pub mod sweep;
 #[cfg(test)]
 mod tests;
 
