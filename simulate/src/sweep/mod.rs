@@ -108,9 +108,11 @@ pub fn sweep(
         .map(|(values, summary)| Point { values, cost: cost(&summary), summary, front: false })
         .collect();
     mark_front(&mut points);
-    let limit = (wish.recommend || wish.max_unserved.is_some()).then(|| wish.max_unserved.unwrap_or(MAX_UNSERVED));
+    let limit =
+        (wish.recommend || wish.max_unserved.is_some()).then(|| wish.max_unserved.unwrap_or(MAX_UNSERVED));
     let recommended = limit.filter(|_| wish.recommend).and_then(|limit| cheapest(&points, limit));
-    let patches = recommended.map(|index| patch::commands(&fields, &points[index].values)).unwrap_or_default();
+    let patches =
+        recommended.map(|index| patch::commands(&fields, &points[index].values)).unwrap_or_default();
     Ok(Sweep {
         keys: dimensions.iter().map(|dimension| dimension.key.clone()).collect(),
         unit: if priced { CostUnit::Dollars } else { CostUnit::PodHours },
@@ -134,17 +136,22 @@ pub fn world_of(input: &Input, dimensions: &[Dimension], point: &Point) -> Resul
 
 /// Every combination of values, the last dimension changing fastest.
 fn combinations(dimensions: &[Dimension]) -> Result<Vec<Vec<Value>>, Problem> {
-    let count = dimensions.iter().try_fold(1_usize, |count, dimension| count.checked_mul(dimension.values.len()));
+    let count =
+        dimensions.iter().try_fold(1_usize, |count, dimension| count.checked_mul(dimension.values.len()));
     if count.is_none_or(|count| count > MOST_SETTINGS) {
         let counts: Vec<_> = dimensions.iter().map(|dimension| dimension.values.len().to_string()).collect();
         let counts = counts.join(" × ");
-        return Err(Problem::new(format!("{counts} settings are more than {MOST_SETTINGS}: take larger steps")));
+        return Err(Problem::new(format!(
+            "{counts} settings are more than {MOST_SETTINGS}: take larger steps"
+        )));
     }
     let mut all = vec![Vec::new()];
     for dimension in dimensions {
         all = all
             .iter()
-            .flat_map(|begun| dimension.values.iter().map(move |value| [begun.as_slice(), &[value.clone()]].concat()))
+            .flat_map(|begun| {
+                dimension.values.iter().map(move |value| [begun.as_slice(), &[value.clone()]].concat())
+            })
             .collect();
     }
     Ok(all)

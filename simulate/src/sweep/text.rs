@@ -29,7 +29,8 @@ impl Sweep {
             .map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0))
             .collect();
         for row in rows {
-            let cells: Vec<_> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:>width$}")).collect();
+            let cells: Vec<_> =
+                row.iter().zip(&widths).map(|(cell, width)| format!("{cell:>width$}")).collect();
             // The last column is a word, to the left.
             let line = cells[..columns - 1].join("  ") + "  " + &row[columns - 1];
             writeln!(f, "{}", line.trim_end())?;
@@ -93,12 +94,17 @@ impl Sweep {
     fn recommendation(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(limit) = self.limit else { return Ok(()) };
         let Some(point) = self.recommended.and_then(|index| self.points.get(index)) else {
-            let best = self.points.iter().map(|point| point.summary.unserved_share).fold(f64::INFINITY, f64::min);
+            let best =
+                self.points.iter().map(|point| point.summary.unserved_share).fold(f64::INFINITY, f64::min);
             let (limit, best) = (percent(limit), percent(best));
             return writeln!(f, "\nNo setting leaves less than {limit} unserved; the best leaves {best}.");
         };
-        let setting: Vec<_> =
-            self.keys.iter().zip(&point.values).map(|(key, value)| format!("{key}={}", plain(value))).collect();
+        let setting: Vec<_> = self
+            .keys
+            .iter()
+            .zip(&point.values)
+            .map(|(key, value)| format!("{key}={}", plain(value)))
+            .collect();
         writeln!(
             f,
             "\nRecommended: {} costs {} and leaves {} unserved: the cheapest of at most {}.",
@@ -128,7 +134,12 @@ impl CostUnit {
 }
 
 /// Which of `cells` a value between `least` and `most` falls into.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "a cell of a chart")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "a cell of a chart"
+)]
 fn cell(value: f64, least: f64, most: f64, cells: usize) -> usize {
     let share = if most > least { (value - least) / (most - least) } else { 0.0 };
     ((share * (cells - 1) as f64).round() as usize).min(cells - 1)

@@ -11,13 +11,13 @@ use simulate::{
 const NOTES: usize = 20;
 
 /// Everything, as one JSON object.
-pub fn json(outcome: &Outcome) -> String {
+pub(super) fn json(outcome: &Outcome) -> String {
     // Numbers and texts are all there is: nothing of it can fail to be written.
     serde_json::to_string_pretty(outcome).unwrap_or_default() + "\n"
 }
 
 /// A line for each object and point.
-pub fn csv(outcome: &Outcome) -> String {
+pub(super) fn csv(outcome: &Outcome) -> String {
     let mut text = "time,namespace,name,kind,metric,wanted,running,ready,pending,unserved\n".to_owned();
     for object in &outcome.objects {
         let ObjectOutcome { namespace, name, kind, .. } = object;
@@ -41,7 +41,7 @@ pub fn csv(outcome: &Outcome) -> String {
 }
 
 /// The figures, for people.
-pub fn text(outcome: &Outcome) -> String {
+pub(super) fn text(outcome: &Outcome) -> String {
     let seconds = u64::from(outcome.axis.step_seconds) * outcome.axis.points.saturating_sub(1) as u64;
     let mut text = format!("{}: {} from {}\n\n", outcome.name, time(seconds), outcome.axis.start);
     let heading =
