@@ -5,6 +5,7 @@ pub mod annotations;
 pub mod fallback;
 pub mod formula;
 pub mod hpa;
+pub mod polling;
 pub mod reasons;
 pub mod status;
 pub mod validate;
