@@ -6,6 +6,7 @@
 
 mod forecast;
 mod ledger;
+pub mod reasons;
 
 pub use forecast::{Forecast, History, STEPS};
 pub use ledger::{DemandSettings, Expectation, Held, Ledger, Wanted};
