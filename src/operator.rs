@@ -18,6 +18,7 @@ use crate::{
     controllers::{
         self, Shared,
         nodes::{
+            demand::{self, Demand},
             groups::{NodeGroups, metrics::MetricsCollector},
             pools::{self, Pools},
         },
@@ -77,7 +78,8 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     let leading = leadership(&args, &client, &identity, &mut tasks, &shutdown).await?;
     let events = Events::new(client.clone(), EVENT_SOURCE, Some(identity));
     let http_timeout = Duration::from_millis(args.http_default_timeout);
-    let shared = Shared::new(cluster.clone(), samples.clone(), events, leading.clone(), http_timeout);
+    let demand = demand(&args, &cluster, &events, &version.minor);
+    let shared = Shared::new(cluster.clone(), samples.clone(), events, leading.clone(), http_timeout, demand);
 
     let certificates = Arc::new(CertificateResolver::default());
     tasks.spawn(keep_certificates(
@@ -162,6 +164,17 @@ async fn leadership(
         .context("leader election cannot start; may this service account write Leases in its namespace?")
 }
 
+/// What HPAs are about to ask for, where a provider of nodes is named and it is not turned off.
+fn demand(args: &RunArgs, cluster: &Arc<Cluster>, events: &Events, minor: &str) -> Option<Arc<Demand>> {
+    let most = args.nodes.max_expected_pods;
+    // A version that cannot be read is a new one.
+    let minor = minor.trim_end_matches('+').parse().unwrap_or(u32::MAX);
+    let scales_nodes = [&args.nodes.cloud_provider, &args.pools.node_pools_provider]
+        .into_iter()
+        .any(|name| name.as_deref().is_some_and(|name| !name.is_empty()));
+    (most > 0 && scales_nodes).then(|| Demand::new(cluster.clone(), events.clone(), most, minor))
+}
+
 /// Node groups and node pools, where a provider of nodes is named.
 async fn nodes(
     args: &RunArgs,
@@ -176,6 +189,9 @@ async fn nodes(
         return Ok(());
     }
     let world = World::start(&shared.cluster.client);
+    if let Some(demand) = &shared.demand {
+        registry.register_collector(Box::new(demand::metrics::MetricsCollector(demand.clone())));
+    }
     if let Some(name) = groups {
         node_groups(args, name, shared, world.clone(), registry, tasks, shutdown).await?;
     }
@@ -205,7 +221,14 @@ async fn node_groups(
     let provider = provider::connect(name, &settings, client.clone()).await?;
     tracing::info!(provider = name, "node groups are scaled");
     let events = Events::new(client.clone(), GROUPS_EVENT_SOURCE, args.pod_name.clone());
-    let groups = NodeGroups::new(client, world, provider, args.nodes.clone(), events, &args.namespace)?;
+    let groups = NodeGroups::new(
+        client,
+        (world, shared.demand.clone()),
+        provider,
+        args.nodes.clone(),
+        events,
+        &args.namespace,
+    )?;
     registry.register_collector(Box::new(MetricsCollector(groups.metrics())));
     tasks.spawn(groups.run(shared.leading.clone(), shutdown.clone()));
     Ok(())

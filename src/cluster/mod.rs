@@ -5,6 +5,7 @@ pub mod cache;
 pub mod client;
 pub mod env;
 pub mod mirror;
+pub mod model;
 pub mod named;
 pub mod reader;
 pub mod scale;

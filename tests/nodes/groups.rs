@@ -37,7 +37,7 @@ const FLAGS: &[&str] = &[
 /// Users see this take as long as EC2 takes; here machines come at once.
 const SOON: Duration = Duration::from_mins(1);
 
-fn deployment(name: &str, replicas: u32, cpu: &str) -> String {
+pub(crate) fn deployment(name: &str, replicas: u32, cpu: &str) -> String {
     format!(
         r"
 apiVersion: apps/v1

@@ -13,8 +13,8 @@ use harness::{Components, ControlPlane, Install, Network, Options, Tandem};
 use kube::Client;
 use tokio::sync::Mutex;
 
-/// Users have 15 s; nothing else here depends on it.
-const HPA_SYNC_PERIOD: Duration = Duration::from_secs(2);
+/// Users have 15 s; most scenarios do not depend on it.
+pub(crate) const HPA_SYNC_PERIOD: Duration = Duration::from_secs(2);
 /// Log lines that a failed scenario shows.
 const LINES: usize = 60;
 
@@ -29,9 +29,9 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) async fn start() -> Result<Self> {
+    pub(crate) async fn start(hpa_sync_period: Duration) -> Result<Self> {
         let components = Components::find_or_build()?;
-        let options = Options { hpa_sync_period: HPA_SYNC_PERIOD, ..Options::new(Network::Namespace) };
+        let options = Options { hpa_sync_period, ..Options::new(Network::Namespace) };
         let control_plane = ControlPlane::start(&components, options).await?;
         let moto = Arc::new(Moto::start(control_plane.folder()).await?);
         let install = Install::apply(&control_plane).await?;
@@ -70,6 +70,14 @@ impl World {
             &environment,
         );
         *self.tandem.lock().await = Some(tandem.await?);
+        Ok(())
+    }
+
+    /// Ends Tandem in an orderly way.
+    pub(crate) async fn stop_tandem(&self) -> Result<()> {
+        let tandem = self.tandem.lock().await.take().context("Tandem does not run")?;
+        let status = tandem.stop().await?;
+        ensure!(status.success(), "Tandem ended with {status} on SIGTERM");
         Ok(())
     }
 

@@ -35,6 +35,7 @@ use crate::{
     cli::nodes::NodeArgs,
     cloud::{CloudError, CloudProvider},
     cluster::world::World,
+    controllers::nodes::demand::Demand,
     telemetry::events::Events,
 };
 
@@ -47,6 +48,7 @@ const BATCH_MAX: Duration = Duration::from_secs(1);
 pub struct NodeGroups {
     client: Client,
     world: Arc<World>,
+    demand: Option<Arc<Demand>>,
     provider: Arc<dyn CloudProvider>,
     args: NodeArgs,
     settings: PassSettings,
@@ -67,7 +69,7 @@ impl NodeGroups {
     /// `--expander` has `grpc`, and it is not said where the server is, or whom to trust.
     pub fn new(
         client: Client,
-        world: Arc<World>,
+        (world, demand): (Arc<World>, Option<Arc<Demand>>),
         provider: Arc<dyn CloudProvider>,
         args: NodeArgs,
         events: Events,
@@ -90,6 +92,7 @@ impl NodeGroups {
             removing: Arc::default(),
             client,
             world,
+            demand,
             provider,
             args,
         })
@@ -103,6 +106,7 @@ impl NodeGroups {
     /// Runs passes while this replica leads, until `shutdown`.
     pub async fn run(mut self, mut leading: watch::Receiver<bool>, shutdown: CancellationToken) {
         self.world.synced().await;
+        let mut rises = self.demand.as_ref().map(|demand| demand.rises());
         let (removed, mut removals) = mpsc::unbounded_channel();
         loop {
             tokio::select! {
@@ -125,7 +129,7 @@ impl NodeGroups {
                     }
                     Err(error) => tracing::error!(%error, "the provider's node groups cannot be read"),
                 }
-                self.wait(started, &mut memory, &mut removals, &shutdown).await;
+                self.wait(started, &mut memory, &mut removals, &mut rises, &shutdown).await;
             }
             if shutdown.is_cancelled() {
                 return self.status.clear().await;
@@ -133,12 +137,13 @@ impl NodeGroups {
         }
     }
 
-    /// Until the next pass is due: at once for pods that fit nowhere, else after the scan interval.
+    /// Until the next pass is due: at once for pods that fit nowhere or are expected, else after the scan interval.
     async fn wait(
         &self,
         started: Instant,
         memory: &mut Memory,
         removals: &mut mpsc::UnboundedReceiver<Removed>,
+        rises: &mut Option<watch::Receiver<u64>>,
         shutdown: &CancellationToken,
     ) {
         let due = started + self.args.scan_interval;
@@ -147,6 +152,7 @@ impl NodeGroups {
                 () = shutdown.cancelled() => return,
                 () = tokio::time::sleep_until(due) => return,
                 Some(removed) = removals.recv() => act::remember(memory, &removed, &self.settings),
+                () = rise(rises, started) => return tracing::debug!("more pods are expected, the next pass is due"),
                 () = self.world.unschedulable.notified() => {
                     let why = batch(&self.world).await;
                     return tracing::debug!(why, "the next pass is due");
@@ -214,11 +220,16 @@ impl NodeGroups {
             };
             templates.insert(group.id.clone(), template::with_daemon_pods(node, pods, &daemon_sets));
         }
+        let pods = self.world.pods.all();
+        let expected = match &self.demand {
+            Some(demand) => demand.expected(&pods).await,
+            None => Vec::new(),
+        };
         Input {
             now,
             nodes,
-            pods: self.world.pods.all(),
-            expected: Vec::new(),
+            pods,
+            expected,
             daemon_sets,
             budgets: self.world.budgets(),
             owners: Some(self.world.owners()),
@@ -258,6 +269,18 @@ impl NodeGroups {
             self.act(action, memory, removed).await;
         }
     }
+}
+
+/// Waits until more pods are expected than were. Samples of a thousand objects start no more than a pass a second.
+async fn rise(rises: &mut Option<watch::Receiver<u64>>, passed: Instant) {
+    let Some(rises) = rises else { return std::future::pending().await };
+    if rises.changed().await.is_err() {
+        return std::future::pending().await;
+    }
+    // Whoever stops waiting here must hear of it again.
+    rises.mark_changed();
+    tokio::time::sleep_until(passed + BATCH_MAX).await;
+    rises.mark_unchanged();
 }
 
 /// Waits for the pods that follow the first one.
