@@ -98,6 +98,7 @@ fn consolidation(types: &[Arc<InstanceType>], nodes: usize) {
         uninitialized: &BTreeSet::new(),
         spot_to_spot: false,
         well_known: &well_known,
+        approves: &|_| Ok(()),
     };
     let many = multi_node(&mut cluster, &candidates, || true);
     let multi = started.elapsed();
