@@ -55,7 +55,9 @@ impl World {
         let program = std::env::var_os("TANDEM_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_tandem").into());
         let pod = self.install.pods.first().context("no pod")?;
         let mut forwards = self.forwards.lock().await;
-        *forwards = self.install.forward().await?;
+        if forwards.is_empty() {
+            *forwards = self.install.forward().await?;
+        }
         let flags: Vec<_> = flags.iter().map(ToString::to_string).collect();
         let environment = self.moto.environment();
         let environment: Vec<_> =
