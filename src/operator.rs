@@ -60,12 +60,17 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     let settings = cluster::Settings {
         namespaces,
         labels: args.watch_label_selector.clone(),
+        authentication_labels: args.watch_label_selector_for_triggerauth.clone(),
         cluster_object_namespace: cluster_namespace,
         secrets_only_in: args.restrict_secret_access.then(|| args.namespace.clone()),
     };
     let (cluster, changes) = Cluster::start(&client, settings);
     let reader = cluster::reader::Reader::new(client.clone(), cluster.secrets_only_in.clone());
-    let context = scalers::Context::new(reader)?.trusting(&authorities::read(&args.ca_dir)?)?;
+    let http = scalers::HttpSettings {
+        min_tls: args.http_min_tls_version,
+        no_keep_alive: args.http_disable_keep_alive,
+    };
+    let context = scalers::Context::new(reader)?.connecting(&authorities::read(&args.ca_dir)?, http)?;
     let samples = SampleStore::new(cluster.clone(), context);
 
     let mut tasks = JoinSet::new();
@@ -287,7 +292,7 @@ async fn serve_metrics_api(
         observer,
     });
     let listener = bind(SocketAddr::new(args.bind_address, args.secure_port), "the metrics API").await?;
-    let tls = serve::server_config(certificates.clone())?;
+    let tls = serve::server_config(certificates.clone(), args.service_min_tls_version)?;
     tasks.spawn(Arc::new(api).run(listener, tls, shutdown.clone()));
     Ok(ready)
 }
@@ -305,7 +310,7 @@ async fn serve_webhooks(
     observer.register(registry);
     let webhooks = Webhooks::new(cluster.clone(), observer);
     let listener = bind(address, "the admission webhooks").await?;
-    let tls = serve::server_config(certificates.clone())?;
+    let tls = serve::server_config(certificates.clone(), args.service_min_tls_version)?;
     let handler = move |request, _| {
         let webhooks = webhooks.clone();
         async move { webhooks.handle(request).await }

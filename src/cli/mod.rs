@@ -5,6 +5,7 @@ pub mod check;
 pub mod nodes;
 pub mod pools;
 pub mod run;
+pub mod simulate;
 pub mod without_effect;
 
 use std::process::ExitCode;
@@ -26,6 +27,8 @@ enum Command {
     Run(Box<run::RunArgs>),
     /// Check manifests offline, with the rules of the admission webhooks.
     Check(check::CheckArgs),
+    /// Play what manifests would have done with the history of their metrics.
+    Simulate(Box<simulate::SimulateArgs>),
 }
 
 impl Cli {
@@ -34,6 +37,7 @@ impl Cli {
         match self.command {
             Command::Run(args) => run::run(*args),
             Command::Check(args) => check::run(&args),
+            Command::Simulate(args) => simulate::run(&args),
         }
     }
 }

@@ -6,6 +6,7 @@ pub mod explain;
 pub mod fallback;
 pub mod formula;
 pub mod hpa;
+pub mod polling;
 pub mod reasons;
 pub mod status;
 pub mod validate;

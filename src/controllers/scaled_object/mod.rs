@@ -15,7 +15,11 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{Resource, ResourceExt};
 use scalers::Push;
-use tandem_core::{api::keda::ScaledObject, nodes::demand::History, pods::annotations::Pause};
+use tandem_core::{
+    api::keda::ScaledObject,
+    nodes::demand::History,
+    pods::{annotations::Pause, polling},
+};
 use tokio::{sync::mpsc, task::JoinSet, time::Instant};
 
 use super::{Shared, manager::Wake};
@@ -24,7 +28,6 @@ use crate::{
     samples::{
         build,
         object::{ObjectSamples, Trigger},
-        schedule,
     },
 };
 use status::StatusKeeper;
@@ -105,7 +108,7 @@ pub async fn run(shared: Arc<Shared>, key: Key, wake: Arc<Wake>, starting: bool)
         failing: BTreeSet::new(),
         polls: 0,
         history: None,
-        first_poll: Instant::now() + schedule::phase(&key.to_string(), window),
+        first_poll: Instant::now() + polling::phase(&key.to_string(), window),
         pushes: None,
         shared,
         key,
@@ -245,7 +248,7 @@ impl Task {
         if interval < SPREAD_FROM {
             return interval;
         }
-        interval / 2 + schedule::phase(&self.key.to_string(), interval / 2)
+        interval / 2 + polling::phase(&self.key.to_string(), interval / 2)
     }
 
     async fn on_due(&mut self, object: &ScaledObject, due: Option<Instant>) {

@@ -18,7 +18,10 @@ use tandem_core::{
     api::karpenter::NodeClaim,
     nodes::{
         drain::Evictable,
-        pools::budgets::{NodeFacts, PoolCount, Reason},
+        pools::{
+            budgets::{NodeFacts, PoolCount, Reason},
+            provision::{Input, provision},
+        },
     },
 };
 
@@ -27,7 +30,8 @@ use super::{
     claim::{changed, holds, is_deleting},
     claims::StepError,
     names::{DISRUPTED, condition, disrupted},
-    provision::{create, solve},
+    observe::{observe, options},
+    provision::create,
     view::Pool,
 };
 use crate::controllers::nodes::taint::{Marking, mark};
@@ -213,24 +217,22 @@ async fn move_off(
     now: Timestamp,
 ) -> Result<bool, StepError> {
     let name = candidate.claim.name_any();
-    let except = replacing.keys().cloned().chain([name.clone()]).collect();
-    let solution = solve(pools, candidate.pods.clone(), &except, now).await;
-    if let Some((place, why)) = solution.unschedulable.first() {
-        let message = format!("pod {} would have no place: {why}", solution.pods[*place].key());
+    let mut cluster = observe(pools, now).await;
+    cluster.leaving.extend(replacing.keys().chain([&name]).map(|name| name.as_str().into()));
+    let plan = provision(&Input { cluster: &cluster, pods: &candidate.pods, options: options(pools) });
+    if let Some(why) = plan.unschedulable.first() {
+        let message = format!("pod {} would have no place: {why}", candidate.pods[why.pod].key());
         pools.tell(&*candidate.claim, "Normal", "DisruptionBlocked", message).await;
         return Ok(false);
     }
-    if solution.nodes.is_empty() {
+    if plan.claims.is_empty() {
         take(pools, candidate, "drifted").await?;
         return Ok(true);
     }
     let marking = Marking { add: vec![disrupted()], ..Marking::default() };
     mark(&pools.client, &candidate.node.name, &marking).await?;
-    let wanted = solution.nodes.len();
-    let mut made: Vec<String> =
-        create(pools, &solution, "drifted").await.into_iter().map(|(_, name)| name).collect();
-    made.sort_unstable();
-    made.dedup();
+    let wanted = plan.claims.len();
+    let made: Vec<String> = create(pools, &plan.claims, "drifted").await.into_iter().flatten().collect();
     if made.len() < wanted {
         // Those that were made are empty, and go by themselves.
         untaint(pools, &candidate.node.name).await;

@@ -14,16 +14,19 @@ mod expiration;
 mod garbage;
 mod lifecycle;
 pub mod metrics;
-pub mod names;
 mod nominations;
-mod pack;
+mod observe;
 mod pool;
 mod provision;
 mod termination;
 mod view;
 mod write;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{Api, Client, Resource, ResourceExt, api::DeleteParams, api::Preconditions};
@@ -31,8 +34,8 @@ use parking_lot::Mutex;
 use tandem_core::{
     api::karpenter::{AWSNodeTemplate, NodeClaim, NodeClassReference, NodePool, Provisioner},
     nodes::pools::{
+        node_claim::pool_of,
         provisioner::{ProvisionerError, Translation, translate},
-        requirements::labels::NODE_POOL,
     },
     pods::reasons::Event,
     scheduling::{Node, Pod},
@@ -51,6 +54,8 @@ use crate::{
     },
     telemetry::events::Events,
 };
+pub use tandem_core::nodes::pools::names;
+
 use metrics::Metrics;
 use nominations::Nominations;
 use view::Pool;
@@ -94,6 +99,8 @@ pub struct Pools {
     names_of_nodes: Mutex<(u64, NodeNames)>,
     sold_out: SoldOut,
     nominations: Nominations,
+    /// Claims, by name, that are deleted as soon as their replacements are ready.
+    leaving: Mutex<BTreeSet<Arc<str>>>,
     /// What they have done, for `/metrics`.
     pub metrics: Metrics,
 }
@@ -124,6 +131,7 @@ impl Pools {
             metrics: Metrics::default(),
             sold_out: SoldOut::default(),
             nominations: Nominations::default(),
+            leaving: Mutex::default(),
             client,
             world,
             provider,
@@ -279,11 +287,6 @@ impl Pools {
         tokio::time::sleep(calm).await;
         changes.mark_unchanged();
     }
-}
-
-/// The pool that a claim is of.
-fn pool_of(claim: &NodeClaim) -> Option<&str> {
-    claim.labels().get(NODE_POOL).map(String::as_str)
 }
 
 /// Runs every controller; never returns.

@@ -6,7 +6,10 @@ use jiff::Timestamp;
 use kube::ResourceExt as _;
 use tandem_core::{
     api::karpenter::NodeClaim,
-    nodes::pools::costs::{COST_OF_NODE, disruption_cost},
+    nodes::pools::{
+        costs::{COST_OF_NODE, disruption_cost},
+        pods::{is_protected, moves},
+    },
     scheduling::{Node, Pod},
 };
 use tokio::time::Instant;
@@ -15,8 +18,6 @@ use super::super::{
     Pools,
     claim::{holds, is_deleting},
     names::{DO_NOT_DISRUPT, condition},
-    provision::moves,
-    termination::is_protected,
 };
 
 /// A node that may be taken away.
