@@ -240,6 +240,7 @@ fn node_pools(
         events: Events::new(client.clone(), POOLS_EVENT_SOURCE, args.pod_name.clone()),
         leading: shared.leading.clone(),
         settings: args.pools.clone(),
+        demand: shared.demand.clone(),
         client,
         world,
     });

@@ -75,6 +75,18 @@ impl World {
         Ok(())
     }
 
+    /// What `tandem explain` prints.
+    pub(crate) async fn explain(&self, arguments: &[&str]) -> Result<String> {
+        let program = std::env::var_os("TANDEM_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_tandem").into());
+        let kubeconfig = format!("--kubeconfig={}", self.control_plane.kubeconfig().display());
+        let mut command = tokio::process::Command::new(program);
+        command.arg("explain").args(arguments).arg(kubeconfig).envs(self.moto.environment());
+        let output = command.output().await?;
+        let errors = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "tandem explain {arguments:?}: {errors}");
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
     /// Ends Tandem in an orderly way.
     pub(crate) async fn stop_tandem(&self) -> Result<()> {
         let tandem = self.tandem.lock().await.take().context("Tandem does not run")?;

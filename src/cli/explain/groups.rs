@@ -41,7 +41,8 @@ pub(super) async fn read(of: &OfNodes, client: &Client, world: &World) -> anyhow
         let node: &tandem_core::scheduling::Node = node;
         node.taint(TO_BE_DELETED).is_some()
     };
-    input.removing = input.nodes.iter().filter(leaves).map(|node| (node.name.clone(), true)).collect::<BTreeMap<_, _>>();
+    input.removing =
+        input.nodes.iter().filter(leaves).map(|node| (node.name.clone(), true)).collect::<BTreeMap<_, _>>();
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), &of.tandem_namespace);
     let memory = remembered(&maps, &of.nodes.status_config_map_name).await;
     Ok(Some(Groups { input, memory, settings: settings::pass(&of.nodes, &*provider) }))

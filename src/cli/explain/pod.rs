@@ -13,9 +13,12 @@ use tandem_core::{
 use super::{
     Answer, OfNodes, groups,
     page::{Page, counted},
-    pools::{self, PoolVerdict},
+    pools,
 };
-use crate::cluster::world::World;
+use crate::{
+    cluster::world::World,
+    controllers::nodes::pools::explain::{PodOfPools, PoolVerdict},
+};
 
 /// Reads the cluster and explains the pod.
 pub(super) async fn explain(of: &OfNodes, client: Client) -> anyhow::Result<Answer> {
@@ -26,17 +29,16 @@ pub(super) async fn explain(of: &OfNodes, client: Client) -> anyhow::Result<Answ
     let pod = pod.with_context(|| format!("there is no pod {namespace}/{name}"))?;
     let groups = groups::read(of, &client, &world).await?;
     let pools = pools::for_pod(of, &client, &world, &pod).await?;
-    let explanation = groups.as_ref().map(|groups| {
-        explain::pod(&pod, &groups.memory, &groups.input, &groups.settings)
-    });
-    Ok(answer(&pod, explanation.as_ref(), pools.as_deref()))
+    let explanation =
+        groups.as_ref().map(|groups| explain::pod(&pod, &groups.memory, &groups.input, &groups.settings));
+    Ok(answer(&pod, explanation.as_ref(), pools.as_ref()))
 }
 
-fn answer(pod: &Arc<Pod>, groups: Option<&PodExplanation>, pools: Option<&[PoolVerdict]>) -> Answer {
+fn answer(pod: &Arc<Pod>, groups: Option<&PodExplanation>, pools: Option<&PodOfPools>) -> Answer {
     Answer { page: page(pod, groups, pools), json: to_json(pod, groups, pools) }
 }
 
-fn page(pod: &Arc<Pod>, groups: Option<&PodExplanation>, pools: Option<&[PoolVerdict]>) -> Page {
+fn page(pod: &Arc<Pod>, groups: Option<&PodExplanation>, pools: Option<&PodOfPools>) -> Page {
     let mut page = Page::default();
     let key = pod.key();
     if let Some(node) = &pod.node {
@@ -47,14 +49,21 @@ fn page(pod: &Arc<Pod>, groups: Option<&PodExplanation>, pools: Option<&[PoolVer
     let (cpu, memory) = (requests.cpu, requests.memory >> 20);
     page.say(&format!("Pod {key} has no node. It requests {cpu}m CPU and {memory} MiB of memory."));
     match groups {
-        None => page.say("Node groups were not considered: give --cloud-provider and its flags as tandem run has them."),
+        None => page.heading(
+            "Node groups were not considered: give --cloud-provider and its flags as tandem run has them.",
+        ),
         Some(groups) => of_groups(&mut page, groups),
     }
     match pools {
-        None => page.say("Node pools were not considered: give --node-pools-provider as tandem run has it."),
-        Some([]) => page.heading("There is no node pool."),
-        Some(pools) => {
+        None => {
+            page.heading("Node pools were not considered: give --node-pools-provider as tandem run has it.");
+        }
+        Some(PodOfPools { pools, .. }) if pools.is_empty() => page.heading("There is no node pool."),
+        Some(PodOfPools { fits, pools }) => {
             page.heading("Node pools");
+            if let Some(fits) = fits {
+                page.item(&format!("{fits} takes it."));
+            }
             let row = |verdict: &PoolVerdict| {
                 let text = verdict.refusal.clone().unwrap_or_else(|| "can help".to_owned());
                 [verdict.pool.clone(), text]
@@ -95,7 +104,7 @@ fn of_groups(page: &mut Page, explanation: &PodExplanation) {
     page.table(&explanation.groups.iter().map(row).collect::<Vec<_>>());
 }
 
-fn to_json(pod: &Arc<Pod>, groups: Option<&PodExplanation>, pools: Option<&[PoolVerdict]>) -> Value {
+fn to_json(pod: &Arc<Pod>, groups: Option<&PodExplanation>, pools: Option<&PodOfPools>) -> Value {
     let of_group = |verdict: &GroupVerdict| {
         let (target, min, max) = verdict.size;
         let (group, refusal) = (&verdict.group, &verdict.refusal);
@@ -115,14 +124,15 @@ fn to_json(pod: &Arc<Pod>, groups: Option<&PodExplanation>, pools: Option<&[Pool
             "groups": explanation.groups.iter().map(of_group).collect::<Vec<_>>(),
         })
     });
-    let of_pool = |verdict: &PoolVerdict| {
-        json!({"name": verdict.pool, "helps": verdict.refusal.is_none(), "reason": verdict.refusal})
-    };
+    let of_pool = |verdict: &PoolVerdict| json!({"name": verdict.pool, "helps": verdict.refusal.is_none(), "reason": verdict.refusal});
     json!({
         "pod": pod.key(),
         "node": pod.node.as_deref(),
         "nodeGroups": groups,
-        "nodePools": pools.map(|pools| pools.iter().map(of_pool).collect::<Vec<_>>()),
+        "nodePools": pools.map(|pools| json!({
+            "fits": pools.fits,
+            "pools": pools.pools.iter().map(of_pool).collect::<Vec<_>>(),
+        })),
     })
 }
 
@@ -135,7 +145,12 @@ mod tests {
     fn pod(node: Option<&str>) -> Arc<Pod> {
         let requests = Resources { cpu: 64_000, memory: 512 << 20, ..Resources::default() };
         let shape = Shape { namespace: "default".into(), requests, ..Shape::default() };
-        Arc::new(Pod { name: "giant".into(), shape: Arc::new(shape), node: node.map(Arc::from), ..Pod::default() })
+        Arc::new(Pod {
+            name: "giant".into(),
+            shape: Arc::new(shape),
+            node: node.map(Arc::from),
+            ..Pod::default()
+        })
     }
 
     fn explanation() -> PodExplanation {
@@ -147,7 +162,10 @@ mod tests {
         PodExplanation {
             ignored: None,
             fits: None,
-            nodes: vec![("Insufficient cpu".to_owned(), 2), ("node(s) had untolerated taint(s)".to_owned(), 1)],
+            nodes: vec![
+                ("Insufficient cpu".to_owned(), 2),
+                ("node(s) had untolerated taint(s)".to_owned(), 1),
+            ],
             groups: vec![verdict("gpu", Some("Insufficient cpu")), verdict("workers", None)],
             unhealthy: false,
         }
@@ -167,6 +185,7 @@ mod tests {
              Node groups\n  \
                gpu      1 of 1..8  Insufficient cpu\n  \
                workers  1 of 1..8  can help\n\
+             \n\
              Node pools were not considered: give --node-pools-provider as tandem run has it.\n"
         );
     }
