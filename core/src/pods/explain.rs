@@ -185,12 +185,10 @@ fn limits(seen: &Seen<'_>, wanted: Option<i32>) -> Vec<Limit> {
     let mut limits = Vec::new();
     let mut add = |by, text: String| limits.push(Limit { by, text });
     let pause = Pause::of(seen.object.annotations());
-    match (pause.full, pause.replicas) {
-        (true, Some(replicas)) => {
-            add("pause", format!("an annotation holds the target at {replicas} replicas"))
-        }
-        (true, None) => add("pause", "an annotation holds the target where it is".to_owned()),
-        (false, _) => {}
+    if pause.full {
+        let place = pause.replicas.map(|replicas| format!("at {replicas} replicas"));
+        let place = place.unwrap_or_else(|| "where it is".to_owned());
+        add("pause", format!("an annotation holds the target {place}"));
     }
     let ways = [(pause.scale_in, "no replicas are removed"), (pause.scale_out, "no replicas are added")];
     for (_, text) in ways.into_iter().filter(|(holds, _)| *holds && !pause.full) {

@@ -12,7 +12,6 @@ pub mod status_map;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use jiff::Timestamp;
 use kube::Client;
 use parking_lot::Mutex;
 use tandem_core::nodes::{
