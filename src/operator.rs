@@ -211,14 +211,7 @@ async fn node_groups(
     shutdown: &CancellationToken,
 ) -> anyhow::Result<()> {
     let client = shared.cluster.client.clone();
-    let settings = provider::Settings {
-        cloud_config: args.nodes.cloud_config.clone(),
-        nodes: args.nodes.nodes.clone(),
-        discoveries: args.nodes.node_group_auto_discovery.clone(),
-        cluster_api_authoritative: args.nodes.clusterapi_cloud_config_authoritative,
-        ..provider::Settings::default()
-    };
-    let provider = provider::connect(name, &settings, client.clone()).await?;
+    let provider = provider::connect(name, &args.nodes.provider_settings(), client.clone()).await?;
     tracing::info!(provider = name, "node groups are scaled");
     let events = Events::new(client.clone(), GROUPS_EVENT_SOURCE, args.pod_name.clone());
     let groups = NodeGroups::new(
@@ -247,6 +240,7 @@ async fn node_pools(
         events: Events::new(client.clone(), POOLS_EVENT_SOURCE, args.pod_name.clone()),
         leading: shared.leading.clone(),
         settings: args.pools.clone(),
+        demand: shared.demand.clone(),
         client,
         world,
     });

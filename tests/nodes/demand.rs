@@ -17,7 +17,7 @@ use serde_json::json;
 use crate::groups::deployment;
 use crate::world::World;
 
-/// t3.medium has 2 cores: 4 pods of 500m fit.
+/// t3.medium has 2 cores, a little of them reserved: 3 pods of 600m fit.
 const GROUP: Group<'static> = Group {
     name: "workers",
     instance_type: "t3.medium",
@@ -101,7 +101,7 @@ pub(crate) async fn walk_through(world: Arc<World>) -> Result<()> {
 async fn measure(world: &Arc<World>, length: &AtomicU32, url: &str, flag: &str) -> Result<Lead> {
     length.store(20, Ordering::Relaxed);
     world.start_tandem(&[FLAGS.as_slice(), &[flag]].concat()).await?;
-    world.kubectl("apply -f -", &deployment("shop", 2, "500m")).await?;
+    world.kubectl("apply -f -", &deployment("shop", 2, "600m")).await?;
     wait::until("the ScaledObject to be admitted", PATIENCE, || async {
         world.kubectl("apply -f -", &SCALED_OBJECT.replace("URL", url)).await.map(drop)
     })
@@ -114,7 +114,7 @@ async fn measure(world: &Arc<World>, length: &AtomicU32, url: &str, flag: &str) 
     .await?;
     // A step within the node that there is, to learn when the HPA controller comes.
     let before = last_scale(world).await.ok();
-    length.store(40, Ordering::Relaxed);
+    length.store(30, Ordering::Relaxed);
     wait::until("a visit of the HPA controller", PATIENCE, || async {
         let scaled = last_scale(world).await?;
         ensure!(Some(scaled) != before, "nothing yet");
@@ -123,23 +123,23 @@ async fn measure(world: &Arc<World>, length: &AtomicU32, url: &str, flag: &str) 
     .await?;
     tokio::time::sleep(AFTER_VISIT).await;
 
-    length.store(320, Ordering::Relaxed);
+    length.store(240, Ordering::Relaxed);
     let lead = asked_for(world).await?;
-    wait::until("32 replicas", PATIENCE, || async {
+    wait::until("24 replicas", PATIENCE, || async {
         let replicas = replicas(world).await?;
-        ensure!(replicas == 32, "{replicas} of 32");
+        ensure!(replicas == 24, "{replicas} of 24");
         Ok(())
     })
     .await?;
     // Nodes that were made for pods to come are still there.
     let (nodes, _) = world.moto.group(GROUP.name).await?;
-    ensure!(nodes == 8, "{nodes} nodes, 32 pods need 8");
+    ensure!(nodes == 8, "{nodes} nodes, 24 pods need 8");
     let is_off = flag.ends_with("=0");
     let events = world.kubectl("get events -n default", "").await?;
     ensure!(is_off != events.contains("PodsExpected"), "{events}");
     if !is_off {
         let text =
-            "nodes are asked for 28 expected pods: 4 -> 32 replicas by external metric s0-metric-api-length";
+            "nodes are asked for 21 expected pods: 3 -> 24 replicas by external metric s0-metric-api-length";
         ensure!(events.contains(text), "no event says {text:?}:\n{events}");
         world.logged(text).await?;
     }

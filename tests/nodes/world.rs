@@ -55,7 +55,9 @@ impl World {
         let program = std::env::var_os("TANDEM_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_tandem").into());
         let pod = self.install.pods.first().context("no pod")?;
         let mut forwards = self.forwards.lock().await;
-        *forwards = self.install.forward().await?;
+        if forwards.is_empty() {
+            *forwards = self.install.forward().await?;
+        }
         let flags: Vec<_> = flags.iter().map(ToString::to_string).collect();
         let environment = self.moto.environment();
         let environment: Vec<_> =
@@ -71,6 +73,18 @@ impl World {
         );
         *self.tandem.lock().await = Some(tandem.await?);
         Ok(())
+    }
+
+    /// What `tandem explain` prints.
+    pub(crate) async fn explain(&self, arguments: &[&str]) -> Result<String> {
+        let program = std::env::var_os("TANDEM_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_tandem").into());
+        let kubeconfig = format!("--kubeconfig={}", self.control_plane.kubeconfig().display());
+        let mut command = tokio::process::Command::new(program);
+        command.arg("explain").args(arguments).arg(kubeconfig).envs(self.moto.environment());
+        let output = command.output().await?;
+        let errors = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "tandem explain {arguments:?}: {errors}");
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
     /// Ends Tandem in an orderly way.

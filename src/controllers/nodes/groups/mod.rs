@@ -3,22 +3,22 @@
 mod act;
 mod choose;
 mod expander_server;
+pub mod look;
 pub mod metrics;
 pub mod remove;
 mod report;
-mod settings;
-mod status_map;
+pub mod settings;
+pub mod status_map;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use jiff::Timestamp;
 use kube::Client;
 use parking_lot::Mutex;
 use tandem_core::nodes::{
     action::Action,
-    group::{NodeGroup, Template},
+    group::NodeGroup,
     pass::{self, Input, Memory, Outcome, PassSettings, ScaleUp},
-    template::{self, PassingTaints},
+    template::PassingTaints,
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -167,18 +167,7 @@ impl NodeGroups {
         first: bool,
         removed: &mpsc::UnboundedSender<Removed>,
     ) -> Result<(Outcome, Vec<NodeGroup>), CloudError> {
-        let (mut groups, unreadable) = self.provider.groups().await?;
-        for (group, error) in &unreadable {
-            tracing::warn!(group, %error, "node group cannot be read and is left alone");
-        }
-        groups.sort_by(|one, other| one.id.cmp(&other.id));
-        groups.dedup_by(|one, other| {
-            let twice = one.id == other.id;
-            if twice {
-                tracing::warn!(group = %one.id, "the provider lists this node group twice; the first counts");
-            }
-            twice
-        });
+        let groups = look::groups(&*self.provider).await?;
         let input = self.input(groups.clone()).await;
         if first {
             for action in pass::left_over(&input.nodes, &input.removing) {
@@ -195,49 +184,12 @@ impl NodeGroups {
     }
 
     async fn input(&self, groups: Vec<NodeGroup>) -> Input {
-        let now = Timestamp::now();
-        let nodes: Vec<_> = self.world.nodes().into_iter().map(|node| self.passing.unready(node)).collect();
-        let daemon_sets = self.world.daemon_sets.all();
-        let mut templates = BTreeMap::new();
-        for group in &groups {
-            let model = nodes.iter().find(|node| {
-                template::is_model(node, now)
-                    && group.instances.iter().any(|instance| instance.id == node.provider_id)
-            });
-            let (node, pods) = match model {
-                Some(node) => (template::fresh(node, &group.id, &self.passing), Vec::new()),
-                None => match self.provider.template(&group.id).await {
-                    Ok(Some(Template { node, pods })) => {
-                        (template::fresh(&node, &group.id, &self.passing), pods)
-                    }
-                    Ok(None) => continue,
-                    Err(error) => {
-                        let group = &group.id;
-                        tracing::warn!(%group, %error, "it is not known what nodes of this group look like; it cannot grow");
-                        continue;
-                    }
-                },
-            };
-            templates.insert(group.id.clone(), template::with_daemon_pods(node, pods, &daemon_sets));
+        let mut input = look::look(&self.world, &*self.provider, &self.passing, groups).await;
+        if let Some(demand) = &self.demand {
+            input.expected = demand.expected(&input.pods).await;
         }
-        let pods = self.world.pods.all();
-        let expected = match &self.demand {
-            Some(demand) => demand.expected(&pods).await,
-            None => Vec::new(),
-        };
-        Input {
-            now,
-            nodes,
-            pods,
-            expected,
-            daemon_sets,
-            budgets: self.world.budgets(),
-            owners: Some(self.world.owners()),
-            surroundings: Arc::new(self.world.surroundings()),
-            groups,
-            templates,
-            removing: self.removing.lock().clone(),
-        }
+        input.removing = self.removing.lock().clone();
+        input
     }
 
     /// The pass itself, off the threads that serve: it computes for as long as a second on a great cluster.

@@ -12,6 +12,7 @@ mod consolidatable;
 mod disrupt;
 mod drift;
 mod expiration;
+pub mod explain;
 mod garbage;
 mod lifecycle;
 pub mod metrics;
@@ -54,6 +55,7 @@ use crate::{
         conditions,
         world::World,
     },
+    controllers::nodes::demand::Demand,
     telemetry::events::Events,
 };
 pub use tandem_core::nodes::pools::names;
@@ -71,6 +73,8 @@ pub struct Config {
     pub client: Client,
     /// Pods, nodes and DaemonSets.
     pub world: Arc<World>,
+    /// Pods that are about to be made.
+    pub demand: Option<Arc<Demand>>,
     /// The provider of machines.
     pub provider: Arc<dyn PoolProvider>,
     /// Writes events.
@@ -89,6 +93,7 @@ type NodeNames = HashMap<Arc<str>, Arc<str>>;
 pub struct Pools {
     client: Client,
     world: Arc<World>,
+    demand: Option<Arc<Demand>>,
     provider: Arc<dyn PoolProvider>,
     events: Events,
     leading: watch::Receiver<bool>,
@@ -113,7 +118,7 @@ pub type ClaimChanges = mpsc::UnboundedReceiver<String>;
 impl Pools {
     /// Starts the watches.
     pub fn start(config: Config) -> (Arc<Self>, ClaimChanges) {
-        let Config { client, world, provider, events, leading, settings } = config;
+        let Config { client, world, demand, provider, events, leading, settings } = config;
         let (changed_claim, claim_changes) = mpsc::unbounded_channel();
         let count = world.changes.clone();
         let changed = move || count.send_modify(|count| *count += 1);
@@ -136,6 +141,7 @@ impl Pools {
             leaving: Mutex::default(),
             client,
             world,
+            demand,
             provider,
             events,
             leading,
