@@ -15,7 +15,7 @@ use serde_json::Value;
 pub use setting::Dimension;
 
 use crate::outcome::Summary;
-use crate::{Input, Options, Problem, run};
+use crate::{Input, Options, Problem, comparable, run};
 
 /// More settings than this are a typing error rather than a question.
 const MOST_SETTINGS: usize = 10_000;
@@ -76,7 +76,8 @@ pub struct Wish {
 /// Unserved load that is accepted unless the user says: one request in a thousand.
 const MAX_UNSERVED: f64 = 0.001;
 
-/// Plays every combination of the dimensions' values.
+/// Plays every combination of the dimensions' values. What a replica can take is what it is meant to take in `input`, or what
+/// the options say.
 ///
 /// # Errors
 /// A dimension fits no object, there are too many settings, or a setting makes a world that cannot be played; each problem
@@ -93,9 +94,10 @@ pub fn sweep(
         .iter()
         .map(|dimension| dimension.fields(input).map_err(one))
         .collect::<Result<Vec<_>, Vec<Problem>>>()?;
+    let options = comparable(input, options)?;
     let play = |values: &Vec<Value>| {
         let world = setting::applied(input, &fields, values).map_err(|problem| vec![problem])?;
-        run(&world, options).map(|outcome| outcome.summary).map_err(|problems| {
+        run(&world, &options).map(|outcome| outcome.summary).map_err(|problems| {
             problems.into_iter().map(|problem| named(&setting::name(dimensions, values), problem)).collect()
         })
     };

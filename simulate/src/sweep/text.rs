@@ -21,8 +21,9 @@ impl fmt::Display for Sweep {
 impl Sweep {
     fn table(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut rows = vec![self.keys.clone()];
-        let more = [self.unit.name(), "unserved", "pod-hours", "node-hours", "scale events", ""];
-        rows[0].extend(more.map(str::to_owned));
+        rows[0].extend([self.unit.name(), "unserved"].map(str::to_owned));
+        rows[0].extend((self.unit == CostUnit::Dollars).then(|| "pod-hours".to_owned()));
+        rows[0].extend(["node-hours", "scale events", ""].map(str::to_owned));
         rows.extend(self.points.iter().enumerate().map(|(index, point)| self.row(index, point)));
         let columns = rows[0].len();
         let widths: Vec<_> = (0..columns)
@@ -40,10 +41,9 @@ impl Sweep {
 
     fn row(&self, index: usize, point: &Point) -> Vec<String> {
         let mut cells: Vec<_> = point.values.iter().map(plain).collect();
+        cells.extend([self.unit.text(point.cost), percent(point.summary.unserved_share)]);
+        cells.extend((self.unit == CostUnit::Dollars).then(|| format!("{:.1}", point.summary.pod_hours)));
         cells.extend([
-            self.unit.text(point.cost),
-            percent(point.summary.unserved_share),
-            format!("{:.1}", point.summary.pod_hours),
             format!("{:.1}", point.summary.node_hours),
             point.summary.scale_events.to_string(),
             match point.front {
@@ -148,8 +148,8 @@ fn cell(value: f64, least: f64, most: f64, cells: usize) -> usize {
 fn percent(share: f64) -> String {
     let value = share * 100.0;
     match value {
-        0.0 => "0 %".to_owned(),
-        value if value < 0.01 => format!("{value:.4} %"),
-        value => format!("{value:.2} %"),
+        0.0 => "0%".to_owned(),
+        value if value < 0.01 => format!("{value:.4}%"),
+        value => format!("{value:.2}%"),
     }
 }

@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 /// What a condition says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Status {
+pub enum Status {
     /// It holds.
     True,
     /// It does not.
@@ -25,24 +25,17 @@ impl Status {
 }
 
 /// The condition of this type.
-pub(super) fn find<'a>(conditions: &'a [Condition], kind: &str) -> Option<&'a Condition> {
+pub fn find<'a>(conditions: &'a [Condition], kind: &str) -> Option<&'a Condition> {
     conditions.iter().find(|condition| condition.type_ == kind)
 }
 
 /// Whether the condition of this type holds.
-pub(super) fn holds(conditions: &[Condition], kind: &str) -> bool {
+pub fn holds(conditions: &[Condition], kind: &str) -> bool {
     find(conditions, kind).is_some_and(|condition| condition.status == Status::True.name())
 }
 
-/// Since when the condition of this type holds.
-pub(super) fn since(conditions: &[Condition], kind: &str) -> Option<Timestamp> {
-    find(conditions, kind)
-        .filter(|condition| condition.status == Status::True.name())
-        .map(|condition| condition.last_transition_time.0)
-}
-
 /// Sets a condition. Its time moves with its status only. An empty reason stands for the type.
-pub(super) fn set(
+pub fn set(
     conditions: &mut Vec<Condition>,
     kind: &str,
     status: Status,
@@ -69,12 +62,12 @@ pub(super) fn set(
 }
 
 /// Takes a condition away.
-pub(super) fn clear(conditions: &mut Vec<Condition>, kind: &str) {
+pub fn clear(conditions: &mut Vec<Condition>, kind: &str) {
     conditions.retain(|condition| condition.type_ != kind);
 }
 
 /// Sets `Ready`: true if all of the others hold, else what the first that does not says.
-pub(super) fn set_ready(conditions: &mut Vec<Condition>, of: &[&str], now: Timestamp) {
+pub fn set_ready(conditions: &mut Vec<Condition>, of: &[&str], now: Timestamp) {
     let missing = of.iter().find(|kind| !holds(conditions, kind));
     match missing.map(|kind| (*kind, find(conditions, kind))) {
         None => set(conditions, "Ready", Status::True, ("", ""), now),
@@ -108,9 +101,9 @@ mod tests {
         set(&mut conditions, "A", Status::Unknown, ("Waiting", "for it"), start);
         set(&mut conditions, "A", Status::Unknown, ("Waiting", "still"), later);
         assert_eq!(conditions[0].last_transition_time.0, start);
-        assert_eq!((since(&conditions, "A"), conditions[0].message.as_str()), (None, "still"));
+        assert_eq!((holds(&conditions, "A"), conditions[0].message.as_str()), (false, "still"));
         set(&mut conditions, "A", Status::True, ("", ""), later);
-        assert_eq!((since(&conditions, "A"), conditions[0].reason.as_str()), (Some(later), "A"));
+        assert_eq!((conditions[0].last_transition_time.0, conditions[0].reason.as_str()), (later, "A"));
     }
 
     #[test]
