@@ -127,10 +127,7 @@ async fn subnets(client: &Client, spec: &EC2NodeClassSpec) -> Result<Vec<Subnet>
     selectors::subnets(client, &terms.collect::<Vec<_>>()).await
 }
 
-async fn security_groups(
-    client: &Client,
-    spec: &EC2NodeClassSpec,
-) -> Result<Vec<SecurityGroup>, CloudError> {
+async fn security_groups(client: &Client, spec: &EC2NodeClassSpec) -> Result<Vec<SecurityGroup>, CloudError> {
     let terms = spec.security_group_selector_terms.iter().map(|term| Term {
         id: term.id.clone(),
         name: term.name.clone(),

@@ -74,9 +74,9 @@ impl Family {
             "al2" => Self::Al2,
             "al2023" => Self::Al2023,
             "bottlerocket" => Self::Bottlerocket,
-            name => name.strip_prefix("windows").map_or(Self::Custom, |year| {
-                year.parse().map_or(Self::Custom, Self::Windows)
-            }),
+            name => name
+                .strip_prefix("windows")
+                .map_or(Self::Custom, |year| year.parse().map_or(Self::Custom, Self::Windows)),
         }
     }
 
@@ -238,7 +238,11 @@ mod tests {
     fn images_are_where_eks_publishes_them() {
         let first = |family: Family, version| family.published(version, "1.33")[0].parameter.clone();
         for (family, version, wanted) in [
-            (Family::Al2, "latest", "/aws/service/eks/optimized-ami/1.33/amazon-linux-2/recommended/image_id"),
+            (
+                Family::Al2,
+                "latest",
+                "/aws/service/eks/optimized-ami/1.33/amazon-linux-2/recommended/image_id",
+            ),
             (
                 Family::Al2023,
                 "latest",

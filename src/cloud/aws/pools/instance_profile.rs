@@ -43,7 +43,8 @@ impl InstanceProfiles {
         match role_of(client, name).await {
             Ok(Some(found)) if found == role => {}
             Ok(Some(found)) => {
-                let problem = format!("gives the role {found}, not {role}, and was not made by Tandem: delete it");
+                let problem =
+                    format!("gives the role {found}, not {role}, and was not made by Tandem: delete it");
                 return Err(CloudError::configuration(format!("instance profile {name}"), problem));
             }
             Ok(None) => add(client, name, role).await?,

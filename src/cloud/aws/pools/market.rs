@@ -87,9 +87,7 @@ impl Markets {
 
 /// Prices that cannot be asked for are those that are shipped.
 async fn read(client: &Client, isolated: bool) -> Result<Market, CloudError> {
-    let asked = async {
-        if isolated { Ok(BTreeMap::new()) } else { prices::on_demand(client).await }
-    };
+    let asked = async { if isolated { Ok(BTreeMap::new()) } else { prices::on_demand(client).await } };
     let (types, zones, on_demand, spot) = tokio::join!(
         instance_types::all(client),
         offerings::zones(client),
@@ -101,7 +99,8 @@ async fn read(client: &Client, isolated: bool) -> Result<Market, CloudError> {
         tracing::warn!(%error, "on-demand prices cannot be asked for; those that are shipped are used");
         BTreeMap::new()
     });
-    let price = |name: &String| Some((name.clone(), asked.get(name).copied().or_else(|| prices::shipped(name))?));
+    let price =
+        |name: &String| Some((name.clone(), asked.get(name).copied().or_else(|| prices::shipped(name))?));
     Ok(Market {
         on_demand: types.keys().filter_map(price).collect(),
         types,

@@ -45,15 +45,14 @@ pub fn status(
         conditions::set(&mut conditions, kind, status, said, now);
     };
     let selected = |len: Result<usize, &CloudError>, reason: &'static str, what: &str| match len {
-        Ok(0) => (Status::False, reason, format!("{what} did not match any; see which tags and ids it names")),
+        Ok(0) => {
+            (Status::False, reason, format!("{what} did not match any; see which tags and ids it names"))
+        }
         Ok(_) => (Status::True, "", String::new()),
         Err(error) => said_of(error),
     };
     for (kind, (status, reason, message)) in [
-        (
-            SUBNETS_READY,
-            selected(found.subnets.as_ref().map(Vec::len), "SubnetsNotFound", "SubnetSelector"),
-        ),
+        (SUBNETS_READY, selected(found.subnets.as_ref().map(Vec::len), "SubnetsNotFound", "SubnetSelector")),
         (
             SECURITY_GROUPS_READY,
             selected(
@@ -77,26 +76,39 @@ pub fn status(
         set(kind, status, (reason, &message));
     }
     if spec.capacity_reservation_selector_terms.is_some() {
-        let said = ("NotOffered", "capacity reservations are not chosen by; nodes are bought on demand or as spot");
+        let said =
+            ("NotOffered", "capacity reservations are not chosen by; nodes are bought on demand or as spot");
         set("CapacityReservationsReady", Status::False, said);
     }
     conditions::set_ready(&mut conditions, &STAGES, now);
     EC2NodeClassStatus {
-        subnets: found.subnets.iter().flatten().map(|subnet| Subnet {
-            id: subnet.subnet_id.clone(),
-            zone: subnet.availability_zone.clone(),
-            zone_id: Some(subnet.availability_zone_id.clone()).filter(|id| !id.is_empty()),
-        }).collect(),
-        security_groups: found.security_groups.iter().flatten().map(|group| SecurityGroup {
-            id: group.group_id.clone(),
-            name: Some(group.group_name.clone()),
-        }).collect(),
-        amis: found.images.iter().flatten().map(|image| Ami {
-            id: image.id.clone(),
-            name: Some(image.name.clone()),
-            deprecated: image.is_deprecated.then_some(true),
-            requirements: selectors(&image.requirements),
-        }).collect(),
+        subnets: found
+            .subnets
+            .iter()
+            .flatten()
+            .map(|subnet| Subnet {
+                id: subnet.subnet_id.clone(),
+                zone: subnet.availability_zone.clone(),
+                zone_id: Some(subnet.availability_zone_id.clone()).filter(|id| !id.is_empty()),
+            })
+            .collect(),
+        security_groups: found
+            .security_groups
+            .iter()
+            .flatten()
+            .map(|group| SecurityGroup { id: group.group_id.clone(), name: Some(group.group_name.clone()) })
+            .collect(),
+        amis: found
+            .images
+            .iter()
+            .flatten()
+            .map(|image| Ami {
+                id: image.id.clone(),
+                name: Some(image.name.clone()),
+                deprecated: image.is_deprecated.then_some(true),
+                requirements: selectors(&image.requirements),
+            })
+            .collect(),
         instance_profile: profile.as_ref().ok().cloned().or_else(|| old.instance_profile.clone()),
         conditions,
         ..old.clone()

@@ -91,9 +91,8 @@ fn interfaces(parts: &Parts<'_>) -> Vec<Form> {
         let efa = i32::try_from(parts.efa).unwrap_or(i32::MAX);
         (0..efa).map(|card| (card, i32::from(card > 0), Some("efa"))).collect()
     } else {
-        let of = own.iter().map(|one| {
-            (one.network_card_index, one.device_index, one.interface_type.as_deref())
-        });
+        let of =
+            own.iter().map(|one| (one.network_card_index, one.device_index, one.interface_type.as_deref()));
         of.collect()
     };
     let plain = spec.associate_public_ip_address.is_some()
