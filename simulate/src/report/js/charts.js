@@ -1,7 +1,7 @@
 // Which charts there are for an object of one world, or for several worlds in one.
 //
 // A chart: { id, group (what it shares its scale and row with in other worlds), title, unit, height, whole, text, series, stacked }. A series: { id, label, world, values, steps, look }, where
-// look is { color, dash, width, fill, pattern }. Colour never stands alone: lines differ by dash, areas by pattern.
+// look is { color, dash, width, fill, pattern, sparse (zero is not drawn) }. Colour never stands alone: lines differ by dash, areas by pattern.
 
 const ALL = '';
 /** More kinds of nodes than this are drawn as one. */
@@ -9,11 +9,11 @@ const NODE_KINDS = 7;
 const LOOKS = {
   metric: { color: 'var(--blue)', width: 1.6 },
   target: { color: 'var(--orange)', width: 1.6, dash: '6 3' },
-  unserved: { color: 'var(--red)', width: 1, fill: 0.35, pattern: 'diagonal' },
+  unserved: { color: 'var(--red)', width: 1, fill: 0.35, pattern: 'diagonal', sparse: true },
   wanted: { color: 'var(--orange)', width: 1.6, dash: '5 3' },
   running: { color: 'var(--purple)', width: 1.4, dash: '1.5 2.5' },
   ready: { color: 'var(--green)', width: 2, fill: 0.14 },
-  pending: { color: 'var(--red)', width: 1.6, fill: 0.25, pattern: 'diagonal' },
+  pending: { color: 'var(--red)', width: 1.6, fill: 0.25, pattern: 'diagonal', sparse: true },
   cost: { color: 'var(--blue)', width: 1.8, fill: 0.12 },
   starting: { color: 'var(--muted)', width: 1, fill: 0.12, pattern: 'upright' },
 };
