@@ -1,16 +1,21 @@
 //! From an [`Input`] to a world that can be played: everything is read and checked before the clock starts.
 
+mod nodes;
 mod object;
 mod scaled_object;
 mod workload;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 use k8s_openapi::{api::autoscaling::v2::HorizontalPodAutoscaler, apimachinery::pkg::apis::meta::v1::Time};
 use serde::de::DeserializeOwned;
 use tandem_core::{api::keda::ScaledObject, hpa::Settings};
 
+pub(crate) use nodes::{Disruption, Group, Nodes};
 pub(crate) use object::{Feed, Object, Origin, Primary, Scaled, Slot, units};
 pub(crate) use workload::Workload;
 
@@ -38,6 +43,7 @@ const SILENT: &[&str] = &[
     "TriggerAuthentication",
     "ClusterTriggerAuthentication",
     "NodeGroup",
+    "DaemonSet",
 ];
 
 /// Everything that is played.
@@ -51,6 +57,9 @@ pub(crate) struct World {
     pub settings: Settings,
     /// In order of namespace, name and kind.
     pub objects: Vec<Object>,
+    /// Workloads that nothing scales.
+    pub still: Vec<Workload>,
+    pub nodes: Nodes,
     pub notes: Vec<String>,
 }
 
@@ -61,6 +70,10 @@ pub(crate) struct Compiler<'a> {
     pub settings: Settings,
     /// Deployments and StatefulSets by kind, namespace and name.
     pub workloads: BTreeMap<(String, String, String), Workload>,
+    /// Of those, the ones that something scales.
+    pub scaled: BTreeSet<(String, String, String)>,
+    /// By the name of the class.
+    pub priorities: BTreeMap<String, i32>,
     pub problems: Vec<Problem>,
     pub notes: Vec<String>,
     /// The histories that are in use.
@@ -74,10 +87,13 @@ pub(crate) fn compile(input: &Input, options: &Options) -> Result<World, Vec<Pro
         options,
         settings: Settings::of(options.kubernetes_minor),
         workloads: BTreeMap::new(),
+        scaled: BTreeSet::new(),
+        priorities: BTreeMap::new(),
         problems: Vec::new(),
         notes: input.notes.clone(),
         used: BTreeMap::new(),
     };
+    compiler.priorities = compiler.priorities();
     compiler.read_workloads();
     let mut objects = compiler.read_objects();
     objects.sort_by(|one, other| {
@@ -86,6 +102,7 @@ pub(crate) fn compile(input: &Input, options: &Options) -> Result<World, Vec<Pro
     for object in &mut objects {
         compiler.hold_capacity(object);
     }
+    let nodes = compiler.nodes();
     compiler.note_unused();
     if objects.is_empty() && compiler.problems.is_empty() {
         let message =
@@ -93,7 +110,7 @@ pub(crate) fn compile(input: &Input, options: &Options) -> Result<World, Vec<Pro
         compiler.problems.push(Problem::new(message));
     }
     let span = compiler.span();
-    if let Err(problem) = &span {
+    if let (Err(problem), true) = (&span, compiler.problems.is_empty()) {
         compiler.problems.push(problem.clone());
     }
     let (Ok((start, end)), true) = (span, compiler.problems.is_empty()) else {
@@ -113,6 +130,8 @@ pub(crate) fn compile(input: &Input, options: &Options) -> Result<World, Vec<Pro
         step: options.step.unwrap_or_else(|| step(length)),
         settings: compiler.settings,
         objects,
+        still: compiler.still(),
+        nodes,
         notes: compiler.notes,
     })
 }
@@ -123,7 +142,7 @@ fn step(length: i64) -> u32 {
     u32::try_from(steps * STEP).unwrap_or(u32::MAX)
 }
 
-impl Compiler<'_> {
+impl<'a> Compiler<'a> {
     /// Reads an object into its type.
     pub(crate) fn typed<T: DeserializeOwned>(&mut self, manifest: &Manifest) -> Option<T> {
         match T::deserialize(&*manifest.value) {
@@ -133,6 +152,19 @@ impl Compiler<'_> {
                 None
             }
         }
+    }
+
+    /// The manifests of a kind.
+    pub(crate) fn of_kind(&self, kind: &'static str) -> impl Iterator<Item = &'a Manifest> + use<'a> {
+        let manifests = &self.input.manifests;
+        manifests.iter().filter(move |manifest| manifest.kind() == kind)
+    }
+
+    /// Workloads that nothing scales, in order.
+    fn still(&mut self) -> Vec<Workload> {
+        let scaled = &self.scaled;
+        let still = self.workloads.iter().filter(|(key, _)| !scaled.contains(*key));
+        still.map(|(_, workload)| workload.clone()).collect()
     }
 
     fn read_objects(&mut self) -> Vec<Object> {

@@ -74,9 +74,33 @@ pub(crate) struct Actor<'a> {
     last_active: Option<jiff::Timestamp>,
     fallback: bool,
     replicas: u32,
-    pods: Cohorts,
+    pods: Pods,
     record: Record<'a>,
     names: [String; 2],
+}
+
+/// The pods of an object.
+enum Pods {
+    /// Nothing is known of nodes: every pod runs at once.
+    Free(Cohorts),
+    /// The cluster has them, and says where they are.
+    Placed(Counts),
+}
+
+impl Pods {
+    fn counts(&self) -> Counts {
+        match self {
+            Self::Free(cohorts) => cohorts.counts(),
+            Self::Placed(counts) => *counts,
+        }
+    }
+
+    fn next(&self) -> Option<Instant> {
+        match self {
+            Self::Free(cohorts) => cohorts.next(),
+            Self::Placed(_) => None,
+        }
+    }
 }
 
 /// Where a series comes from.
@@ -88,10 +112,17 @@ enum Series<'a> {
 }
 
 impl<'a> Actor<'a> {
-    pub(crate) fn new(spec: &'a Object, world: &'a World, clock: Clock, points: usize) -> Self {
-        let replicas = first_replicas(spec);
+    /// `placed`: where its pods are, if there are nodes.
+    pub(crate) fn new(
+        spec: &'a Object,
+        world: &'a World,
+        clock: Clock,
+        points: usize,
+        placed: Option<Counts>,
+    ) -> Self {
+        let replicas = spec.workload.replicas;
         let (series, metrics) = series(spec);
-        let pods = Cohorts::ready(replicas);
+        let pods = placed.map_or_else(|| Pods::Free(Cohorts::ready(replicas)), Pods::Placed);
         let state = State { wanted: replicas, pods: pods.counts(), load: None };
         let sync = world.settings.sync_period.unsigned_abs();
         let first_look = if world.settings.gates.looks_at_new_at_once() { Duration::ZERO } else { sync };
@@ -143,7 +174,9 @@ impl<'a> Actor<'a> {
     /// Does what is due at `now`.
     pub(crate) fn act(&mut self, now: Instant) {
         self.bring_up(now);
-        self.pods.advance(now);
+        if let Pods::Free(cohorts) = &mut self.pods {
+            cohorts.advance(now);
+        }
         if self.poll_at.is_some_and(|at| at <= now) {
             self.poll(now);
         }
@@ -152,6 +185,22 @@ impl<'a> Actor<'a> {
             self.hpa_at = Some(now + self.settings.sync_period.unsigned_abs());
         }
         self.schedule(now);
+        self.enter(now);
+    }
+
+    /// Replicas that the last decision asked for.
+    pub(crate) fn replicas(&self) -> u32 {
+        self.replicas
+    }
+
+    /// The cluster moved its pods.
+    pub(crate) fn moved(&mut self, now: Instant, counts: Counts) {
+        self.bring_up(now);
+        self.pods = Pods::Placed(counts);
+        self.enter(now);
+    }
+
+    fn enter(&mut self, now: Instant) {
         let load = self.load(now);
         self.record.enter(State { wanted: self.replicas, pods: self.pods.counts(), load });
     }
@@ -313,7 +362,9 @@ impl<'a> Actor<'a> {
 
     fn set_replicas(&mut self, to: i32, now: Instant) {
         self.replicas = u32::try_from(to).unwrap_or_default();
-        self.pods.set(self.replicas, now + Duration::from_secs(self.spec.workload.starts_in.into()));
+        if let Pods::Free(cohorts) = &mut self.pods {
+            cohorts.set(self.replicas, now + Duration::from_secs(self.spec.workload.starts_in.into()));
+        }
     }
 
     /// One step of the HPA controller.
@@ -472,12 +523,6 @@ fn missing(feed: &Feed) -> String {
 
 fn interval(scaled: &Scaled) -> Duration {
     Duration::from_secs(u64::try_from(scaled.object.spec.polling_interval()).unwrap_or(1))
-}
-
-/// Replicas at the start: those of the workload, or what a pause asks for.
-fn first_replicas(spec: &Object) -> u32 {
-    let paused = spec.scaled.as_ref().and_then(|scaled| scaled.pause.replicas);
-    paused.and_then(|replicas| u32::try_from(replicas).ok()).unwrap_or(spec.workload.replicas)
 }
 
 /// The series of an object: its slots, what its HPA reads itself, the composite.
