@@ -129,7 +129,8 @@ pub struct Decision {
     pub allowed: BTreeMap<(Arc<str>, Reason), usize>,
     /// Budgets that cannot be read and therefore allow nothing, with their pools.
     pub problems: Vec<(Arc<str>, String)>,
-    /// Whether only budgets or time kept it from doing more: the same cluster may have another answer later.
+    /// Whether something other than the cluster kept it from doing more, such as budgets or what is expected: then the same
+    /// cluster may have another answer later.
     pub is_held: bool,
 }
 
@@ -143,6 +144,7 @@ pub fn decide(input: &Input<'_>, mut goes_on: impl FnMut(Method) -> bool) -> Dec
         let eligible = candidates.iter().filter(|it| it.suits(reason)).count();
         decision.eligible.insert(reason, eligible);
     }
+    decision.is_held = !decision.blocked.is_empty();
     if decision.eligible.values().all(|eligible| *eligible == 0) {
         return decision;
     }
@@ -172,6 +174,7 @@ impl Round<'_, '_> {
             let is_free = !scene.expects(&candidate.name);
             if !is_free {
                 decision.blocked.push((candidate.name.clone(), Blocked::Nominated));
+                decision.is_held = true;
             }
             is_free
         });

@@ -153,7 +153,8 @@ fn what_keeps_a_node_is_said() {
         let decision = case.decide();
         let blocked: Vec<String> = decision.blocked.iter().map(|(_, why)| why.to_string()).collect();
         assert_eq!(blocked.join(""), wanted);
-        assert_eq!(decision.command.is_none(), !wanted.is_empty(), "{wanted}");
+        let is_kept = !wanted.is_empty();
+        assert_eq!((decision.command.is_none(), decision.is_held), (is_kept, is_kept), "{wanted}");
     }
     let mut case = nodes(&[(4, 1_000)]);
     case.cluster.pods.iter_mut().for_each(protect);
