@@ -18,6 +18,7 @@ mod nominations;
 mod observe;
 mod pool;
 mod provision;
+mod repair;
 mod termination;
 mod view;
 mod write;
@@ -308,5 +309,6 @@ pub async fn run(pools: Arc<Pools>, claim_changes: ClaimChanges) {
         drift::run(pools.clone()),
         disrupt::run(pools.clone()),
         garbage::run(pools.clone()),
+        repair::run(pools.clone()),
     );
 }
