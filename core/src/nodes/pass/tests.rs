@@ -1,5 +1,6 @@
 //! Passes over small clusters: what is decided, and what must never be.
 
+mod demand;
 mod properties;
 mod scale_down;
 mod scale_up;

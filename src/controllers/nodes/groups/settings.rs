@@ -20,7 +20,7 @@ fn signed(duration: Duration) -> SignedDuration {
 }
 
 /// For the pass.
-pub(super) fn pass(args: &NodeArgs, provider: &dyn CloudProvider) -> PassSettings {
+pub fn pass(args: &NodeArgs, provider: &dyn CloudProvider) -> PassSettings {
     PassSettings {
         cluster: ClusterStateSettings {
             max_unready_percentage: args.max_total_unready_percentage,
@@ -111,7 +111,7 @@ pub(super) fn remove(args: &NodeArgs) -> RemoveOptions {
 }
 
 /// For templates.
-pub(super) fn passing_taints(args: &NodeArgs) -> PassingTaints {
+pub fn passing_taints(args: &NodeArgs) -> PassingTaints {
     PassingTaints {
         startup: args.startup_taint.iter().chain(&args.ignore_taint).cloned().collect(),
         startup_prefixes: args.startup_taint_prefix.clone(),

@@ -6,11 +6,13 @@
 
 mod claim;
 mod claims;
-mod conditions;
+mod classes;
+
 mod consolidatable;
 mod disrupt;
 mod drift;
 mod expiration;
+pub mod explain;
 mod garbage;
 mod lifecycle;
 pub mod metrics;
@@ -51,8 +53,10 @@ use crate::{
     cloud::pools::{PoolProvider, sold_out::SoldOut},
     cluster::{
         cache::{Cache, watch_cluster},
+        conditions,
         world::World,
     },
+    controllers::nodes::demand::Demand,
     telemetry::events::Events,
 };
 pub use tandem_core::nodes::pools::names;
@@ -70,6 +74,8 @@ pub struct Config {
     pub client: Client,
     /// Pods, nodes and DaemonSets.
     pub world: Arc<World>,
+    /// Pods that are about to be made.
+    pub demand: Option<Arc<Demand>>,
     /// The provider of machines.
     pub provider: Arc<dyn PoolProvider>,
     /// Writes events.
@@ -88,6 +94,7 @@ type NodeNames = HashMap<Arc<str>, Arc<str>>;
 pub struct Pools {
     client: Client,
     world: Arc<World>,
+    demand: Option<Arc<Demand>>,
     provider: Arc<dyn PoolProvider>,
     events: Events,
     leading: watch::Receiver<bool>,
@@ -112,7 +119,7 @@ pub type ClaimChanges = mpsc::UnboundedReceiver<String>;
 impl Pools {
     /// Starts the watches.
     pub fn start(config: Config) -> (Arc<Self>, ClaimChanges) {
-        let Config { client, world, provider, events, leading, settings } = config;
+        let Config { client, world, demand, provider, events, leading, settings } = config;
         let (changed_claim, claim_changes) = mpsc::unbounded_channel();
         let count = world.changes.clone();
         let changed = move || count.send_modify(|count| *count += 1);
@@ -135,6 +142,7 @@ impl Pools {
             leaving: Mutex::default(),
             client,
             world,
+            demand,
             provider,
             events,
             leading,
@@ -303,6 +311,7 @@ pub async fn run(pools: Arc<Pools>, claim_changes: ClaimChanges) {
     );
     tokio::join!(
         claims::run(pools.clone(), claim_changes),
+        classes::run(pools.clone()),
         pool::run(pools.clone()),
         provision::run(pools.clone()),
         consolidatable::run(pools.clone()),

@@ -22,7 +22,7 @@ use tandem_core::{
     },
     scheduling::Pod,
 };
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 
 use super::{
     Pools, claim,
@@ -44,11 +44,13 @@ const TOLD_AGAIN: SignedDuration = SignedDuration::from_mins(5);
 /// Gives pods nodes, for ever.
 pub(super) async fn run(pools: Arc<Pools>) {
     let mut changes = pools.world.changes.subscribe();
+    let mut rises = pools.demand.as_ref().map(|demand| demand.rises());
     let mut batch = Batch::default();
     let mut told = Told::default();
     loop {
-        let due =
-            batch.look(&present(&pools).needy(), claim_names(&pools), ready_pools(&pools), Instant::now());
+        let mut pods = present(&pools).needy();
+        pods.extend(expected(&pools).await);
+        let due = batch.look(&pods, claim_names(&pools), ready_pools(&pools), Instant::now());
         let times = (pools.settings.batch_idle_duration, pools.settings.batch_max_duration);
         if pools.leads() && batch.is_due(times, Instant::now()) {
             let started = Instant::now();
@@ -58,8 +60,29 @@ pub(super) async fn run(pools: Arc<Pools>) {
             continue;
         }
         let wait = due.map_or(AGAIN, |_| times.0).min(AGAIN);
-        // The time that ran out is as good as a change.
-        let _ = tokio::time::timeout(wait, changes.changed()).await;
+        tokio::select! {
+            // Its sender lives as long as the pools.
+            _ = changes.changed() => {}
+            () = rise(rises.as_mut()) => {}
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+}
+
+/// Until more pods are expected than were.
+async fn rise(rises: Option<&mut watch::Receiver<u64>>) {
+    match rises {
+        // Its sender lives as long as the pools.
+        Some(rises) => drop(rises.changed().await),
+        None => std::future::pending().await,
+    }
+}
+
+/// Pods that are about to be made.
+async fn expected(pools: &Pools) -> Vec<Arc<Pod>> {
+    match &pools.demand {
+        Some(demand) if pools.leads() => demand.expected(&pools.world.pods.all()).await,
+        _ => Vec::new(),
     }
 }
 
@@ -73,6 +96,7 @@ fn ready_pools(pools: &Pools) -> HashSet<String> {
 
 /// What was decided for pods.
 struct Solution {
+    /// Pods that wait; the plan's further places are those of expected ones, whom nobody can tell anything.
     pods: Vec<Arc<Pod>>,
     plan: Plan,
 }
@@ -80,9 +104,14 @@ struct Solution {
 /// Finds nodes for pods that need them. Beside the other tasks, since it may take a while where there are many.
 async fn solve(pools: &Pools, now: Timestamp) -> Solution {
     let (cluster, options) = (observe(pools, now).await, options(pools));
+    let expected = expected(pools).await;
     let decide = move || {
-        let pods = cluster.needy();
-        let plan = provision(&Input { cluster: &cluster, pods: &pods, options });
+        let mut pods = cluster.needy();
+        let waiting = pods.len();
+        pods.extend(expected);
+        let mut plan = provision(&Input { cluster: &cluster, pods: &pods, options });
+        pods.truncate(waiting);
+        plan.unschedulable.retain(|failure| failure.pod < waiting);
         Solution { pods, plan }
     };
     tokio::task::spawn_blocking(decide).await.unwrap_or_else(|error| {
@@ -193,7 +222,7 @@ fn tell(
     });
     let on_nodes = plan.nominations.iter().map(|(pod, target)| (*pod, target.to_string()));
     for (pod, target) in on_claims.chain(on_nodes) {
-        let pod = &pods[pod];
+        let Some(pod) = pods.get(pod) else { continue };
         if events.len() < MOST_EVENTS && told.nominated.get(&pod.uid) != Some(&target) {
             told.nominated.insert(pod.uid.clone(), target.clone());
             events.push((pod.clone(), "Normal", "Nominated", format!("Pod should schedule on: {target}")));

@@ -2,7 +2,8 @@
 //! is taken just before it comes is fresh without an extra query.
 
 use std::time::Duration;
-use tokio::time::Instant;
+
+use super::Moment;
 
 /// Reads closer together than this are one visit: an HPA with several metrics reads them in one pass.
 const ONE_VISIT: Duration = Duration::from_secs(1);
@@ -12,21 +13,27 @@ const SLOWEST: Duration = Duration::from_mins(2);
 const PERIODS_UNTIL_GONE: u32 = 3;
 
 /// The learned rhythm of one reader.
-#[derive(Debug, Default, Clone)]
-pub struct Rhythm {
-    last: Option<Instant>,
+#[derive(Debug, Clone)]
+pub struct Rhythm<T> {
+    last: Option<T>,
     period: Option<Duration>,
     candidate: Option<Duration>,
 }
 
-impl Rhythm {
+impl<T> Default for Rhythm<T> {
+    fn default() -> Self {
+        Self { last: None, period: None, candidate: None }
+    }
+}
+
+impl<T: Moment> Rhythm<T> {
     /// A reader came at `now`.
-    pub fn observe(&mut self, now: Instant) {
+    pub fn observe(&mut self, now: T) {
         let Some(last) = self.last else {
             self.last = Some(now);
             return;
         };
-        let gap = now.saturating_duration_since(last);
+        let gap = now - last;
         if gap < ONE_VISIT {
             return;
         }
@@ -52,8 +59,13 @@ impl Rhythm {
         }
     }
 
+    /// How often the reader comes, once that is known.
+    pub fn period(&self) -> Option<Duration> {
+        self.period
+    }
+
     /// The next expected visit after `now`; `None` while no rhythm is known or the reader is gone.
-    pub fn next(&self, now: Instant) -> Option<Instant> {
+    pub fn next(&self, now: T) -> Option<T> {
         let (last, period) = (self.last?, self.period?);
         (1..=PERIODS_UNTIL_GONE).map(|n| last + period * n).find(|&visit| visit > now)
     }
@@ -65,6 +77,8 @@ fn near(a: Duration, b: Duration) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
 
     fn at(base: Instant, seconds: f64) -> Instant {

@@ -1,7 +1,44 @@
 //! When an object's sources are asked next: the earlier of what its polling interval and its readers need.
 
-use std::time::Duration;
-use tokio::time::Instant;
+mod rhythm;
+
+use std::{
+    ops::{Add, Sub},
+    time::Duration,
+};
+
+pub use rhythm::Rhythm;
+
+/// A point on the caller's clock: a monotonic clock's instant, or the time since some beginning. What lies between two
+/// of them is 0 where the first is the later.
+pub trait Moment:
+    Copy + Ord + Add<Duration, Output = Self> + Sub<Duration, Output = Self> + Sub<Self, Output = Duration>
+{
+}
+
+impl<T> Moment for T where
+    T: Copy + Ord + Add<Duration, Output = T> + Sub<Duration, Output = T> + Sub<T, Output = Duration>
+{
+}
+
+/// A sample no older than this is fresh however short the polling interval is: a query takes its time.
+const FRESH_AT_LEAST: Duration = Duration::from_secs(5);
+/// A sample older than this is asked anew however long the polling interval is: it is the HPA's own period, and no
+/// HPA has ever seen an older value.
+const FRESH_AT_MOST: Duration = Duration::from_secs(15);
+/// A source that answers within this may be waited for by the HPA controller, whose workers are few.
+const QUICK: Duration = Duration::from_millis(100);
+
+/// How old a sample may be for a reader that should not wait.
+pub fn fresh_for(polling_interval: Duration) -> Duration {
+    polling_interval.clamp(FRESH_AT_LEAST, FRESH_AT_MOST)
+}
+
+/// How old a sample may be for a reader with a rhythm, by how long the source took: a quick one is asked anew for a
+/// visit out of turn, since the refresh that was meant for that visit then falls away.
+pub fn fresh_for_reader(polling_interval: Duration, latency: Duration) -> Duration {
+    if latency <= QUICK { FRESH_FOR_READER } else { fresh_for(polling_interval) }
+}
 
 /// How long before an expected visit the sample is taken: long enough for a slow source, short enough that
 /// the reader sees a value about a second old.
@@ -11,28 +48,28 @@ pub const FRESH_FOR_READER: Duration = Duration::from_secs(2);
 
 /// What the schedule depends on.
 #[derive(Debug, Clone, Copy)]
-pub struct Needs {
+pub struct Needs<T> {
     /// When the sources were last asked.
-    pub last: Option<Instant>,
+    pub last: Option<T>,
     /// The polling interval; `None` where nobody polls (a replica that does not own the object).
     pub polling: Option<Duration>,
     /// The first poll of a new object or after a start is not before this.
-    pub first_poll: Instant,
+    pub first_poll: T,
     /// The next expected visit of a reader.
-    pub visit: Option<Instant>,
+    pub visit: Option<T>,
     /// The visit after that, if the next needs no refresh.
-    pub visit_after: Option<Instant>,
+    pub visit_after: Option<T>,
 }
 
 /// The next time to ask, or `None` if nobody needs a sample.
 ///
 /// Every sample serves everyone, so a poll is due one interval after the last sample, whoever wanted it:
 /// with the HPA's 15 s and the default 30 s, polls alone never happen.
-pub fn next_due(needs: Needs) -> Option<Instant> {
+pub fn next_due<T: Moment>(needs: Needs<T>) -> Option<T> {
     let poll = needs.polling.map(|interval| needs.last.map_or(needs.first_poll, |last| last + interval));
     let visit = [needs.visit, needs.visit_after].into_iter().flatten().find_map(|visit| {
         let fresh = needs.last.is_some_and(|last| last + FRESH_FOR_READER >= visit);
-        (!fresh).then(|| visit.checked_sub(LEAD).unwrap_or(visit))
+        (!fresh).then(|| visit - LEAD)
     });
     [poll, visit].into_iter().flatten().min()
 }
@@ -50,6 +87,8 @@ pub fn phase(key: &str, window: Duration) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);

@@ -1,20 +1,13 @@
-//! Times the solver of node pools on the inputs of Karpenter's scheduling benchmark.
-//!
-//! `cargo run --release -p tandem-core --example solver`. What is timed includes reading the pods and the pool.
+//! Karpenter's scheduling benchmark, consolidation, and pods that want to be apart, by the solver of node pools. Reading the
+//! pods and the pool is within the time.
 
-use std::{
-    collections::BTreeSet,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeSet, sync::Arc};
 
-use k8s_openapi::{
-    api::core::v1::{
-        Affinity, NodeAffinity, NodeSelectorRequirement, NodeSelectorTerm, PodAffinity, PodAffinityTerm,
-        PodAntiAffinity, PreferredSchedulingTerm, TopologySpreadConstraint, WeightedPodAffinityTerm,
-    },
-    apimachinery::pkg::apis::meta::v1::LabelSelector,
+use k8s_openapi::api::core::v1::{
+    Affinity, NodeAffinity, NodeSelectorRequirement, NodeSelectorTerm, PodAffinity, PodAntiAffinity,
+    PreferredSchedulingTerm, WeightedPodAffinityTerm,
 };
+use serde_json::{Value, json};
 use tandem_core::{
     nodes::pools::{
         consolidate::{Candidate, Cluster, multi_node, single_node},
@@ -28,38 +21,112 @@ use tandem_core::{
     scheduling::{HOSTNAME, Node, Pod, Resources, Snapshot, pod::Shape},
 };
 
-/// Bytes in a mebibyte.
-const MIB: i64 = 1 << 20;
-/// How often each case runs; the best counts.
-const RUNS: usize = 5;
+use super::{
+    Measured, Row,
+    inputs::{Draws, MIB, apart_from, selector, spread, term},
+    measured,
+};
 
-/// Numbers of diverse pods, each with a seed by which the sums of requests are within 1 % of those of Karpenter's draws.
-const DIVERSE: [(usize, u64); 6] =
-    [(500, 53), (1_000, 31), (2_000, 35), (5_000, 2), (10_000, 1), (20_000, 2)];
+/// What is measured here.
+pub(crate) const ROWS: &[Row] = &[
+    ("diverse 500", || packed(&diverse(500), &options())),
+    ("diverse 1000", || packed(&diverse(1_000), &options())),
+    ("diverse 2000", || packed(&diverse(2_000), &options())),
+    ("diverse 5000", || packed(&diverse(5_000), &options())),
+    ("diverse 10000", || packed(&diverse(10_000), &options())),
+    ("diverse 20000", || packed(&diverse(20_000), &options())),
+    ("diverse 2000, every order", || packed(&diverse(2_000), &improving())),
+    ("preferences respected", || packed(&preferring(4_000), &options())),
+    ("preferences ignored", || packed(&preferring(4_000), &ignoring())),
+    ("pools beside 150000 pods", beside_others),
+    ("consolidation, many at once", || consolidation(true)),
+    ("consolidation, one by one", || consolidation(false)),
+    ("apart by zone", || packed(&apart(2_000, ZONE, false), &options())),
+    ("apart by zone, different", || packed(&apart(2_000, ZONE, true), &options())),
+    ("apart by hostname", || packed(&apart(2_000, HOSTNAME, false), &options())),
+    ("apart by hostname, different", || packed(&apart(2_000, HOSTNAME, true), &options())),
+];
 
-fn main() {
+/// Seeds by which the sums of requests are within 1 % of those of Karpenter's draws, by number of pods.
+const SEEDS: [(usize, u64); 6] = [(500, 53), (1_000, 31), (2_000, 35), (5_000, 2), (10_000, 1), (20_000, 2)];
+
+fn packed(pods: &[Pod], options: &Options) -> Measured {
     let types = instance_types();
-    for draw in DIVERSE {
-        report(&format!("{} diverse pods", draw.0), &types, &diverse(draw), &options());
-    }
-    let improving = Options { attempts: MOST_ATTEMPTS, ..options() };
-    for draw in &DIVERSE[..3] {
-        report(&format!("{} diverse pods, in every order", draw.0), &types, &diverse(*draw), &improving);
-    }
-    let ignoring = Options { preferences: Preferences::Ignore, ..options() };
-    report("4000 pods, preferences respected", &types, &preferring(4_000), &options());
-    report("4000 pods, preferences ignored", &types, &preferring(4_000), &ignoring);
-    consolidation(&types, 2_000);
-    for key in [ZONE, HOSTNAME] {
-        report(&format!("2000 pods apart by {key}"), &types, &apart(2_000, key, false), &options());
-        report(&format!("2000 different pods apart by {key}"), &types, &apart(2_000, key, true), &options());
-    }
+    let pool = pool(&types);
+    let section = || solve(&mut Snapshot::default(), &[pool], pods, options.clone());
+    measured(section, |solution| answer(&solution, pods.len()))
+}
+
+fn answer(solution: &Solution, pods: usize) -> Value {
+    json!({
+        "nodes": solution.claims.len(),
+        "price": solution.price(),
+        "pods": pods - solution.failures.len(),
+        "of": pods,
+    })
+}
+
+/// 20,000 diverse pods, where 5,000 nodes run 150,000 others and have a little room left. The snapshot is made within the
+/// time.
+fn beside_others() -> Measured {
+    let types = instance_types();
+    let pool = pool(&types);
+    let waiting = diverse(20_000);
+    let others = inhabited(5_000, 30);
+    let section = || {
+        let mut snapshot = Snapshot::default();
+        for (node, pods) in &others {
+            let node = snapshot.add_node(node);
+            for pod in pods {
+                let class = snapshot.class(pod);
+                snapshot.bind(class, node);
+            }
+        }
+        solve(&mut snapshot, &[pool], &waiting, options())
+    };
+    measured(section, |solution| answer(&solution, waiting.len()))
+}
+
+/// Nodes of 32 cores with that many pods of a core each, of 500 controllers.
+pub(crate) fn inhabited(nodes: usize, pods_each: usize) -> Vec<(Node, Vec<Pod>)> {
+    let requests = Resources { cpu: 1_000, memory: 2_048 * MIB, pods: 1, ..Resources::default() };
+    let shapes: Vec<_> =
+        (0..500).map(|app| Arc::new(shape("app", &format!("app-{app}"), requests.clone()))).collect();
+    let of = |number: usize| {
+        let name = format!("node-{number:05}");
+        let labels = [(HOSTNAME, name.clone()), (ZONE, format!("test-zone-{}", 1 + number % 3))];
+        let labels = labels.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+        let allocatable = types_of(32);
+        let pods = (0..pods_each).map(|at| {
+            let number = number * pods_each + at;
+            let name: Arc<str> = format!("running-{number:06}").into();
+            let shape = shapes[number % shapes.len()].clone();
+            Pod { uid: name.clone(), name, shape, ..Pod::default() }
+        });
+        let node = Node {
+            name: name.as_str().into(),
+            provider_id: name.as_str().into(),
+            labels,
+            capacity: allocatable.clone(),
+            allocatable,
+            ready: true,
+            ..Node::default()
+        };
+        (node, pods.collect())
+    };
+    (0..nodes).map(of).collect()
+}
+
+fn types_of(cores: i64) -> Resources {
+    instance_type(cores).allocatable().clone()
 }
 
 /// Nodes of eight cores, half of them used, by two pods of one core and two of a half each: all are candidates.
-fn consolidation(types: &[Arc<InstanceType>], nodes: usize) {
+fn consolidation(at_once: bool) -> Measured {
+    let nodes = 2_000;
+    let types = instance_types();
     let requirements = Requirements::from_iter([Requirement::is(CAPACITY_TYPE, ON_DEMAND)]);
-    let pools = [Pool { requirements, ..pool(types) }];
+    let pools = [Pool { requirements, ..pool(&types) }];
     let mut snapshot = Snapshot::default();
     let mut candidates = Vec::new();
     let plain = |cpu| Resources { cpu, memory: 1_024 * MIB, pods: 1, ..Resources::default() };
@@ -89,32 +156,26 @@ fn consolidation(types: &[Arc<InstanceType>], nodes: usize) {
         });
     }
     let well_known = options().well_known;
-    let started = Instant::now();
-    let mut solver = Solver::new(&mut snapshot, &pools, options());
-    let mut cluster = Cluster {
-        snapshot: &mut snapshot,
-        solver: &mut solver,
-        pending: &[],
-        uninitialized: &BTreeSet::new(),
-        spot_to_spot: false,
-        well_known: &well_known,
-        approves: &|_| Ok(()),
+    let section = || {
+        let mut solver = Solver::new(&mut snapshot, &pools, options());
+        let mut cluster = Cluster {
+            snapshot: &mut snapshot,
+            solver: &mut solver,
+            pending: &[],
+            uninitialized: &BTreeSet::new(),
+            spot_to_spot: false,
+            well_known: &well_known,
+            approves: &|_| Ok(()),
+        };
+        if at_once {
+            multi_node(&mut cluster, &candidates, || true)
+        } else {
+            // Those that are full cannot go: each has to be looked at.
+            let full: Vec<Candidate> = candidates.into_iter().step_by(2).collect();
+            single_node(&mut cluster, &full, || true).0
+        }
     };
-    let many = multi_node(&mut cluster, &candidates, || true);
-    let multi = started.elapsed();
-    // Those that are full cannot go: each has to be looked at.
-    let full: Vec<Candidate> = candidates.into_iter().step_by(2).collect();
-    let started = Instant::now();
-    let (single, refused) = single_node(&mut cluster, &full, || true);
-    println!(
-        "consolidation of {nodes} nodes: {:.1} ms for {} nodes at once, {:.1} ms for one of {} ({} refused, found {})",
-        multi.as_secs_f64() * 1e3,
-        many.map_or(0, |command| command.remove.len()),
-        started.elapsed().as_secs_f64() * 1e3,
-        full.len(),
-        refused.len(),
-        single.is_some(),
-    );
+    measured(section, |command| json!({"nodes": command.map_or(0, |command| command.remove.len())}))
 }
 
 fn pool(types: &[Arc<InstanceType>]) -> Pool<'_> {
@@ -136,24 +197,13 @@ fn options() -> Options {
     }
 }
 
-/// Runs a case a few times and prints the best.
-fn report(name: &str, types: &[Arc<InstanceType>], pods: &[Pod], options: &Options) {
-    let once = || -> (Duration, Solution) {
-        let pool = pool(types);
-        let started = Instant::now();
-        let solution = solve(&mut Snapshot::default(), &[pool], pods, options.clone());
-        (started.elapsed(), solution)
-    };
-    let Some((time, solution)) = (0..RUNS).map(|_| once()).min_by_key(|(time, _)| *time) else { return };
-    #[allow(clippy::cast_precision_loss, reason = "thousands")]
-    let rate = pods.len() as f64 / time.as_secs_f64();
-    println!(
-        "{name}: {:.1} ms, {rate:.0} pods/s, {} nodes, price {:.1}, {} pods nowhere",
-        time.as_secs_f64() * 1e3,
-        solution.claims.len(),
-        solution.price(),
-        solution.failures.len(),
-    );
+/// Tries every order for the cheapest packing.
+fn improving() -> Options {
+    Options { attempts: MOST_ATTEMPTS, ..options() }
+}
+
+fn ignoring() -> Options {
+    Options { preferences: Preferences::Ignore, ..options() }
 }
 
 fn instance_types() -> Vec<Arc<InstanceType>> {
@@ -195,28 +245,14 @@ fn instance_type(n: i64) -> Arc<InstanceType> {
     Arc::new(InstanceType::new(&name, requirements, capacity, overhead, offerings))
 }
 
-/// Draws numbers that look random, always the same.
-struct Draws(u64);
+fn requests(draws: &mut Draws) -> Resources {
+    let cpu = draws.one(&[100, 250, 500, 1_000, 1_500]);
+    let memory = draws.one(&[100, 256, 512, 1_024, 2_048, 4_096]) * MIB;
+    Resources { cpu, memory, pods: 1, ..Resources::default() }
+}
 
-impl Draws {
-    /// One of a list (`SplitMix64`).
-    fn one<T: Copy>(&mut self, of: &[T]) -> T {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        #[allow(clippy::cast_possible_truncation, reason = "a remainder below the length of a list")]
-        of[((mixed ^ (mixed >> 31)) % of.len() as u64) as usize]
-    }
-
-    fn requests(&mut self) -> Resources {
-        let cpu = self.one(&[100, 250, 500, 1_000, 1_500]);
-        let memory = self.one(&[100, 256, 512, 1_024, 2_048, 4_096]) * MIB;
-        Resources { cpu, memory, pods: 1, ..Resources::default() }
-    }
-
-    fn label(&mut self) -> &'static str {
-        self.one(&["a", "b", "c", "d", "e", "f", "g"])
-    }
+fn label(draws: &mut Draws) -> &'static str {
+    draws.one(&["a", "b", "c", "d", "e", "f", "g"])
 }
 
 fn pod(number: usize, shape: Shape) -> Pod {
@@ -224,57 +260,37 @@ fn pod(number: usize, shape: Shape) -> Pod {
     Pod { uid: name.clone(), name, shape: Arc::new(shape), ..Pod::default() }
 }
 
-fn selector(key: &str, value: &str) -> LabelSelector {
-    LabelSelector {
-        match_labels: Some([(key.to_owned(), value.to_owned())].into()),
-        ..LabelSelector::default()
-    }
-}
-
 fn shape(key: &str, value: &str, requests: Resources) -> Shape {
     let labels = [(key.to_owned(), value.to_owned())].into();
     Shape { namespace: "default".into(), labels, requests, ..Shape::default() }
 }
 
-fn term(key: &str, value: &str, topology_key: &str) -> PodAffinityTerm {
-    PodAffinityTerm {
-        label_selector: Some(selector(key, value)),
-        topology_key: topology_key.to_owned(),
-        ..PodAffinityTerm::default()
-    }
-}
-
 /// Karpenter's `makeDiversePods`.
-fn diverse((count, seed): (usize, u64)) -> Vec<Pod> {
+pub(crate) fn diverse(count: usize) -> Vec<Pod> {
+    let seed = SEEDS.iter().find(|(pods, _)| *pods == count).map_or(1, |(_, seed)| *seed);
     let mut draws = Draws(seed);
     let of_each = count / 5;
     let mut shapes = Vec::new();
-    let generic = |draws: &mut Draws| shape("my-label", draws.label(), draws.requests());
+    let generic = |draws: &mut Draws| shape("my-label", label(draws), requests(draws));
     shapes.extend((0..of_each).map(|_| generic(&mut draws)));
     for topology_key in [ZONE, HOSTNAME] {
         shapes.extend((0..of_each).map(|_| {
-            let (label, selected) = (draws.label(), draws.label());
-            let spread = vec![TopologySpreadConstraint {
-                max_skew: 1,
-                topology_key: topology_key.to_owned(),
-                when_unsatisfiable: "DoNotSchedule".to_owned(),
-                label_selector: Some(selector("my-label", selected)),
-                ..TopologySpreadConstraint::default()
-            }];
-            Shape { spread, ..shape("my-label", label, draws.requests()) }
+            let (own, selected) = (label(&mut draws), label(&mut draws));
+            let spread = vec![spread(topology_key, selector("my-label", selected))];
+            Shape { spread, ..shape("my-label", own, requests(&mut draws)) }
         }));
     }
     shapes.extend((0..of_each).map(|_| {
-        let label = draws.label();
-        let required = Some(vec![term("my-affininity", label, ZONE)]);
+        let own = label(&mut draws);
+        let required = Some(vec![term("my-affininity", own, ZONE)]);
         let near = PodAffinity {
             required_during_scheduling_ignored_during_execution: required,
             ..PodAffinity::default()
         };
         let affinity = Affinity { pod_affinity: Some(near), ..Affinity::default() };
-        Shape { affinity: Some(Box::new(affinity)), ..shape("my-affininity", label, draws.requests()) }
+        Shape { affinity: Some(Box::new(affinity)), ..shape("my-affininity", own, requests(&mut draws)) }
     }));
-    shapes.extend((0..of_each).map(|_| apart_shape("nginx", HOSTNAME, draws.requests())));
+    shapes.extend((0..of_each).map(|_| apart_shape("nginx", HOSTNAME, requests(&mut draws))));
     while shapes.len() < count {
         shapes.push(generic(&mut draws));
     }
@@ -282,13 +298,7 @@ fn diverse((count, seed): (usize, u64)) -> Vec<Pod> {
 }
 
 fn apart_shape(app: &str, topology_key: &str, requests: Resources) -> Shape {
-    let required = Some(vec![term("app", app, topology_key)]);
-    let anti = PodAntiAffinity {
-        required_during_scheduling_ignored_during_execution: required,
-        ..PodAntiAffinity::default()
-    };
-    let affinity = Affinity { pod_anti_affinity: Some(anti), ..Affinity::default() };
-    Shape { affinity: Some(Box::new(affinity)), ..shape("app", app, requests) }
+    Shape { affinity: Some(apart_from(term("app", app, topology_key))), ..shape("app", app, requests) }
 }
 
 /// Pods that want to be apart from each other in a domain; all alike, or each with a label of its own.
