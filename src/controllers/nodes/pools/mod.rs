@@ -13,6 +13,7 @@ mod disrupt;
 mod drift;
 mod expiration;
 pub mod explain;
+mod fixed;
 mod garbage;
 mod lifecycle;
 pub mod metrics;
@@ -109,6 +110,8 @@ pub struct Pools {
     nominations: Nominations,
     /// Claims, by name, that are deleted as soon as their replacements are ready.
     leaving: Mutex<BTreeSet<Arc<str>>>,
+    /// Held while claims are replaced, so that nobody counts those of a static pool in between.
+    replacing: tokio::sync::Mutex<()>,
     /// What they have done, for `/metrics`.
     pub metrics: Metrics,
 }
@@ -140,6 +143,7 @@ impl Pools {
             sold_out: SoldOut::default(),
             nominations: Nominations::default(),
             leaving: Mutex::default(),
+            replacing: tokio::sync::Mutex::default(),
             client,
             world,
             demand,
@@ -319,5 +323,6 @@ pub async fn run(pools: Arc<Pools>, claim_changes: ClaimChanges) {
         disrupt::run(pools.clone()),
         garbage::run(pools.clone()),
         repair::run(pools.clone()),
+        fixed::run(pools.clone()),
     );
 }

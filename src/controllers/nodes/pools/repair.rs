@@ -30,7 +30,8 @@ pub(super) async fn run(pools: Arc<Pools>) {
     let mut told = Told::new();
     loop {
         let due = if pools.leads() { pass(&pools, &mut told, Timestamp::now()).await } else { None };
-        let until = due.map(|due| Duration::try_from(due.duration_since(Timestamp::now())).unwrap_or_default());
+        let until =
+            due.map(|due| Duration::try_from(due.duration_since(Timestamp::now())).unwrap_or_default());
         pools.changed(&mut changes, CALM, until.map_or(PERIOD, |until| until.min(PERIOD))).await;
     }
 }

@@ -202,18 +202,23 @@ impl Round<'_, '_> {
         (!chosen.is_empty()).then(|| command(Method::Emptiness, &chosen, Vec::new()))
     }
 
-    /// One that has drifted: empty ones first, then the one that drifted first.
+    /// One that has drifted: of static pools first, then empty ones, then the one that drifted first.
     fn drifted(&mut self) -> Option<Command> {
         let since = |candidate: &Candidate| changed(&candidate.claim, condition::DRIFTED);
-        self.candidates.sort_by_key(|it| (!it.is_empty(), since(it), it.name.clone()));
+        self.candidates.sort_by_key(|it| (!it.is_static, !it.is_empty(), since(it), it.name.clone()));
         let chosen = self.within_budgets(Reason::Drifted);
         self.candidates.sort_by(Candidate::by_savings);
         for candidate in chosen {
-            match self.scene.replace(&candidate) {
+            let replaced = if candidate.is_static {
+                self.scene.replace_static(&candidate)
+            } else {
+                self.scene.replace(&candidate)
+            };
+            match replaced {
                 Ok(replacements) => {
                     return Some(command(Method::Drift, std::slice::from_ref(&candidate), replacements));
                 }
-                Err(why) => self.decision.blocked.push((candidate.name, Blocked::NoPlace(why))),
+                Err(why) => self.decision.blocked.push((candidate.name, Blocked::Irreplaceable(why))),
             }
         }
         None

@@ -15,7 +15,7 @@ use crate::{
             node_claim::is_deleting,
             provision::{self, provision},
             requirements::labels::{CAPACITY_TYPE, ON_DEMAND, SPOT},
-            testing::{ZONES, add_node, add_node_of, claim, cluster, pod, set, with},
+            testing::{ZONES, add_node, add_node_of, claim, cluster, limit, pod, set, with},
         },
     },
     scheduling::Pod,
@@ -117,6 +117,20 @@ fn drift_replaces_what_has_drifted_first() {
     assert_eq!(case.decide().command.unwrap().claims.join(" "), "b");
     case.claim("c").spec.termination_grace_period = Some("1h".to_owned());
     assert_eq!(case.decide().command.unwrap().claims.join(" "), "c");
+}
+
+#[test]
+fn a_node_of_a_static_pool_is_replaced_if_one_more_is_within_the_limit() {
+    let mut case = nodes(&[(1, 0), (4, 3_500)]);
+    case.cluster.pools[0].spec.replicas = Some(2);
+    assert_eq!(case.says(), "nothing", "they are wanted, empty or not");
+    set(case.claim("b"), condition::DRIFTED);
+    assert!(case.says().starts_with("Drifted replace: b for one of cores-01"), "{}", case.says());
+    limit(&mut case.cluster.pools[0], "nodes", "2");
+    let decision = case.decide();
+    let why = decision.blocked[0].1.to_string();
+    assert_eq!(decision.command, None);
+    assert_eq!(why, "node limits have been exhausted for nodepool");
 }
 
 #[test]
