@@ -20,7 +20,7 @@ use prometheus_client::registry::Registry;
 use serde_json::json;
 use tandem::{
     cli::pools::PoolArgs,
-    cloud::pools::connect,
+    cloud::pools::{Settings, connect},
     cluster::world::World,
     controllers::nodes::pools::{self, Config, Pools},
     telemetry::{self, events::Events},
@@ -141,7 +141,7 @@ impl Bed {
         let (pools, changes) = Pools::start(Config {
             client: self.restricted.clone(),
             world: World::start(&self.restricted),
-            provider: connect("kwok", &self.restricted)?,
+            provider: connect("kwok", &Settings::default(), &self.restricted).await?,
             events: Events::new(self.restricted.clone(), "karpenter", None),
             leading,
             settings: PoolArgs::from_arg_matches(&matches)?,

@@ -151,6 +151,9 @@ pub struct Options {
     pub node_starts: BTreeMap<String, u32>,
     /// Dollars an hour by instance type or group, over those of the groups and types themselves.
     pub prices: BTreeMap<String, f64>,
+    /// What a replica can take, by object (`NAMESPACE/NAME`) and in the unit of its first metric; what it is meant to take,
+    /// if absent. Unserved load is what lies beyond.
+    pub capacities: BTreeMap<String, f64>,
     /// Seconds between two points of the series; chosen by length, if absent.
     pub step: Option<u32>,
     /// What stands in for histories that are missing.
@@ -167,6 +170,7 @@ impl Default for Options {
             node_start: NODE_START,
             node_starts: BTreeMap::new(),
             prices: BTreeMap::new(),
+            capacities: BTreeMap::new(),
             step: None,
             shape: None,
         }
@@ -184,6 +188,7 @@ struct SimulationSpec {
     node_start: Option<String>,
     node_starts: BTreeMap<String, String>,
     prices: BTreeMap<String, f64>,
+    capacities: BTreeMap<String, f64>,
     step: Option<String>,
     shape: Option<Shape>,
 }
@@ -221,6 +226,7 @@ impl Options {
             self.node_starts.insert(name.clone(), duration(text)?);
         }
         self.prices.extend(spec.prices);
+        self.capacities.extend(spec.capacities);
         if let Some(text) = &spec.step {
             self.step = Some(duration(text)?.max(1));
         }

@@ -41,3 +41,19 @@ pub fn run_with(
     let world = compile::compile(input, options)?;
     Ok(engine::play(&input.name, &world, progress))
 }
+
+/// The options under which other settings can be held against those of `input`: a replica can take what it is meant to take
+/// there. A higher target alone makes no replica stronger.
+///
+/// # Errors
+/// As [`run`].
+pub fn comparable(input: &Input, options: &Options) -> Result<Options, Vec<Problem>> {
+    let world = compile::compile(input, options)?;
+    let mut options = options.clone();
+    for object in world.objects {
+        if let Some(primary) = &object.primary {
+            options.capacities.insert(object.key(), primary.target);
+        }
+    }
+    Ok(options)
+}

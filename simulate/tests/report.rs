@@ -18,8 +18,9 @@ use std::path::PathBuf;
 
 use browser::Browser;
 use serde_json::json;
-use simulate::outcome::Outcome;
-use simulate::report::page;
+use simulate::outcome::{Outcome, Summary};
+use simulate::report::{page, page_of_sweep};
+use simulate::sweep::{CostUnit, Point, Sweep};
 use worlds::{STEP, world};
 
 /// Points of seven days.
@@ -256,5 +257,53 @@ fn worlds_without_nodes_metrics_or_events_are_drawn_too() {
         browser.eval("[...document.querySelectorAll('figure.chart')].map(chart => chart.dataset.chart)");
     assert_eq!(charts, json!(["replicas", "pending"]));
     assert_eq!(browser.text("#events .empty"), "Nothing happened.");
+    assert_eq!(browser.complaints, Vec::<String>::new());
+}
+
+#[test]
+fn a_sweep_is_a_scatter_with_its_front_and_a_recommendation() {
+    let point = |max: u32, cost: f64, unserved_share: f64, front| Point {
+        values: vec![json!(100), json!(max)],
+        summary: Summary { unserved_share, pod_hours: cost * 20.0, cost: Some(cost), ..Summary::default() },
+        cost,
+        front,
+    };
+    let mut points: Vec<_> =
+        (1..=8).map(|i| point(i * 5, 4.0 + f64::from(i), 0.2 / f64::from(i * i * i), true)).collect();
+    points.extend((1..=8).map(|i| point(i * 5 + 2, 5.5 + f64::from(i), 0.3 / f64::from(i * i), false)));
+    let sweep = Sweep {
+        keys: vec!["threshold".to_owned(), "max".to_owned()],
+        unit: CostUnit::Dollars,
+        points,
+        limit: Some(0.001),
+        recommended: Some(5),
+        patches: vec![
+            "kubectl patch scaledobject web -n shop --type merge -p '{\"spec\":{\"maxReplicaCount\":30}}'"
+                .to_owned(),
+        ],
+    };
+    let day = 86_400 / STEP as usize;
+    let worlds = [world("as it is", day, 12, 40), world("threshold=100 max=30", day, 12, 30)];
+    let mut browser = Browser::start("UTC");
+    browser.resize(1400, 1000);
+    browser.open(&written("sweep", &page_of_sweep(&sweep, &worlds)));
+    browser.frame();
+    let count = |browser: &mut Browser, kind: &str| {
+        browser.number(&format!("document.querySelectorAll('.scatter path.{kind}').length"))
+    };
+    assert_eq!([count(&mut browser, "front"), count(&mut browser, "recommended")], [7.0, 1.0]);
+    assert_eq!(browser.text("#sweep code"), sweep.patches[0]);
+    let best = browser.eval(
+        "(() => { const mark = document.querySelector('.scatter path.recommended'); mark.scrollIntoView({ block: 'center' }); \
+         const box = mark.getBoundingClientRect(); return [box.x + box.width / 2, box.y + box.height / 2]; })()",
+    );
+    browser.mouse("mouseMoved", best[0].as_f64().unwrap(), best[1].as_f64().unwrap(), &json!({}));
+    assert_eq!(browser.text(".told"), "threshold 100, max 30: $10.00, 0.0926% unserved");
+    assert_eq!(browser.text(".settings tr.pointed td:nth-child(2)"), "30");
+    browser.eval("document.querySelector('.settings th:nth-child(2) button').click()");
+    let first = |browser: &mut Browser| browser.text(".settings tbody tr td:nth-child(2)");
+    assert_eq!(first(&mut browser), "5");
+    browser.eval("document.querySelector('.settings th:nth-child(2) button').click()");
+    assert_eq!(first(&mut browser), "42");
     assert_eq!(browser.complaints, Vec::<String>::new());
 }

@@ -90,7 +90,7 @@ impl FromStr for FeatureGates {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Node pools")]
 pub struct PoolArgs {
-    /// Provider of the machines of node pools: kwok; without it node pools are left alone.
+    /// Provider of the machines of node pools: aws or kwok; without it node pools are left alone.
     #[arg(long)]
     pub node_pools_provider: Option<String>,
     /// Pods that come within so long of each other get nodes together.

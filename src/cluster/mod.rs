@@ -3,6 +3,7 @@
 pub mod auth;
 pub mod cache;
 pub mod client;
+pub mod conditions;
 pub mod env;
 pub mod mirror;
 pub mod model;

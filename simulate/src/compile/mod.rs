@@ -83,6 +83,12 @@ pub(crate) fn compile(input: &Input, options: &Options) -> Result<World, Vec<Pro
     objects.sort_by(|one, other| {
         (&one.namespace, &one.name, one.kind).cmp(&(&other.namespace, &other.name, other.kind))
     });
+    for object in &mut objects {
+        let capacity = options.capacities.get(&object.key());
+        if let Some((primary, capacity)) = object.primary.as_mut().zip(capacity) {
+            primary.target = *capacity;
+        }
+    }
     compiler.note_unused();
     if objects.is_empty() && compiler.problems.is_empty() {
         let message =

@@ -44,6 +44,13 @@ pub(crate) struct Object {
     pub primary: Option<Primary>,
 }
 
+impl Object {
+    /// `NAMESPACE/NAME`.
+    pub(crate) fn key(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
+}
+
 /// The part of a ScaledObject that Tandem plays itself.
 pub(crate) struct Scaled {
     pub object: ScaledObject,

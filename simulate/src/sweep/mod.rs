@@ -15,7 +15,7 @@ use serde_json::Value;
 pub use setting::Dimension;
 
 use crate::outcome::Summary;
-use crate::{Input, Options, Problem, run};
+use crate::{Input, Options, Problem, comparable, run};
 
 /// More settings than this are a typing error rather than a question.
 const MOST_SETTINGS: usize = 10_000;
@@ -76,7 +76,8 @@ pub struct Wish {
 /// Unserved load that is accepted unless the user says: one request in a thousand.
 const MAX_UNSERVED: f64 = 0.001;
 
-/// Plays every combination of the dimensions' values.
+/// Plays every combination of the dimensions' values. What a replica can take is what it is meant to take in `input`, or what
+/// the options say.
 ///
 /// # Errors
 /// A dimension fits no object, there are too many settings, or a setting makes a world that cannot be played; each problem
@@ -93,9 +94,10 @@ pub fn sweep(
         .iter()
         .map(|dimension| dimension.fields(input).map_err(one))
         .collect::<Result<Vec<_>, Vec<Problem>>>()?;
+    let options = comparable(input, options)?;
     let play = |values: &Vec<Value>| {
         let world = setting::applied(input, &fields, values).map_err(|problem| vec![problem])?;
-        run(&world, options).map(|outcome| outcome.summary).map_err(|problems| {
+        run(&world, &options).map(|outcome| outcome.summary).map_err(|problems| {
             problems.into_iter().map(|problem| named(&setting::name(dimensions, values), problem)).collect()
         })
     };
@@ -108,9 +110,11 @@ pub fn sweep(
         .map(|(values, summary)| Point { values, cost: cost(&summary), summary, front: false })
         .collect();
     mark_front(&mut points);
-    let limit = (wish.recommend || wish.max_unserved.is_some()).then(|| wish.max_unserved.unwrap_or(MAX_UNSERVED));
+    let limit =
+        (wish.recommend || wish.max_unserved.is_some()).then(|| wish.max_unserved.unwrap_or(MAX_UNSERVED));
     let recommended = limit.filter(|_| wish.recommend).and_then(|limit| cheapest(&points, limit));
-    let patches = recommended.map(|index| patch::commands(&fields, &points[index].values)).unwrap_or_default();
+    let patches =
+        recommended.map(|index| patch::commands(&fields, &points[index].values)).unwrap_or_default();
     Ok(Sweep {
         keys: dimensions.iter().map(|dimension| dimension.key.clone()).collect(),
         unit: if priced { CostUnit::Dollars } else { CostUnit::PodHours },
@@ -134,17 +138,22 @@ pub fn world_of(input: &Input, dimensions: &[Dimension], point: &Point) -> Resul
 
 /// Every combination of values, the last dimension changing fastest.
 fn combinations(dimensions: &[Dimension]) -> Result<Vec<Vec<Value>>, Problem> {
-    let count = dimensions.iter().try_fold(1_usize, |count, dimension| count.checked_mul(dimension.values.len()));
+    let count =
+        dimensions.iter().try_fold(1_usize, |count, dimension| count.checked_mul(dimension.values.len()));
     if count.is_none_or(|count| count > MOST_SETTINGS) {
         let counts: Vec<_> = dimensions.iter().map(|dimension| dimension.values.len().to_string()).collect();
         let counts = counts.join(" × ");
-        return Err(Problem::new(format!("{counts} settings are more than {MOST_SETTINGS}: take larger steps")));
+        return Err(Problem::new(format!(
+            "{counts} settings are more than {MOST_SETTINGS}: take larger steps"
+        )));
     }
     let mut all = vec![Vec::new()];
     for dimension in dimensions {
         all = all
             .iter()
-            .flat_map(|begun| dimension.values.iter().map(move |value| [begun.as_slice(), &[value.clone()]].concat()))
+            .flat_map(|begun| {
+                dimension.values.iter().map(move |value| [begun.as_slice(), &[value.clone()]].concat())
+            })
             .collect();
     }
     Ok(all)

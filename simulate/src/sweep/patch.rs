@@ -11,7 +11,8 @@ pub(super) fn commands(fields: &[Vec<Field>], values: &[Value]) -> Vec<String> {
     let mut objects: BTreeMap<(&str, &str, &str), (Value, Vec<Value>)> = BTreeMap::new();
     for (fields, value) in fields.iter().zip(values) {
         for field in fields {
-            let (merge, operations) = objects.entry((&field.kind, &field.namespace, &field.name)).or_default();
+            let (merge, operations) =
+                objects.entry((&field.kind, &field.namespace, &field.name)).or_default();
             let value = field.written(value);
             if field.path.contains('[') {
                 operations.push(json!({ "op": "replace", "path": pointer(&field.path), "value": value }));
@@ -25,8 +26,9 @@ pub(super) fn commands(fields: &[Vec<Field>], values: &[Value]) -> Vec<String> {
         // Node pools belong to no namespace.
         let namespace = if kind == "NodePool" { String::new() } else { format!(" -n {namespace}") };
         let kind = kind.to_lowercase();
-        let command =
-            |form, patch: &Value| format!("kubectl patch {kind} {name}{namespace} --type {form} -p {}", quoted(patch));
+        let command = |form, patch: &Value| {
+            format!("kubectl patch {kind} {name}{namespace} --type {form} -p {}", quoted(patch))
+        };
         commands.extend((!merge.is_null()).then(|| command("merge", &merge)));
         commands.extend((!operations.is_empty()).then(|| command("json", &json!(operations))));
     }

@@ -85,14 +85,19 @@ fn scalar(text: &str) -> Value {
 impl Dimension {
     /// The fields of `input` that the key stands for.
     pub(super) fn fields(&self, input: &Input) -> Result<Vec<Field>, Problem> {
-        let (object, field) = self.key.rsplit_once(':').map_or((None, self.key.as_str()), |(o, f)| (Some(o), f));
+        let (object, field) =
+            self.key.rsplit_once(':').map_or((None, self.key.as_str()), |(o, f)| (Some(o), f));
         let named = |manifest: &&Manifest| object.is_none_or(|object| is_named(manifest, object));
         if field.contains('.') {
             let object = object.ok_or_else(|| {
                 Problem::new(format!("--sweep {field}: name the object: KIND/NAMESPACE/NAME:{field}"))
             })?;
-            let fields: Vec<_> =
-                input.manifests.iter().filter(named).map(|manifest| Field::by_path(manifest, field)).collect();
+            let fields: Vec<_> = input
+                .manifests
+                .iter()
+                .filter(named)
+                .map(|manifest| Field::by_path(manifest, field))
+                .collect();
             return match fields.is_empty() {
                 true => Err(Problem::new(format!("--sweep {}: the manifests hold no {object}", self.key))),
                 false => Ok(fields),
@@ -103,9 +108,13 @@ impl Dimension {
             fields.extend(Field::by_key(manifest, field)?);
         }
         match fields.as_slice() {
-            [] => Err(Problem::new(format!("--sweep {}: no object of the manifests has such a setting", self.key))),
+            [] => Err(Problem::new(format!(
+                "--sweep {}: no object of the manifests has such a setting",
+                self.key
+            ))),
             [_, _, ..] if object.is_none() && field == "threshold" => {
-                let objects: Vec<_> = fields.iter().map(|field| format!("{}:threshold", field.name)).collect();
+                let objects: Vec<_> =
+                    fields.iter().map(|field| format!("{}:threshold", field.name)).collect();
                 let objects = objects.join(", ");
                 Err(Problem::new(format!("--sweep threshold: several objects have one: name it: {objects}")))
             }
@@ -120,9 +129,12 @@ fn is_named(manifest: &Manifest, object: &str) -> bool {
     match object.split('/').collect::<Vec<_>>().as_slice() {
         [name] => *name == manifest.name() && is_scaled(manifest),
         [first, name] => {
-            *name == manifest.name() && (kind(first) || (*first == manifest.namespace() && is_scaled(manifest)))
+            *name == manifest.name()
+                && (kind(first) || (*first == manifest.namespace() && is_scaled(manifest)))
         }
-        [first, namespace, name] => kind(first) && *namespace == manifest.namespace() && *name == manifest.name(),
+        [first, namespace, name] => {
+            kind(first) && *namespace == manifest.namespace() && *name == manifest.name()
+        }
         _ => false,
     }
 }
@@ -203,7 +215,9 @@ impl Field {
         };
         let form = match key {
             "consolidateAfter" => Form::Duration,
-            "threshold" if path.as_ref().is_some_and(|path| !path.ends_with("averageUtilization")) => Form::Text,
+            "threshold" if path.as_ref().is_some_and(|path| !path.ends_with("averageUtilization")) => {
+                Form::Text
+            }
             _ => Form::AsIs,
         };
         Ok(path.map(|path| Self::new(manifest, &path, form)))
@@ -234,7 +248,8 @@ fn hpa_target(manifest: &Manifest) -> Option<String> {
     let metric = manifest.value.pointer("/spec/metrics/0")?;
     ["external", "resource", "pods", "object", "containerResource"].iter().find_map(|source| {
         let target = metric.get(source)?.get("target")?;
-        let key = ["averageValue", "value", "averageUtilization"].iter().find(|key| target.get(key).is_some())?;
+        let key =
+            ["averageValue", "value", "averageUtilization"].iter().find(|key| target.get(key).is_some())?;
         Some(format!("spec.metrics[0].{source}.target.{key}"))
     })
 }
@@ -253,8 +268,11 @@ pub(super) fn applied(input: &Input, fields: &[Vec<Field>], values: &[Value]) ->
 
 /// `threshold=20 max=50`.
 pub(super) fn name(dimensions: &[Dimension], values: &[Value]) -> String {
-    let parts: Vec<_> =
-        dimensions.iter().zip(values).map(|(dimension, value)| format!("{}={}", dimension.key, plain(value))).collect();
+    let parts: Vec<_> = dimensions
+        .iter()
+        .zip(values)
+        .map(|(dimension, value)| format!("{}={}", dimension.key, plain(value)))
+        .collect();
     parts.join(" ")
 }
 

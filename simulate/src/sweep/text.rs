@@ -21,15 +21,17 @@ impl fmt::Display for Sweep {
 impl Sweep {
     fn table(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut rows = vec![self.keys.clone()];
-        let more = [self.unit.name(), "unserved", "pod-hours", "node-hours", "scale events", ""];
-        rows[0].extend(more.map(str::to_owned));
+        rows[0].extend([self.unit.name(), "unserved"].map(str::to_owned));
+        rows[0].extend((self.unit == CostUnit::Dollars).then(|| "pod-hours".to_owned()));
+        rows[0].extend(["node-hours", "scale events", ""].map(str::to_owned));
         rows.extend(self.points.iter().enumerate().map(|(index, point)| self.row(index, point)));
         let columns = rows[0].len();
         let widths: Vec<_> = (0..columns)
             .map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0))
             .collect();
         for row in rows {
-            let cells: Vec<_> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:>width$}")).collect();
+            let cells: Vec<_> =
+                row.iter().zip(&widths).map(|(cell, width)| format!("{cell:>width$}")).collect();
             // The last column is a word, to the left.
             let line = cells[..columns - 1].join("  ") + "  " + &row[columns - 1];
             writeln!(f, "{}", line.trim_end())?;
@@ -39,10 +41,9 @@ impl Sweep {
 
     fn row(&self, index: usize, point: &Point) -> Vec<String> {
         let mut cells: Vec<_> = point.values.iter().map(plain).collect();
+        cells.extend([self.unit.text(point.cost), percent(point.summary.unserved_share)]);
+        cells.extend((self.unit == CostUnit::Dollars).then(|| format!("{:.1}", point.summary.pod_hours)));
         cells.extend([
-            self.unit.text(point.cost),
-            percent(point.summary.unserved_share),
-            format!("{:.1}", point.summary.pod_hours),
             format!("{:.1}", point.summary.node_hours),
             point.summary.scale_events.to_string(),
             match point.front {
@@ -93,12 +94,17 @@ impl Sweep {
     fn recommendation(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(limit) = self.limit else { return Ok(()) };
         let Some(point) = self.recommended.and_then(|index| self.points.get(index)) else {
-            let best = self.points.iter().map(|point| point.summary.unserved_share).fold(f64::INFINITY, f64::min);
+            let best =
+                self.points.iter().map(|point| point.summary.unserved_share).fold(f64::INFINITY, f64::min);
             let (limit, best) = (percent(limit), percent(best));
             return writeln!(f, "\nNo setting leaves less than {limit} unserved; the best leaves {best}.");
         };
-        let setting: Vec<_> =
-            self.keys.iter().zip(&point.values).map(|(key, value)| format!("{key}={}", plain(value))).collect();
+        let setting: Vec<_> = self
+            .keys
+            .iter()
+            .zip(&point.values)
+            .map(|(key, value)| format!("{key}={}", plain(value)))
+            .collect();
         writeln!(
             f,
             "\nRecommended: {} costs {} and leaves {} unserved: the cheapest of at most {}.",
@@ -128,7 +134,12 @@ impl CostUnit {
 }
 
 /// Which of `cells` a value between `least` and `most` falls into.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "a cell of a chart")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "a cell of a chart"
+)]
 fn cell(value: f64, least: f64, most: f64, cells: usize) -> usize {
     let share = if most > least { (value - least) / (most - least) } else { 0.0 };
     ((share * (cells - 1) as f64).round() as usize).min(cells - 1)
@@ -137,8 +148,8 @@ fn cell(value: f64, least: f64, most: f64, cells: usize) -> usize {
 fn percent(share: f64) -> String {
     let value = share * 100.0;
     match value {
-        0.0 => "0 %".to_owned(),
-        value if value < 0.01 => format!("{value:.4} %"),
-        value => format!("{value:.2} %"),
+        0.0 => "0%".to_owned(),
+        value if value < 0.01 => format!("{value:.4}%"),
+        value => format!("{value:.2}%"),
     }
 }

@@ -4,6 +4,7 @@ mod generate;
 mod print;
 mod prometheus;
 mod read;
+mod sweep;
 
 use std::{
     fs,
@@ -73,6 +74,9 @@ pub struct SimulateArgs {
     /// What a generated history looks like.
     #[command(flatten)]
     pub generated: generate::GenerateArgs,
+    /// Other worlds beside it.
+    #[command(flatten)]
+    pub several: sweep::SweepArgs,
 }
 
 /// How the result is printed.
@@ -110,6 +114,9 @@ pub fn run(args: &SimulateArgs) -> ExitCode {
         && let Err(problems) = prometheus::fetch(&mut input, &options, url, args)
     {
         return complain(&located(problems), 1);
+    }
+    if args.several.is_asked() {
+        return sweep::run(args, &read, &input, &options);
     }
     match play(&input, &options) {
         Ok(outcome) => tell(&outcome, args),

@@ -16,9 +16,31 @@ pub fn json(outcome: &Outcome) -> String {
     serde_json::to_string_pretty(outcome).unwrap_or_default() + "\n"
 }
 
+/// Columns of the CSV.
+const COLUMNS: &str = "time,namespace,name,kind,metric,wanted,running,ready,pending,unserved";
+
 /// A line for each object and point.
 pub fn csv(outcome: &Outcome) -> String {
-    let mut text = "time,namespace,name,kind,metric,wanted,running,ready,pending,unserved\n".to_owned();
+    format!("{COLUMNS}\n{}", lines(outcome, ""))
+}
+
+/// The same of several worlds, each line with its world.
+pub fn csv_of_worlds(outcomes: &[Outcome]) -> String {
+    let lines = outcomes.iter().map(|outcome| lines(outcome, &format!("{},", quoted(&outcome.name))));
+    format!("world,{COLUMNS}\n{}", lines.collect::<String>())
+}
+
+/// A field of a CSV, in quotes where it needs them.
+fn quoted(text: &str) -> String {
+    if text.contains([',', '"', '\n']) {
+        format!("\"{}\"", text.replace('"', "\"\""))
+    } else {
+        text.to_owned()
+    }
+}
+
+fn lines(outcome: &Outcome, world: &str) -> String {
+    let mut text = String::new();
     for object in &outcome.objects {
         let ObjectOutcome { namespace, name, kind, .. } = object;
         for point in 0..object.wanted.len() {
@@ -33,7 +55,7 @@ pub fn csv(outcome: &Outcome) -> String {
             // Writing to a String cannot fail.
             let _ = writeln!(
                 text,
-                "{time},{namespace},{name},{kind},{metric},{wanted},{running},{ready},{pending},{unserved}"
+                "{world}{time},{namespace},{name},{kind},{metric},{wanted},{running},{ready},{pending},{unserved}"
             );
         }
     }

@@ -5,6 +5,7 @@ pub mod budgets;
 pub mod cluster;
 pub mod consolidate;
 pub mod costs;
+pub mod disrupt;
 pub mod instance_type;
 pub mod launch;
 pub mod names;

@@ -49,4 +49,6 @@ pub mod condition {
     pub const VOLUMES_DETACHED: &str = "VolumesDetached";
     /// Its machine is being terminated.
     pub const INSTANCE_TERMINATING: &str = "InstanceTerminating";
+    /// It is being disrupted, and why.
+    pub const DISRUPTION_REASON: &str = "DisruptionReason";
 }

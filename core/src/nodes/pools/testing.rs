@@ -62,6 +62,7 @@ pub(super) fn pool(name: &str) -> Pool {
     let mut spec = NodePoolSpec::default();
     spec.template.spec.requirements =
         vec![RequirementWithMinValues::new(CAPACITY_TYPE, Operator::In, &[ON_DEMAND])];
+    spec.template.spec.node_class_ref.kind = "Class".to_owned();
     spec.disruption.budgets = Some(vec![crate::api::karpenter::Budget::of("100%")]);
     Pool { name: name.into(), spec, types: (1..=20).map(instance_type).collect(), is_usable: true }
 }
@@ -131,7 +132,7 @@ pub(super) fn claim(name: &str, cores: i64, zone: &str, capacity_type: &str) -> 
     let mut claim = NodeClaim::default();
     claim.metadata.name = Some(name.to_owned());
     claim.metadata.creation_timestamp = Some(Time(Timestamp::UNIX_EPOCH));
-    let mut labels = labels_of("general", &NodePoolSpec::default());
+    let mut labels = labels_of("general", &pool("general").spec);
     let instance_type = format!("cores-{cores:02}");
     for (key, value) in [(INSTANCE_TYPE, &*instance_type), (ZONE, zone), (CAPACITY_TYPE, capacity_type)] {
         labels.insert(key.to_owned(), value.to_owned());

@@ -76,8 +76,8 @@ function dollars(value, digits = 2) {
 function percent(share) {
   if (share === undefined || share === null || Number.isNaN(share)) return NONE;
   const value = share * 100;
-  if (value !== 0 && Math.abs(value) < 0.001) return '< 0.001 %';
-  return `${new Intl.NumberFormat('en', { maximumSignificantDigits: 3 }).format(value)} %`;
+  if (value !== 0 && Math.abs(value) < 0.001) return '< 0.001%';
+  return `${new Intl.NumberFormat('en', { maximumSignificantDigits: 3 }).format(value)}%`;
 }
 
 /** Seconds as the two units that matter: 1 h 20 min. */

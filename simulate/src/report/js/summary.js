@@ -2,10 +2,10 @@
 
 const difference = (value, base, text) => {
   const delta = value - base;
-  if (!base || Math.abs(delta / base) < 0.0005) return delta === 0 || !base ? '' : '≈ 0 %';
+  if (!base || Math.abs(delta / base) < 0.0005) return delta === 0 || !base ? '' : '≈ 0%';
   return value / base >= 3 ? `× ${GROUPED(3).format(value / base)}` : `${delta > 0 ? '+' : '−'}${text(Math.abs(delta / base))}`;
 };
-const relative = share => `${new Intl.NumberFormat('en', { maximumFractionDigits: share < 0.1 ? 1 : 0 }).format(share * 100)} %`;
+const relative = share => `${new Intl.NumberFormat('en', { maximumFractionDigits: share < 0.1 ? 1 : 0 }).format(share * 100)}%`;
 
 /** Figures of a world: name, value, text, and what it means. */
 const WORLD_FIGURES = [

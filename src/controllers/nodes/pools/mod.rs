@@ -6,7 +6,8 @@
 
 mod claim;
 mod claims;
-mod conditions;
+mod classes;
+
 mod consolidatable;
 mod disrupt;
 mod drift;
@@ -51,6 +52,7 @@ use crate::{
     cloud::pools::{PoolProvider, sold_out::SoldOut},
     cluster::{
         cache::{Cache, watch_cluster},
+        conditions,
         world::World,
     },
     controllers::nodes::demand::Demand,
@@ -308,6 +310,7 @@ pub async fn run(pools: Arc<Pools>, claim_changes: ClaimChanges) {
     );
     tokio::join!(
         claims::run(pools.clone(), claim_changes),
+        classes::run(pools.clone()),
         pool::run(pools.clone()),
         provision::run(pools.clone()),
         consolidatable::run(pools.clone()),

@@ -1,5 +1,7 @@
-//! Node groups of AWS, on moto with a proxy in front that fails as AWS does.
+//! Node groups and node pools of AWS, on moto with a proxy in front that fails as AWS does.
 #![allow(clippy::unwrap_used, reason = "a test may")]
+
+mod pools;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -16,9 +18,9 @@ use tandem::cloud::{
 use tandem_core::nodes::group::{InstanceState, NodeGroup};
 
 const POLICIES: [&str; 3] = [
-    include_str!("../manifests/iam/groups.json"),
-    include_str!("../manifests/iam/pools.json"),
-    include_str!("../manifests/iam/interruption.json"),
+    include_str!("../../manifests/iam/groups.json"),
+    include_str!("../../manifests/iam/pools.json"),
+    include_str!("../../manifests/iam/interruption.json"),
 ];
 
 /// What AWS asks for on top of calls that are made.
@@ -53,6 +55,11 @@ impl Bed {
             environment: self.moto.environment().into_iter().collect(),
             ..Config::new(own(nodes), own(discoveries))
         }
+    }
+
+    /// [`Bed::config`] of nothing: for node pools.
+    fn plain(&self) -> Config {
+        self.config(&[], &[])
     }
 
     async fn discovered(&self) -> Aws {

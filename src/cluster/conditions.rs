@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 /// What a condition says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Status {
+pub enum Status {
     /// It holds.
     True,
     /// It does not.
@@ -25,17 +25,17 @@ impl Status {
 }
 
 /// The condition of this type.
-pub(super) fn find<'a>(conditions: &'a [Condition], kind: &str) -> Option<&'a Condition> {
+pub fn find<'a>(conditions: &'a [Condition], kind: &str) -> Option<&'a Condition> {
     conditions.iter().find(|condition| condition.type_ == kind)
 }
 
 /// Whether the condition of this type holds.
-pub(super) fn holds(conditions: &[Condition], kind: &str) -> bool {
+pub fn holds(conditions: &[Condition], kind: &str) -> bool {
     find(conditions, kind).is_some_and(|condition| condition.status == Status::True.name())
 }
 
 /// Sets a condition. Its time moves with its status only. An empty reason stands for the type.
-pub(super) fn set(
+pub fn set(
     conditions: &mut Vec<Condition>,
     kind: &str,
     status: Status,
@@ -62,12 +62,12 @@ pub(super) fn set(
 }
 
 /// Takes a condition away.
-pub(super) fn clear(conditions: &mut Vec<Condition>, kind: &str) {
+pub fn clear(conditions: &mut Vec<Condition>, kind: &str) {
     conditions.retain(|condition| condition.type_ != kind);
 }
 
 /// Sets `Ready`: true if all of the others hold, else what the first that does not says.
-pub(super) fn set_ready(conditions: &mut Vec<Condition>, of: &[&str], now: Timestamp) {
+pub fn set_ready(conditions: &mut Vec<Condition>, of: &[&str], now: Timestamp) {
     let missing = of.iter().find(|kind| !holds(conditions, kind));
     match missing.map(|kind| (*kind, find(conditions, kind))) {
         None => set(conditions, "Ready", Status::True, ("", ""), now),
