@@ -41,13 +41,16 @@ impl PendingSettings {
 
     /// Why a pod asks for no node now; `None` if it does.
     pub fn ignores(&self, pod: &Pod, now: Timestamp) -> Option<Ignored> {
+        if pod.node.is_some() || pod.scheduled == Scheduled::Bound {
+            // Most pods of a cluster; nothing else about them is looked at.
+            return Some(Ignored::Bound);
+        }
         let scheduler = &*pod.shape.scheduler;
         let named = |names: &[String]| names.iter().any(|name| name == scheduler);
         let delay = pod.shape.annotations.get(SCALE_UP_DELAY);
         let delay = delay.and_then(|text| text.parse::<SignedDuration>().ok()).unwrap_or_default();
         let delay = self.delay.max(delay);
         let reasons = [
-            (pod.node.is_some() || pod.scheduled == Scheduled::Bound, Ignored::Bound),
             (pod.deleting.is_some(), Ignored::Deleted),
             (!matches!(pod.phase, Phase::Pending | Phase::Unknown), Ignored::Ended),
             (pod.scheduled == Scheduled::Gated, Ignored::Gated),
