@@ -252,7 +252,7 @@ async fn node_pools(
 }
 
 /// What the flags say to providers of node pools.
-fn pool_settings(args: &PoolArgs, world: &World) -> cloud::pools::Settings {
+pub fn pool_settings(args: &PoolArgs, world: &World) -> cloud::pools::Settings {
     cloud::pools::Settings {
         cluster_name: args.pools_cluster_name.clone(),
         cluster_endpoint: args.cluster_endpoint.clone(),
