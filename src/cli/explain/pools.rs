@@ -21,6 +21,7 @@ use crate::{
         Config, Pools,
         explain::{self, PodOfPools},
     },
+    operator::pool_settings,
     telemetry::events::Events,
 };
 
