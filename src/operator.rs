@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     authorities,
     certs::{self, CertsConfig},
-    cli::{pools::PoolArgs, run::RunArgs},
+    cli::run::RunArgs,
     cloud::{self, provider},
     cluster::{self, Cluster, world::World},
     controllers::{
@@ -236,7 +236,7 @@ async fn node_pools(
 ) -> anyhow::Result<()> {
     let client = shared.cluster.client.clone();
     let (pools, changes) = Pools::start(pools::Config {
-        provider: cloud::pools::connect(name, &pool_settings(&args.pools, &world), &client).await?,
+        provider: cloud::pools::connect(name, &args.pools.provider_settings(&world), &client).await?,
         events: Events::new(client.clone(), POOLS_EVENT_SOURCE, args.pod_name.clone()),
         leading: shared.leading.clone(),
         settings: args.pools.clone(),
@@ -249,20 +249,6 @@ async fn node_pools(
     // It has no end of its own; the runtime ends it.
     tokio::spawn(pools::run(pools, changes));
     Ok(())
-}
-
-/// What the flags say to providers of node pools.
-fn pool_settings(args: &PoolArgs, world: &World) -> cloud::pools::Settings {
-    cloud::pools::Settings {
-        cluster_name: args.pools_cluster_name.clone(),
-        cluster_endpoint: args.cluster_endpoint.clone(),
-        cluster_authority: args.cluster_ca_bundle.clone(),
-        isolated: args.isolated_vpc,
-        memory_overhead: args.vm_memory_overhead_percent,
-        reserved_interfaces: args.reserved_enis,
-        changes: world.changes.clone(),
-        ..cloud::pools::Settings::default()
-    }
 }
 
 async fn bind(address: SocketAddr, what: &str) -> anyhow::Result<TcpListener> {

@@ -142,6 +142,12 @@ async fn measure(world: &Arc<World>, length: &AtomicU32, url: &str, flag: &str) 
             "nodes are asked for 21 expected pods: 3 -> 24 replicas by external metric s0-metric-api-length";
         ensure!(events.contains(text), "no event says {text:?}:\n{events}");
         world.logged(text).await?;
+        let explained = world.explain(&["scaledobject", "shop", "--namespace=default"]).await?;
+        for text in
+            ["24 replicas, by s0-metric-api-length", "10 a pod", "nodes are asked for 21 expected pods"]
+        {
+            ensure!(explained.contains(text), "{text:?} is not explained:\n{explained}");
+        }
     }
     world.kubectl("delete scaledobject,deployment shop", "").await?;
     wait::until("the group to shrink", PATIENCE, || async {

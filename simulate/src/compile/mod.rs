@@ -105,10 +105,7 @@ pub(crate) fn compile(input: &Input, options: &Options) -> Result<World, Vec<Pro
     });
     let nodes = compiler.nodes();
     for object in &mut objects {
-        let capacity = options.capacities.get(&object.key());
-        if let Some((primary, capacity)) = object.primary.as_mut().zip(capacity) {
-            primary.target = *capacity;
-        }
+        compiler.hold_capacity(object);
     }
     compiler.note_unused();
     if objects.is_empty() && compiler.problems.is_empty() {
@@ -253,6 +250,22 @@ impl<'a> Compiler<'a> {
             }
         }
         Ok((start, end))
+    }
+
+    /// Takes over what a replica can take, where the options say.
+    fn hold_capacity(&mut self, object: &mut Object) {
+        let key = object.key();
+        let Some((primary, capacity)) = object.primary.as_mut().zip(self.options.capacities.get(&key)) else {
+            return;
+        };
+        if (primary.target - capacity).abs() > f64::EPSILON {
+            let each = if primary.per_replica { " a replica" } else { "" };
+            let target = primary.target;
+            self.notes.push(format!(
+                "{key}: unserved load is what lies beyond {capacity}{each}, rather than beyond the target of {target}"
+            ));
+            primary.target = *capacity;
+        }
     }
 
     fn note_unused(&mut self) {

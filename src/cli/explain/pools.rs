@@ -21,6 +21,7 @@ use crate::{
         Config, Pools,
         explain::{self, PodOfPools},
     },
+    operator::pool_settings,
     telemetry::events::Events,
 };
 
@@ -39,7 +40,7 @@ pub(super) async fn for_pod(
         client: client.clone(),
         world: world.clone(),
         demand: None,
-        provider: cloud::pools::connect(name, client)?,
+        provider: cloud::pools::connect(name, &of.pools.provider_settings(world), client).await?,
         events: Events::new(client.clone(), "tandem", None),
         leading,
         settings: of.pools.clone(),

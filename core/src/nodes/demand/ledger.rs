@@ -77,11 +77,6 @@ struct Entry {
 }
 
 impl Ledger {
-    /// Whether pods of the object are missing, or were in vain.
-    pub fn knows(&self, object: &str) -> bool {
-        self.entries.contains_key(object)
-    }
-
     /// What is expected now, in order of name. Whoever waits longest comes first where not all may be expected.
     pub fn update(
         &mut self,

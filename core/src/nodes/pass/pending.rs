@@ -32,15 +32,25 @@ impl PendingSettings {
         pod.shape.priority.is_some_and(|priority| priority < self.priority_cutoff)
     }
 
+    /// Whether a pod that does not exist yet would ask for a node.
+    fn expects(&self, pod: &Pod) -> bool {
+        let known =
+            Pod { scheduled: Scheduled::Unschedulable(Timestamp::UNIX_EPOCH), created: None, ..pod.clone() };
+        self.ignores(&known, Timestamp::UNIX_EPOCH).is_none()
+    }
+
     /// Why a pod asks for no node now; `None` if it does.
     pub fn ignores(&self, pod: &Pod, now: Timestamp) -> Option<Ignored> {
+        if pod.node.is_some() || pod.scheduled == Scheduled::Bound {
+            // Most pods of a cluster; nothing else about them is looked at.
+            return Some(Ignored::Bound);
+        }
         let scheduler = &*pod.shape.scheduler;
         let named = |names: &[String]| names.iter().any(|name| name == scheduler);
         let delay = pod.shape.annotations.get(SCALE_UP_DELAY);
         let delay = delay.and_then(|text| text.parse::<SignedDuration>().ok()).unwrap_or_default();
         let delay = self.delay.max(delay);
         let reasons = [
-            (pod.node.is_some() || pod.scheduled == Scheduled::Bound, Ignored::Bound),
             (pod.deleting.is_some(), Ignored::Deleted),
             (!matches!(pod.phase, Phase::Pending | Phase::Unknown), Ignored::Ended),
             (pod.scheduled == Scheduled::Gated, Ignored::Gated),
@@ -115,7 +125,8 @@ pub(super) fn waiting(
     outcome.unschedulable.sort_by_cached_key(|pod| (Reverse(pod.shape.priority), pod.created, pod.key()));
     outcome.fitting = tried - u32::try_from(outcome.unschedulable.len()).unwrap_or(tried);
     // Those that nobody has seen fail yet come last: they must not take the room of those that have.
-    let unseen = moving(world, input).into_iter().chain(input.expected.iter().cloned()).collect();
+    let expected = input.expected.iter().filter(|pod| settings.pending.expects(pod)).cloned();
+    let unseen = moving(world, input).into_iter().chain(expected).collect();
     waiting.extend(fit(world, unseen));
     waiting
 }

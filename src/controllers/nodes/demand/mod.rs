@@ -60,8 +60,8 @@ pub struct Demand {
     most: u32,
     /// The HPA controller's rules.
     rules: Settings,
-    /// Time between two of its syncs, as its visits tell.
-    period: watch::Sender<SignedDuration>,
+    /// Time between two of its syncs, as its visits tell; never less than the default, since patience hangs on it.
+    period: Mutex<SignedDuration>,
     offers: Mutex<BTreeMap<Key, Offer>>,
     models: Mutex<BTreeMap<Key, Arc<Model>>>,
     ledger: Mutex<Ledger>,
@@ -78,7 +78,7 @@ impl Demand {
             cluster,
             events,
             most,
-            period: watch::Sender::new(rules.sync_period),
+            period: Mutex::new(rules.sync_period),
             rules,
             offers: Mutex::default(),
             models: Mutex::default(),
@@ -90,10 +90,10 @@ impl Demand {
 
     /// The HPA controller's rules, with the period at which it visits an object if that is known.
     pub fn rules(&self, period: Option<Duration>) -> Settings {
-        if let Some(period) = period.and_then(|period| SignedDuration::try_from(period).ok()) {
-            self.period.send_if_modified(|known| std::mem::replace(known, period) != period);
-        }
-        Settings { sync_period: *self.period.borrow(), ..self.rules }
+        let visits = period.and_then(|period| SignedDuration::try_from(period).ok());
+        let sync_period = visits.map_or(self.rules.sync_period, |period| period.max(self.rules.sync_period));
+        *self.period.lock() = sync_period;
+        Settings { sync_period, ..self.rules }
     }
 
     /// Takes what an object's HPA is about to ask for. One that rises wakes the node loops.
@@ -119,7 +119,7 @@ impl Demand {
     /// What is expected of each object now, beside the pods that there are: unbound pods, in order.
     pub async fn expected(&self, pods: &[Arc<Pod>]) -> Vec<Arc<Pod>> {
         let now = Timestamp::now();
-        let patience = *self.period.borrow() * i32::try_from(STEPS).unwrap_or(i32::MAX);
+        let patience = *self.period.lock() * i32::try_from(STEPS).unwrap_or(i32::MAX);
         let offers = self.standing(now, patience);
         let read = |(key, offer): (Key, Offer)| async move { (self.model(&key, &offer).await, key) };
         let models: Vec<_> = stream::iter(offers.clone()).map(read).buffered(READS).collect().await;

@@ -29,6 +29,15 @@ fn nodes_are_asked_for_pods_that_do_not_exist_yet() {
 }
 
 #[test]
+fn pods_that_would_ask_for_nothing_are_not_expected() {
+    let mut cluster = expecting(one(), 9, 1000);
+    for pod in &mut cluster.input.expected {
+        Arc::make_mut(&mut Arc::make_mut(pod).shape).priority = Some(-100);
+    }
+    assert_eq!(grown(&cluster.pass(&mut Memory::default(), 0, &settings())), []);
+}
+
+#[test]
 fn nodes_stay_as_long_as_pods_are_expected_there() {
     let two = || Cluster::default().group("a", (0, 9), 2).running("a-0", 3000, |_| {});
     let removed_of = |mut cluster: Cluster| {
