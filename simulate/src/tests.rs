@@ -267,7 +267,9 @@ proptest! {
     fn nothing_scales_down_in_a_gap(changes in loads(), from in 600..5000_u32) {
         let mut changes: Vec<_> = changes.into_iter().filter(|(at, _)| *at < from).collect();
         changes.push((from, None));
-        let outcome = play(vec![deployment("web", 1), scaled_object("web", &json!({}))], &history(&changes, 7200));
+        let input = input(vec![deployment("web", 1), scaled_object("web", &json!({}))], &history(&changes, 7200));
+        let end = Some(Timestamp::from_second(START + 7200).unwrap());
+        let outcome = run(&input, &Options { end, step: Some(15), ..Options::default() }).unwrap();
         let wanted = &outcome.objects[0].wanted[(from / 15) as usize + 1..];
         prop_assert!(wanted.windows(2).all(|pair| pair[0] <= pair[1]), "{:?}", wanted);
     }
