@@ -2,6 +2,7 @@
 
 pub mod address;
 pub mod check;
+pub mod interruption;
 pub mod nodes;
 pub mod pools;
 pub mod run;

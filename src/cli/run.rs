@@ -4,7 +4,10 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{ArgAction, Args, builder::BoolishValueParser};
 
-use super::{address::BindAddress, nodes::NodeArgs, pools::PoolArgs, without_effect::WithoutEffect};
+use super::{
+    address::BindAddress, interruption::InterruptionArgs, nodes::NodeArgs, pools::PoolArgs,
+    without_effect::WithoutEffect,
+};
 use crate::telemetry::logs::{self, Encoder};
 
 /// Flags and environment of `tandem run`: KEDA's names and defaults where the meaning is the same.
@@ -120,7 +123,9 @@ pub struct RunArgs {
     /// Node pools.
     #[command(flatten)]
     pub pools: PoolArgs,
-
+    /// Interruption notices.
+    #[command(flatten)]
+    pub interruption: InterruptionArgs,
     /// Flags without a meaning here.
     #[command(flatten)]
     pub without_effect: WithoutEffect,

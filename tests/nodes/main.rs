@@ -47,6 +47,9 @@ fn scenarios() -> Vec<Trial> {
         scenario("groups::walk_through", groups::walk_through),
         scenario("groups::a_pod_that_fits_no_group", groups::a_pod_that_fits_no_group),
         scenario("pools::walk_through", pools::walk_through),
+        scenario("pools::walk_through_aws_provisioner", pools::walk_through_aws_provisioner),
+        scenario("pools::walk_through_aws", pools::walk_through_aws),
+        scenario("pools::spot_is_taken_back", pools::spot_is_taken_back),
     ]
 }
 

@@ -2,5 +2,6 @@
 
 pub mod drain;
 pub mod groups;
+pub mod interruption;
 pub mod pools;
 pub mod taint;

@@ -13,6 +13,7 @@ mod disrupt;
 mod drift;
 mod expiration;
 mod garbage;
+mod interruption;
 mod lifecycle;
 pub mod metrics;
 pub mod names;

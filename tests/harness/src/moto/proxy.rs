@@ -127,6 +127,7 @@ impl Proxy {
         let version = match service {
             "ec2" => "2016-11-15",
             "iam" => "2010-05-08",
+            "sqs" => "2012-11-05",
             _ => "2011-01-01",
         };
         let mut form = vec![("Action", action), ("Version", version)];
