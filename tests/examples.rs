@@ -66,8 +66,8 @@ fn the_histories_are_those_that_the_generator_makes() {
 fn web_shop() {
     let week = outcome("web-shop");
     let web = &week.objects[0];
-    assert_eq!(between(&week, &web.wanted, "2026-01-07T20:01:00Z", "2026-01-07T20:02:00Z"), [60; 4]);
-    assert_eq!(between(&week, &web.pending, "2026-01-07T20:01:00Z", "2026-01-07T20:02:00Z"), [39; 4]);
+    assert_eq!(between(&week, &web.wanted, "2026-01-07T20:00:30Z", "2026-01-07T20:01:30Z"), [60; 4]);
+    assert_eq!(between(&week, &web.pending, "2026-01-07T20:00:30Z", "2026-01-07T20:01:30Z"), [39; 4]);
     assert_eq!(between(&week, &web.ready, "2026-01-07T20:03:00Z", "2026-01-07T20:10:00Z"), [60; 28]);
     let sale = most(between(&week, &web.unserved, "2026-01-07T20:00:00Z", "2026-01-07T20:03:00Z"));
     let before = most(between(&week, &web.unserved, "2026-01-05T00:00:00Z", "2026-01-07T20:00:00Z"));
