@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use crate::channels::Channels;
 use crate::error::Error;
-use crate::http::HttpClients;
+use crate::http::{HttpClients, HttpSettings};
 
 /// Handed to every call of a scaler. Cloning is cheap; all clones share the same connections.
 #[derive(Clone)]
@@ -60,8 +60,8 @@ impl Context {
     }
 
     /// The same, trusting the authorities of these PEM bundles beside the system's.
-    pub fn trusting(self, bundles: &[String]) -> Result<Self, Error> {
-        Ok(Self { http: HttpClients::trusting(bundles)?, ..self })
+    pub fn connecting(self, bundles: &[String], settings: HttpSettings) -> Result<Self, Error> {
+        Ok(Self { http: HttpClients::with(bundles, settings)?, ..self })
     }
 
     /// The same with an observer of one metric.

@@ -39,7 +39,7 @@ pub use channels::Channels;
 pub use context::{Cluster, Context, Observer};
 pub use docs::docs_markdown;
 pub use error::Error;
-pub use http::HttpClients;
+pub use http::{HttpClients, HttpSettings, TlsVersion};
 pub use input::{DEFAULT_HTTP_TIMEOUT, Input, PodIdentity, Secret};
 pub use kind::{Example, Findings, Kind, UnknownTrigger, build, check, kind, outline, replay};
 pub use metadata::{Errors, Finding, Offline, Param, ParamError, Source};

@@ -2,6 +2,8 @@
 
 pub mod address;
 pub mod check;
+pub mod explain;
+pub mod interruption;
 pub mod nodes;
 pub mod pools;
 pub mod run;
@@ -27,6 +29,8 @@ enum Command {
     Run(Box<run::RunArgs>),
     /// Check manifests offline, with the rules of the admission webhooks.
     Check(check::CheckArgs),
+    /// Explain a decision on a live cluster; writes nothing.
+    Explain(explain::ExplainArgs),
     /// Play what manifests would have done with the history of their metrics.
     Simulate(Box<simulate::SimulateArgs>),
 }
@@ -37,6 +41,7 @@ impl Cli {
         match self.command {
             Command::Run(args) => run::run(*args),
             Command::Check(args) => check::run(&args),
+            Command::Explain(args) => explain::run(&args),
             Command::Simulate(args) => simulate::run(&args),
         }
     }

@@ -2,6 +2,7 @@
 
 pub mod activation;
 pub mod annotations;
+pub mod explain;
 pub mod fallback;
 pub mod formula;
 pub mod hpa;

@@ -10,7 +10,7 @@ use std::{
     sync::Arc,
 };
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{api::autoscaling::v2::HorizontalPodAutoscaler, apimachinery::pkg::apis::meta::v1::Time};
 use serde::de::DeserializeOwned;
 use tandem_core::{api::keda::ScaledObject, hpa::Settings};
@@ -85,7 +85,10 @@ pub(crate) fn compile(input: &Input, options: &Options) -> Result<World, Vec<Pro
     let mut compiler = Compiler {
         input,
         options,
-        settings: Settings::of(options.kubernetes_minor),
+        settings: Settings {
+            sync_period: SignedDuration::from_secs(options.hpa_sync_period.into()),
+            ..Settings::of(options.kubernetes_minor)
+        },
         workloads: BTreeMap::new(),
         scaled: BTreeSet::new(),
         priorities: BTreeMap::new(),
@@ -99,10 +102,10 @@ pub(crate) fn compile(input: &Input, options: &Options) -> Result<World, Vec<Pro
     objects.sort_by(|one, other| {
         (&one.namespace, &one.name, one.kind).cmp(&(&other.namespace, &other.name, other.kind))
     });
+    let nodes = compiler.nodes();
     for object in &mut objects {
         compiler.hold_capacity(object);
     }
-    let nodes = compiler.nodes();
     compiler.note_unused();
     if objects.is_empty() && compiler.problems.is_empty() {
         let message =

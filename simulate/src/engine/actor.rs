@@ -72,6 +72,8 @@ pub(crate) struct Actor<'a> {
     rhythm: Rhythm<Instant>,
     hpa: HpaState,
     last_active: Option<jiff::Timestamp>,
+    /// Activity and count of a pass that will come out the same until one of them changes.
+    steady: Option<(u64, u32)>,
     fallback: bool,
     replicas: u32,
     pods: Pods,
@@ -147,6 +149,7 @@ impl<'a> Actor<'a> {
             rhythm: Rhythm::default(),
             hpa: HpaState::default(),
             last_active: None,
+            steady: None,
             fallback: false,
             replicas,
             pods,
@@ -324,8 +327,25 @@ impl<'a> Actor<'a> {
         i32::try_from(self.replicas).unwrap_or(i32::MAX)
     }
 
+    /// Which triggers are active, a bit each, while nothing fails and there is no formula: then no value matters but these.
+    fn activity(&self, scaled: &Scaled) -> Option<u64> {
+        if scaled.formula.is_some() || self.slots.len() > u64::BITS as usize {
+            return None;
+        }
+        self.slots.iter().try_fold(0, |bits, slot| match slot.latest.as_ref()?.result {
+            Ok((_, active)) => Some(bits << 1 | u64::from(active)),
+            Err(_) => None,
+        })
+    }
+
     /// One pass between zero and one.
     fn scale(&mut self, scaled: &Scaled, now: Instant) {
+        let steady = self.activity(scaled).map(|activity| (activity, self.replicas));
+        if steady.is_some() && self.steady == steady {
+            self.last_active = Some(self.clock.time(now));
+            return;
+        }
+        self.steady = None;
         let evaluation = self.evaluate(scaled);
         self.composite = evaluation.composite.as_ref().and_then(|value| value.as_ref().ok().copied());
         if !evaluation.complete {
@@ -348,6 +368,10 @@ impl<'a> Actor<'a> {
             let event =
                 if self.fallback { event::fallback_activated() } else { event::fallback_deactivated() };
             self.record.tell(now, &self.names[0], (event.type_, event.reason, event.message));
+        }
+        // A pass that left an active object alone looked at nothing but its count, and not at the time.
+        if outcome.scale_to.is_none() && outcome.set_last_active {
+            self.steady = steady;
         }
         if let Some(to) = outcome.scale_to {
             if let Some(event) = outcome.event {

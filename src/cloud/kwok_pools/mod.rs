@@ -23,7 +23,7 @@ use kube::{
 use parking_lot::Mutex;
 use serde_json::json;
 use tandem_core::{
-    api::karpenter::{KWOKNodeClass, NodeClaim, RequirementWithMinValues},
+    api::karpenter::{KWOKNodeClass, NodeClaim, NodeClassReference, RequirementWithMinValues},
     nodes::pools::{
         instance_type::{InstanceType, Offering},
         requirements::{
@@ -36,7 +36,9 @@ use tandem_core::{
 
 use super::{
     CloudError,
-    pools::{Class, ClassKind, ClassState, LaunchError, Launched, Machine, PoolProvider, quantities},
+    pools::{
+        Class, ClassKind, ClassState, LaunchError, Launched, Machine, PoolProvider, Settings, quantities,
+    },
 };
 use crate::cluster::cache::{Cache, watch_cluster};
 
@@ -67,7 +69,7 @@ impl KwokPools {
     ///
     /// # Errors
     /// The file cannot be read.
-    pub fn connect(client: &Client) -> Result<Self, CloudError> {
+    pub fn connect(client: &Client, settings: &Settings) -> Result<Self, CloudError> {
         let types = match std::env::var_os(FILE).filter(|path| !path.is_empty()) {
             None => catalogue::built_in(),
             Some(path) => {
@@ -81,7 +83,7 @@ impl KwokPools {
         Ok(Self {
             nodes: Api::all(client.clone()),
             class_api: Api::all(client.clone()),
-            classes: watch_cluster::<KWOKNodeClass>(client, |_, _| {}),
+            classes: watch_cluster::<KWOKNodeClass>(client, settings.on_change()),
             types: types.into(),
             well_known: WellKnownLabels::default().with(own),
             delayed: Arc::default(),
@@ -126,8 +128,10 @@ fn launched_of(node: &Node) -> Launched {
         zone: label(ZONE),
         capacity_type: label(CAPACITY_TYPE),
         labels: node.labels().clone(),
+        annotations: BTreeMap::new(),
         capacity: Resources::from_optional(status.and_then(|status| status.capacity.as_ref())),
         allocatable: Resources::from_optional(status.and_then(|status| status.allocatable.as_ref())),
+        sold_out: Vec::new(),
     }
 }
 
@@ -178,6 +182,18 @@ impl PoolProvider for KwokPools {
 
     fn well_known(&self) -> &WellKnownLabels {
         &self.well_known
+    }
+
+    fn classes(&self) -> Vec<Class> {
+        let class = |found: Arc<KWOKNodeClass>| Class {
+            reference: NodeClassReference {
+                group: KIND.group.to_owned(),
+                kind: KIND.kind.to_owned(),
+                name: found.name_any(),
+            },
+            inline: None,
+        };
+        self.classes.list("").into_iter().map(class).collect()
     }
 
     /// What stands in a Provisioner means nothing to kwok, and so is always ready.

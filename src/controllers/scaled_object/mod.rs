@@ -2,6 +2,7 @@
 //!
 //! Everything about an object happens in its one task, so nothing here needs a lock, and no other object waits.
 
+mod demand;
 mod finalize;
 mod hpa;
 mod reconcile;
@@ -16,6 +17,7 @@ use kube::{Resource, ResourceExt};
 use scalers::Push;
 use tandem_core::{
     api::keda::ScaledObject,
+    nodes::demand::History,
     pods::{annotations::Pause, polling},
 };
 use tokio::{sync::mpsc, task::JoinSet, time::Instant};
@@ -64,6 +66,8 @@ struct Task {
     /// How often this task has polled.
     polls: u64,
     status: StatusKeeper,
+    /// What the HPA controller remembers of an active object, where nodes are scaled.
+    history: Option<History>,
     /// No poll before this.
     first_poll: Instant,
     /// What the push scalers say, where the object has any; dropped with the samples they belong to.
@@ -103,6 +107,7 @@ pub async fn run(shared: Arc<Shared>, key: Key, wake: Arc<Wake>, starting: bool)
         valid: false,
         failing: BTreeSet::new(),
         polls: 0,
+        history: None,
         first_poll: Instant::now() + polling::phase(&key.to_string(), window),
         pushes: None,
         shared,

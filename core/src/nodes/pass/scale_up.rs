@@ -418,7 +418,7 @@ fn grow(scale_up: &mut ScaleUp<'_>, room: &mut Room, settings: &ScaleUpSettings,
 }
 
 /// Groups with what they would bring, and why they may not grow.
-fn candidates(memory: &Memory, input: &Input, outcome: &Outcome) -> Vec<Candidate> {
+pub(super) fn candidates(memory: &Memory, input: &Input, outcome: &Outcome) -> Vec<Candidate> {
     let of = |group: &NodeGroup| {
         let template = input.templates.get(&group.id)?.clone();
         let unhealthy = outcome.found.groups.get(&group.id).is_some_and(|state| !state.healthy);
@@ -451,14 +451,14 @@ fn up_to_minimum(input: &Input, increases: &[Increase], room: &mut Room) -> Vec<
 }
 
 /// What the cluster may still grow by.
-struct Room {
+pub(super) struct Room {
     nodes: Option<u32>,
     cores: i64,
     memory: i64,
 }
 
 impl Room {
-    fn new(input: &Input, outcome: &Outcome, settings: &ScaleUpSettings) -> Self {
+    pub(super) fn new(input: &Input, outcome: &Outcome, settings: &ScaleUpSettings) -> Self {
         let mut nodes = u32::try_from(input.nodes.len()).unwrap_or(u32::MAX);
         let mut used = Resources::default();
         for node in &input.nodes {
@@ -481,7 +481,7 @@ impl Room {
     }
 
     /// How many of `nodes` may be added, and the limit that is in the way of the others.
-    fn allowed(&self, capacity: &Resources, nodes: u32) -> (u32, Option<String>) {
+    pub(super) fn allowed(&self, capacity: &Resources, nodes: u32) -> (u32, Option<String>) {
         let by = |room: i64, each: i64| {
             if each <= 0 { nodes } else { u32::try_from((room / each).max(0)).unwrap_or(nodes) }
         };

@@ -59,6 +59,11 @@ impl<T: Moment> Rhythm<T> {
         }
     }
 
+    /// How often the reader comes, once that is known.
+    pub fn period(&self) -> Option<Duration> {
+        self.period
+    }
+
     /// The next expected visit after `now`; `None` while no rhythm is known or the reader is gone.
     pub fn next(&self, now: T) -> Option<T> {
         let (last, period) = (self.last?, self.period?);

@@ -20,7 +20,7 @@ fn signed(duration: Duration) -> SignedDuration {
 }
 
 /// For the pass.
-pub(super) fn pass(args: &NodeArgs, provider: &dyn CloudProvider) -> PassSettings {
+pub fn pass(args: &NodeArgs, provider: &dyn CloudProvider) -> PassSettings {
     of_flags(args, provider.name(), provider.gpu_label())
 }
 
@@ -115,7 +115,7 @@ pub(super) fn remove(args: &NodeArgs) -> RemoveOptions {
 }
 
 /// For templates.
-pub(super) fn passing_taints(args: &NodeArgs) -> PassingTaints {
+pub fn passing_taints(args: &NodeArgs) -> PassingTaints {
     PassingTaints {
         startup: args.startup_taint.iter().chain(&args.ignore_taint).cloned().collect(),
         startup_prefixes: args.startup_taint_prefix.clone(),
