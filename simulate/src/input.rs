@@ -18,6 +18,8 @@ pub const GROUP: &str = "simulate.tandem.dev";
 const DEFAULT_NAMESPACE: &str = "default";
 /// Minor version of the control plane that is played, unless the input says.
 const KUBERNETES_MINOR: u32 = 37;
+/// Seconds between two looks of the HPA controller (`--horizontal-pod-autoscaler-sync-period`).
+const HPA_SYNC_PERIOD: u32 = 15;
 /// Seconds from the binding of a pod to its readiness, where neither probes nor options say.
 const POD_START: u32 = 10;
 /// Seconds from the request of a node to its readiness: a usual cloud instance with its kubelet.
@@ -143,6 +145,8 @@ pub struct Options {
     pub end: Option<Timestamp>,
     /// The minor version of the control plane.
     pub kubernetes_minor: u32,
+    /// Seconds between two looks of the HPA controller.
+    pub hpa_sync_period: u32,
     /// Seconds from the binding of a pod to its readiness, where its probes do not say.
     pub pod_start: u32,
     /// Seconds from the request of a node to its readiness.
@@ -166,6 +170,7 @@ impl Default for Options {
             start: None,
             end: None,
             kubernetes_minor: KUBERNETES_MINOR,
+            hpa_sync_period: HPA_SYNC_PERIOD,
             pod_start: POD_START,
             node_start: NODE_START,
             node_starts: BTreeMap::new(),
@@ -184,6 +189,7 @@ struct SimulationSpec {
     start: Option<Timestamp>,
     end: Option<Timestamp>,
     kubernetes_version: Option<String>,
+    hpa_sync_period: Option<String>,
     pod_start: Option<String>,
     node_start: Option<String>,
     node_starts: BTreeMap<String, String>,
@@ -215,6 +221,9 @@ impl Options {
         self.end = spec.end.or(self.end);
         if let Some(text) = &spec.kubernetes_version {
             self.kubernetes_minor = minor(text)?;
+        }
+        if let Some(text) = &spec.hpa_sync_period {
+            self.hpa_sync_period = duration(text)?.max(1);
         }
         if let Some(text) = &spec.pod_start {
             self.pod_start = duration(text)?;

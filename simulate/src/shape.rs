@@ -69,12 +69,17 @@ impl Default for Shape {
 
 /// `SplitMix64` (Steele, Lea and Flood, 2014): small, seeded, the same everywhere.
 #[derive(Debug, Clone)]
-struct Random(u64);
+pub struct Random(u64);
 
 impl Random {
+    /// The same seed gives the same numbers.
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
     /// The next number, 0 to 1.
     #[allow(clippy::cast_precision_loss, reason = "53 bits fit")]
-    fn next(&mut self) -> f64 {
+    pub fn unit(&mut self) -> f64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut bits = self.0;
         bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -88,7 +93,7 @@ impl Shape {
     pub fn samples(&self, start: i64, target: f64) -> Vec<Sample> {
         let low = self.low.unwrap_or(target);
         let high = self.high.unwrap_or(10.0 * target);
-        let mut random = Random(self.seed);
+        let mut random = Random::new(self.seed);
         let length = f64::from(self.length.max(1));
         let mut level = 0.0;
         let mut burst_until = 0;
@@ -102,21 +107,21 @@ impl Shape {
                     Form::Daily => daily(f64::from(offset)),
                     Form::Burst => {
                         // About one burst in two hours, of two to ten minutes.
-                        if offset >= burst_until && random.next() < f64::from(self.step) / 7200.0 {
+                        if offset >= burst_until && random.unit() < f64::from(self.step) / 7200.0 {
                             #[allow(
                                 clippy::cast_possible_truncation,
                                 clippy::cast_sign_loss,
                                 reason = "below 600"
                             )]
-                            let lasts = (120.0 + 480.0 * random.next()) as u32;
+                            let lasts = (120.0 + 480.0 * random.unit()) as u32;
                             burst_until = offset + lasts;
                         }
                         f64::from(u8::from(offset < burst_until))
                     }
-                    Form::Noise => (level + (random.next() - 0.5) / 10.0).clamp(0.0, 1.0),
+                    Form::Noise => (level + (random.unit() - 0.5) / 10.0).clamp(0.0, 1.0),
                 };
                 let value = low + (high - low) * level;
-                let strayed = value * (1.0 + self.noise * (2.0 * random.next() - 1.0));
+                let strayed = value * (1.0 + self.noise * (2.0 * random.unit() - 1.0));
                 // Three decimals are what a metric keeps.
                 let value = (strayed.max(0.0) * 1000.0).round() / 1000.0;
                 Sample { at: start + i64::from(offset), value: Some(value) }

@@ -1,16 +1,21 @@
 //! From an [`Input`] to a world that can be played: everything is read and checked before the clock starts.
 
+mod nodes;
 mod object;
 mod scaled_object;
 mod workload;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{api::autoscaling::v2::HorizontalPodAutoscaler, apimachinery::pkg::apis::meta::v1::Time};
 use serde::de::DeserializeOwned;
 use tandem_core::{api::keda::ScaledObject, hpa::Settings};
 
+pub(crate) use nodes::{Disruption, Group, Nodes};
 pub(crate) use object::{Feed, Object, Origin, Primary, Scaled, Slot, units};
 pub(crate) use workload::Workload;
 
@@ -38,6 +43,7 @@ const SILENT: &[&str] = &[
     "TriggerAuthentication",
     "ClusterTriggerAuthentication",
     "NodeGroup",
+    "DaemonSet",
 ];
 
 /// Everything that is played.
@@ -51,6 +57,9 @@ pub(crate) struct World {
     pub settings: Settings,
     /// In order of namespace, name and kind.
     pub objects: Vec<Object>,
+    /// Workloads that nothing scales.
+    pub still: Vec<Workload>,
+    pub nodes: Nodes,
     pub notes: Vec<String>,
 }
 
@@ -61,6 +70,10 @@ pub(crate) struct Compiler<'a> {
     pub settings: Settings,
     /// Deployments and StatefulSets by kind, namespace and name.
     pub workloads: BTreeMap<(String, String, String), Workload>,
+    /// Of those, the ones that something scales.
+    pub scaled: BTreeSet<(String, String, String)>,
+    /// By the name of the class.
+    pub priorities: BTreeMap<String, i32>,
     pub problems: Vec<Problem>,
     pub notes: Vec<String>,
     /// The histories that are in use.
@@ -72,22 +85,26 @@ pub(crate) fn compile(input: &Input, options: &Options) -> Result<World, Vec<Pro
     let mut compiler = Compiler {
         input,
         options,
-        settings: Settings::of(options.kubernetes_minor),
+        settings: Settings {
+            sync_period: SignedDuration::from_secs(options.hpa_sync_period.into()),
+            ..Settings::of(options.kubernetes_minor)
+        },
         workloads: BTreeMap::new(),
+        scaled: BTreeSet::new(),
+        priorities: BTreeMap::new(),
         problems: Vec::new(),
         notes: input.notes.clone(),
         used: BTreeMap::new(),
     };
+    compiler.priorities = compiler.priorities();
     compiler.read_workloads();
     let mut objects = compiler.read_objects();
     objects.sort_by(|one, other| {
         (&one.namespace, &one.name, one.kind).cmp(&(&other.namespace, &other.name, other.kind))
     });
+    let nodes = compiler.nodes();
     for object in &mut objects {
-        let capacity = options.capacities.get(&object.key());
-        if let Some((primary, capacity)) = object.primary.as_mut().zip(capacity) {
-            primary.target = *capacity;
-        }
+        compiler.hold_capacity(object);
     }
     compiler.note_unused();
     if objects.is_empty() && compiler.problems.is_empty() {
@@ -96,7 +113,7 @@ pub(crate) fn compile(input: &Input, options: &Options) -> Result<World, Vec<Pro
         compiler.problems.push(Problem::new(message));
     }
     let span = compiler.span();
-    if let Err(problem) = &span {
+    if let (Err(problem), true) = (&span, compiler.problems.is_empty()) {
         compiler.problems.push(problem.clone());
     }
     let (Ok((start, end)), true) = (span, compiler.problems.is_empty()) else {
@@ -116,6 +133,8 @@ pub(crate) fn compile(input: &Input, options: &Options) -> Result<World, Vec<Pro
         step: options.step.unwrap_or_else(|| step(length)),
         settings: compiler.settings,
         objects,
+        still: compiler.still(),
+        nodes,
         notes: compiler.notes,
     })
 }
@@ -126,7 +145,7 @@ fn step(length: i64) -> u32 {
     u32::try_from(steps * STEP).unwrap_or(u32::MAX)
 }
 
-impl Compiler<'_> {
+impl<'a> Compiler<'a> {
     /// Reads an object into its type.
     pub(crate) fn typed<T: DeserializeOwned>(&mut self, manifest: &Manifest) -> Option<T> {
         match T::deserialize(&*manifest.value) {
@@ -136,6 +155,19 @@ impl Compiler<'_> {
                 None
             }
         }
+    }
+
+    /// The manifests of a kind.
+    pub(crate) fn of_kind(&self, kind: &'static str) -> impl Iterator<Item = &'a Manifest> + use<'a> {
+        let manifests = &self.input.manifests;
+        manifests.iter().filter(move |manifest| manifest.kind() == kind)
+    }
+
+    /// Workloads that nothing scales, in order.
+    fn still(&mut self) -> Vec<Workload> {
+        let scaled = &self.scaled;
+        let still = self.workloads.iter().filter(|(key, _)| !scaled.contains(*key));
+        still.map(|(_, workload)| workload.clone()).collect()
     }
 
     fn read_objects(&mut self) -> Vec<Object> {
@@ -217,6 +249,22 @@ impl Compiler<'_> {
             }
         }
         Ok((start, end))
+    }
+
+    /// Takes over what a replica can take, where the options say.
+    fn hold_capacity(&mut self, object: &mut Object) {
+        let key = object.key();
+        let Some((primary, capacity)) = object.primary.as_mut().zip(self.options.capacities.get(&key)) else {
+            return;
+        };
+        if (primary.target - capacity).abs() > f64::EPSILON {
+            let each = if primary.per_replica { " a replica" } else { "" };
+            let target = primary.target;
+            self.notes.push(format!(
+                "{key}: unserved load is what lies beyond {capacity}{each}, rather than beyond the target of {target}"
+            ));
+            primary.target = *capacity;
+        }
     }
 
     fn note_unused(&mut self) {

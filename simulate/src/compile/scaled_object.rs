@@ -41,7 +41,11 @@ pub(super) fn compile(
     object.status = None;
 
     let gvk = gvk(&object);
-    let workload = compiler.workload(manifest, &gvk.kind, &object.spec.scale_target_ref.name);
+    let pause = Pause::of(object.annotations());
+    let mut workload = compiler.workload(manifest, &gvk.kind, &object.spec.scale_target_ref.name);
+    if let Some(replicas) = pause.replicas.filter(|_| pause.full) {
+        workload.replicas = u32::try_from(replicas).unwrap_or_default();
+    }
     let formula = formula::compile(&object)
         .map_err(|error| {
             let place = manifest.place("spec.advanced.scalingModifiers");
@@ -49,7 +53,6 @@ pub(super) fn compile(
         })
         .ok()?;
     let (slots, metrics) = triggers(compiler, manifest, &object)?;
-    let pause = Pause::of(object.annotations());
     let generated = hpa::generate(&object, &gvk, &metrics, env!("CARGO_PKG_VERSION"))
         .map_err(|error| {
             compiler.problems.push(Problem::at(manifest.place("spec.triggers"), error.to_string()));

@@ -1,5 +1,7 @@
 //! What is scaled: its first count, its pods and how long they take to start.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::{
     api::{
         apps::v1::{Deployment, StatefulSet},
@@ -43,7 +45,7 @@ impl Compiler<'_> {
             let workload = Workload {
                 replicas: u32::try_from(spec.0.unwrap_or(1)).unwrap_or_default(),
                 starts_in,
-                pod: pod(manifest, kind, spec.1),
+                pod: pod(manifest, kind, spec.1, &self.priorities),
             };
             let key =
                 (manifest.kind().to_owned(), manifest.namespace().to_owned(), manifest.name().to_owned());
@@ -72,7 +74,9 @@ impl Compiler<'_> {
     pub(super) fn workload(&mut self, manifest: &Manifest, kind: &str, name: &str) -> Workload {
         let key = (kind.to_owned(), manifest.namespace().to_owned(), name.to_owned());
         if let Some(workload) = self.workloads.get(&key) {
-            return workload.clone();
+            let workload = workload.clone();
+            self.scaled.insert(key);
+            return workload;
         }
         self.notes.push(format!(
             "{kind} {}/{name} is not among the manifests: it starts with one replica, and its pods request nothing",
@@ -82,7 +86,7 @@ impl Compiler<'_> {
         Workload {
             replicas: 1,
             starts_in: self.options.pod_start,
-            pod: pod(manifest, "ReplicaSet", template),
+            pod: pod(manifest, "ReplicaSet", template, &self.priorities),
         }
     }
 }
@@ -98,8 +102,19 @@ fn probed(container: &core::Container) -> Option<u32> {
 }
 
 /// A pod of a template, as its controller makes it.
-fn pod(manifest: &Manifest, owner: &str, template: PodTemplateSpec) -> core::Pod {
+pub(super) fn pod(
+    manifest: &Manifest,
+    owner: &str,
+    template: PodTemplateSpec,
+    priorities: &BTreeMap<String, i32>,
+) -> core::Pod {
     let metadata = template.metadata.unwrap_or_default();
+    let mut spec = template.spec;
+    if let Some(spec) = &mut spec
+        && let Some(class) = &spec.priority_class_name
+    {
+        spec.priority = spec.priority.or(priorities.get(class).copied());
+    }
     let owner = OwnerReference {
         api_version: "apps/v1".to_owned(),
         kind: owner.to_owned(),
@@ -116,5 +131,5 @@ fn pod(manifest: &Manifest, owner: &str, template: PodTemplateSpec) -> core::Pod
         owner_references: Some(vec![owner]),
         ..ObjectMeta::default()
     };
-    core::Pod { metadata, spec: template.spec, status: None }
+    core::Pod { metadata, spec, status: None }
 }

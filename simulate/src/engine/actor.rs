@@ -72,11 +72,37 @@ pub(crate) struct Actor<'a> {
     rhythm: Rhythm<Instant>,
     hpa: HpaState,
     last_active: Option<jiff::Timestamp>,
+    /// Activity and count of a pass that will come out the same until one of them changes.
+    steady: Option<(u64, u32)>,
     fallback: bool,
     replicas: u32,
-    pods: Cohorts,
+    pods: Pods,
     record: Record<'a>,
     names: [String; 2],
+}
+
+/// The pods of an object.
+enum Pods {
+    /// Nothing is known of nodes: every pod runs at once.
+    Free(Cohorts),
+    /// The cluster has them, and says where they are.
+    Placed(Counts),
+}
+
+impl Pods {
+    fn counts(&self) -> Counts {
+        match self {
+            Self::Free(cohorts) => cohorts.counts(),
+            Self::Placed(counts) => *counts,
+        }
+    }
+
+    fn next(&self) -> Option<Instant> {
+        match self {
+            Self::Free(cohorts) => cohorts.next(),
+            Self::Placed(_) => None,
+        }
+    }
 }
 
 /// Where a series comes from.
@@ -88,10 +114,17 @@ enum Series<'a> {
 }
 
 impl<'a> Actor<'a> {
-    pub(crate) fn new(spec: &'a Object, world: &'a World, clock: Clock, points: usize) -> Self {
-        let replicas = first_replicas(spec);
+    /// `placed`: where its pods are, if there are nodes.
+    pub(crate) fn new(
+        spec: &'a Object,
+        world: &'a World,
+        clock: Clock,
+        points: usize,
+        placed: Option<Counts>,
+    ) -> Self {
+        let replicas = spec.workload.replicas;
         let (series, metrics) = series(spec);
-        let pods = Cohorts::ready(replicas);
+        let pods = placed.map_or_else(|| Pods::Free(Cohorts::ready(replicas)), Pods::Placed);
         let state = State { wanted: replicas, pods: pods.counts(), load: None };
         let sync = world.settings.sync_period.unsigned_abs();
         let first_look = if world.settings.gates.looks_at_new_at_once() { Duration::ZERO } else { sync };
@@ -116,6 +149,7 @@ impl<'a> Actor<'a> {
             rhythm: Rhythm::default(),
             hpa: HpaState::default(),
             last_active: None,
+            steady: None,
             fallback: false,
             replicas,
             pods,
@@ -143,7 +177,9 @@ impl<'a> Actor<'a> {
     /// Does what is due at `now`.
     pub(crate) fn act(&mut self, now: Instant) {
         self.bring_up(now);
-        self.pods.advance(now);
+        if let Pods::Free(cohorts) = &mut self.pods {
+            cohorts.advance(now);
+        }
         if self.poll_at.is_some_and(|at| at <= now) {
             self.poll(now);
         }
@@ -152,6 +188,22 @@ impl<'a> Actor<'a> {
             self.hpa_at = Some(now + self.settings.sync_period.unsigned_abs());
         }
         self.schedule(now);
+        self.enter(now);
+    }
+
+    /// Replicas that the last decision asked for.
+    pub(crate) fn replicas(&self) -> u32 {
+        self.replicas
+    }
+
+    /// The cluster moved its pods.
+    pub(crate) fn moved(&mut self, now: Instant, counts: Counts) {
+        self.bring_up(now);
+        self.pods = Pods::Placed(counts);
+        self.enter(now);
+    }
+
+    fn enter(&mut self, now: Instant) {
         let load = self.load(now);
         self.record.enter(State { wanted: self.replicas, pods: self.pods.counts(), load });
     }
@@ -275,8 +327,25 @@ impl<'a> Actor<'a> {
         i32::try_from(self.replicas).unwrap_or(i32::MAX)
     }
 
+    /// Which triggers are active, a bit each, while nothing fails and there is no formula: then no value matters but these.
+    fn activity(&self, scaled: &Scaled) -> Option<u64> {
+        if scaled.formula.is_some() || self.slots.len() > u64::BITS as usize {
+            return None;
+        }
+        self.slots.iter().try_fold(0, |bits, slot| match slot.latest.as_ref()?.result {
+            Ok((_, active)) => Some(bits << 1 | u64::from(active)),
+            Err(_) => None,
+        })
+    }
+
     /// One pass between zero and one.
     fn scale(&mut self, scaled: &Scaled, now: Instant) {
+        let steady = self.activity(scaled).map(|activity| (activity, self.replicas));
+        if steady.is_some() && self.steady == steady {
+            self.last_active = Some(self.clock.time(now));
+            return;
+        }
+        self.steady = None;
         let evaluation = self.evaluate(scaled);
         self.composite = evaluation.composite.as_ref().and_then(|value| value.as_ref().ok().copied());
         if !evaluation.complete {
@@ -300,6 +369,10 @@ impl<'a> Actor<'a> {
                 if self.fallback { event::fallback_activated() } else { event::fallback_deactivated() };
             self.record.tell(now, &self.names[0], (event.type_, event.reason, event.message));
         }
+        // A pass that left an active object alone looked at nothing but its count, and not at the time.
+        if outcome.scale_to.is_none() && outcome.set_last_active {
+            self.steady = steady;
+        }
         if let Some(to) = outcome.scale_to {
             if let Some(event) = outcome.event {
                 self.record.tell(now, &self.names[0], (event.type_, event.reason, event.message));
@@ -313,7 +386,9 @@ impl<'a> Actor<'a> {
 
     fn set_replicas(&mut self, to: i32, now: Instant) {
         self.replicas = u32::try_from(to).unwrap_or_default();
-        self.pods.set(self.replicas, now + Duration::from_secs(self.spec.workload.starts_in.into()));
+        if let Pods::Free(cohorts) = &mut self.pods {
+            cohorts.set(self.replicas, now + Duration::from_secs(self.spec.workload.starts_in.into()));
+        }
     }
 
     /// One step of the HPA controller.
@@ -472,12 +547,6 @@ fn missing(feed: &Feed) -> String {
 
 fn interval(scaled: &Scaled) -> Duration {
     Duration::from_secs(u64::try_from(scaled.object.spec.polling_interval()).unwrap_or(1))
-}
-
-/// Replicas at the start: those of the workload, or what a pause asks for.
-fn first_replicas(spec: &Object) -> u32 {
-    let paused = spec.scaled.as_ref().and_then(|scaled| scaled.pause.replicas);
-    paused.and_then(|replicas| u32::try_from(replicas).ok()).unwrap_or(spec.workload.replicas)
 }
 
 /// The series of an object: its slots, what its HPA reads itself, the composite.

@@ -152,7 +152,10 @@ fn combinations(dimensions: &[Dimension]) -> Result<Vec<Vec<Value>>, Problem> {
         all = all
             .iter()
             .flat_map(|begun| {
-                dimension.values.iter().map(move |value| [begun.as_slice(), &[value.clone()]].concat())
+                dimension
+                    .values
+                    .iter()
+                    .map(move |value| [begun.as_slice(), std::slice::from_ref(value)].concat())
             })
             .collect();
     }

@@ -38,7 +38,7 @@ pub(super) fn commands(fields: &[Vec<Field>], values: &[Value]) -> Vec<String> {
 /// `spec.triggers[0].metadata.threshold` as a JSON pointer.
 fn pointer(path: &str) -> String {
     let parts = path.split(['.', '[']).map(|part| part.trim_end_matches(']'));
-    parts.map(|part| format!("/{}", part.replace('~', "~0").replace('/', "~1"))).collect()
+    parts.fold(String::new(), |pointer, part| pointer + "/" + &part.replace('~', "~0").replace('/', "~1"))
 }
 
 /// Sets a field of nested maps.

@@ -98,10 +98,10 @@ impl Dimension {
                 .filter(named)
                 .map(|manifest| Field::by_path(manifest, field))
                 .collect();
-            return match fields.is_empty() {
-                true => Err(Problem::new(format!("--sweep {}: the manifests hold no {object}", self.key))),
-                false => Ok(fields),
-            };
+            if fields.is_empty() {
+                return Err(Problem::new(format!("--sweep {}: the manifests hold no {object}", self.key)));
+            }
+            return Ok(fields);
         }
         let mut fields = Vec::new();
         for manifest in input.manifests.iter().filter(named) {

@@ -35,35 +35,10 @@ pub(crate) fn world(name: &str, points: usize, lag: usize, max: u32) -> Outcome 
         .map(|i| values[i].map_or(0.0, |load| (load - f64::from(ready[i]) * TARGET).max(0.0)))
         .collect();
     let total: f64 = values.iter().flatten().sum();
-    let at = |i: usize| start + SignedDuration::from_secs((i * STEP as usize) as i64);
-    let mut events: Vec<_> = (1..points)
-        .filter(|i| wanted[*i] != wanted[*i - 1])
-        .map(|i| Event {
-            at: at(i),
-            object: "HorizontalPodAutoscaler shop/keda-hpa-web".to_owned(),
-            reason: "SuccessfulRescale".to_owned(),
-            message: format!(
-                "New size: {}; reason: external metric s0-prometheus(nil) {} target",
-                wanted[i],
-                if wanted[i] > wanted[i - 1] { "above" } else { "below" }
-            ),
-            kind: "Normal".to_owned(),
-        })
-        .collect();
-    if points > 20_000 {
-        events.push(Event {
-            at: at(20_000),
-            object: "ScaledObject shop/web".to_owned(),
-            reason: "KEDAScalerFailed".to_owned(),
-            message: "prometheus query failed: no data for 1 h".to_owned(),
-            kind: "Warning".to_owned(),
-        });
-    }
-    let small: Vec<u32> = ready.iter().map(|ready| ready.div_ceil(8).min(2)).collect();
-    let large: Vec<u32> = ready.iter().map(|ready| ready.saturating_sub(16).div_ceil(8)).collect();
-    let starting = (0..points).map(|i| pending_nodes(&wanted, &ready, i)).collect();
-    let cost: Vec<f64> =
-        (0..points).map(|i| f64::from(small[i]) * 0.192 + f64::from(large[i]) * 0.077).collect();
+    let events = events(&wanted, start);
+    let nodes = nodes(&wanted, &ready);
+    let cost = nodes.cost_per_hour.iter().sum();
+    let counted: u32 = nodes.types.iter().flat_map(|kind| &kind.ready).sum();
     let hours = |sum: f64| sum * f64::from(STEP) / 3600.0;
     Outcome {
         name: name.to_owned(),
@@ -81,7 +56,7 @@ pub(crate) fn world(name: &str, points: usize, lag: usize, max: u32) -> Outcome 
             }],
             summary: ObjectSummary {
                 replicas_min: wanted.iter().copied().min().unwrap_or(0),
-                replicas_mean: wanted.iter().sum::<u32>() as f64 / points as f64,
+                replicas_mean: f64::from(wanted.iter().sum::<u32>()) / points as f64,
                 replicas_max: wanted.iter().copied().max().unwrap_or(0),
                 pod_hours: hours(running.iter().sum::<u32>().into()),
                 at_max_seconds: 5400,
@@ -96,22 +71,11 @@ pub(crate) fn world(name: &str, points: usize, lag: usize, max: u32) -> Outcome 
             pending,
             unserved: unserved.clone(),
         }],
-        nodes: NodesOutcome {
-            types: vec![
-                NodeSeries { name: "m5.xlarge".to_owned(), price_per_hour: Some(0.192), ready: small.clone(), starting },
-                NodeSeries {
-                    name: "m5.xlarge spot".to_owned(),
-                    price_per_hour: Some(0.077),
-                    starting: vec![0; points],
-                    ready: large.clone(),
-                },
-            ],
-            cost_per_hour: cost.clone(),
-        },
+        nodes,
         summary: Summary {
             pod_hours: 2_318.4,
-            node_hours: hours((small.iter().sum::<u32>() + large.iter().sum::<u32>()).into()),
-            cost: Some(hours(cost.iter().sum())),
+            node_hours: hours(counted.into()),
+            cost: Some(hours(cost)),
             unserved_share: unserved.iter().sum::<f64>() / total,
             scale_events: events.len() as u64,
             nodes_added: 31,
@@ -119,6 +83,62 @@ pub(crate) fn world(name: &str, points: usize, lag: usize, max: u32) -> Outcome 
         },
         events,
         notes: vec!["the history has no samples from 2024-05-09T11:20:00Z to 2024-05-09T12:20:00Z: the source is taken to fail then".to_owned()],
+    }
+}
+
+/// A rescale with every change, and a warning where the source is away.
+fn events(wanted: &[u32], start: Timestamp) -> Vec<Event> {
+    let at = |i: usize| start + SignedDuration::from_secs((i * STEP as usize) as i64);
+    let mut events: Vec<_> = (1..wanted.len())
+        .filter(|i| wanted[*i] != wanted[*i - 1])
+        .map(|i| Event {
+            at: at(i),
+            object: "HorizontalPodAutoscaler shop/keda-hpa-web".to_owned(),
+            reason: "SuccessfulRescale".to_owned(),
+            message: format!(
+                "New size: {}; reason: external metric s0-prometheus(nil) {} target",
+                wanted[i],
+                if wanted[i] > wanted[i - 1] { "above" } else { "below" }
+            ),
+            kind: "Normal".to_owned(),
+        })
+        .collect();
+    if wanted.len() > 20_000 {
+        events.push(Event {
+            at: at(20_000),
+            object: "ScaledObject shop/web".to_owned(),
+            reason: "KEDAScalerFailed".to_owned(),
+            message: "prometheus query failed: no data for 1 h".to_owned(),
+            kind: "Warning".to_owned(),
+        });
+    }
+    events
+}
+
+/// Two nodes on demand at most, and what is needed beyond them on spot.
+fn nodes(wanted: &[u32], ready: &[u32]) -> NodesOutcome {
+    let points = wanted.len();
+    let small: Vec<u32> = ready.iter().map(|ready| ready.div_ceil(8).min(2)).collect();
+    let large: Vec<u32> = ready.iter().map(|ready| ready.saturating_sub(16).div_ceil(8)).collect();
+    let starting = (0..points).map(|i| pending_nodes(wanted, ready, i)).collect();
+    let cost: Vec<f64> =
+        (0..points).map(|i| f64::from(small[i]) * 0.192 + f64::from(large[i]) * 0.077).collect();
+    NodesOutcome {
+        types: vec![
+            NodeSeries {
+                name: "m5.xlarge".to_owned(),
+                price_per_hour: Some(0.192),
+                ready: small.clone(),
+                starting,
+            },
+            NodeSeries {
+                name: "m5.xlarge spot".to_owned(),
+                price_per_hour: Some(0.077),
+                starting: vec![0; points],
+                ready: large.clone(),
+            },
+        ],
+        cost_per_hour: cost.clone(),
     }
 }
 

@@ -21,7 +21,6 @@ use crate::{
         Config, Pools,
         explain::{self, NodeOfPools, PodOfPools},
     },
-    operator::pool_settings,
     telemetry::events::Events,
 };
 
@@ -61,7 +60,7 @@ async fn start(of: &OfNodes, client: &Client, world: &Arc<World>) -> anyhow::Res
         client: client.clone(),
         world: world.clone(),
         demand: None,
-        provider: cloud::pools::connect(name, &pool_settings(&of.pools, world), client).await?,
+        provider: cloud::pools::connect(name, &of.pools.provider_settings(world), client).await?,
         events: Events::new(client.clone(), "tandem", None),
         leading,
         settings: of.pools.clone(),

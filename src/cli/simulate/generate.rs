@@ -35,7 +35,7 @@ pub struct GenerateArgs {
 
 impl GenerateArgs {
     /// The shape, `base` where nothing is said.
-    pub fn shape(&self, form: Form, step: Option<u32>, base: Shape) -> Shape {
+    pub(super) fn shape(&self, form: Form, step: Option<u32>, base: Shape) -> Shape {
         Shape {
             form,
             low: self.low.or(base.low),
@@ -49,7 +49,7 @@ impl GenerateArgs {
 }
 
 /// The history, lines `time,value`.
-pub fn csv(form: Form, args: &SimulateArgs) -> String {
+pub(super) fn csv(form: Form, args: &SimulateArgs) -> String {
     let shape = args.generated.shape(form, args.step, Shape::default());
     let mut text = "time,value\n".to_owned();
     for sample in shape.samples(args.start.map_or(START, Timestamp::as_second), LOW) {

@@ -11,7 +11,7 @@ use simulate::{
 const NOTES: usize = 20;
 
 /// Everything, as one JSON object.
-pub fn json(outcome: &Outcome) -> String {
+pub(super) fn json(outcome: &Outcome) -> String {
     // Numbers and texts are all there is: nothing of it can fail to be written.
     serde_json::to_string_pretty(outcome).unwrap_or_default() + "\n"
 }
@@ -20,12 +20,12 @@ pub fn json(outcome: &Outcome) -> String {
 const COLUMNS: &str = "time,namespace,name,kind,metric,wanted,running,ready,pending,unserved";
 
 /// A line for each object and point.
-pub fn csv(outcome: &Outcome) -> String {
+pub(super) fn csv(outcome: &Outcome) -> String {
     format!("{COLUMNS}\n{}", lines(outcome, ""))
 }
 
 /// The same of several worlds, each line with its world.
-pub fn csv_of_worlds(outcomes: &[Outcome]) -> String {
+pub(super) fn csv_of_worlds(outcomes: &[Outcome]) -> String {
     let lines = outcomes.iter().map(|outcome| lines(outcome, &format!("{},", quoted(&outcome.name))));
     format!("world,{COLUMNS}\n{}", lines.collect::<String>())
 }
@@ -63,7 +63,7 @@ fn lines(outcome: &Outcome, world: &str) -> String {
 }
 
 /// The figures, for people.
-pub fn text(outcome: &Outcome) -> String {
+pub(super) fn text(outcome: &Outcome) -> String {
     let seconds = u64::from(outcome.axis.step_seconds) * outcome.axis.points.saturating_sub(1) as u64;
     let mut text = format!("{}: {} from {}\n\n", outcome.name, time(seconds), outcome.axis.start);
     let heading =

@@ -17,7 +17,7 @@ use super::SimulateArgs;
 const STEP: u32 = 15;
 
 /// Puts the histories of all prometheus triggers that have none into the input.
-pub fn fetch(
+pub(super) fn fetch(
     input: &mut Input,
     options: &Options,
     url: &str,

@@ -31,7 +31,7 @@ pub struct MetricFile {
 }
 
 /// Reads `NAMESPACE/NAME[:TRIGGER]=FILE`.
-pub fn metric(text: &str) -> Result<MetricFile, String> {
+pub(super) fn metric(text: &str) -> Result<MetricFile, String> {
     let wrong = || format!("{text:?} is not NAMESPACE/NAME[:TRIGGER]=FILE");
     let (object, file) = text.split_once('=').ok_or_else(wrong)?;
     let (object, trigger) = object.split_once(':').unwrap_or((object, "0"));
@@ -43,7 +43,7 @@ pub fn metric(text: &str) -> Result<MetricFile, String> {
 }
 
 /// Reads `[TYPE=]DURATION`.
-pub fn node_start(text: &str) -> Result<(Option<String>, u32), String> {
+pub(super) fn node_start(text: &str) -> Result<(Option<String>, u32), String> {
     match text.split_once('=') {
         Some((name, span)) => Ok((Some(name.to_owned()), simulate::duration(span)?)),
         None => Ok((None, simulate::duration(text)?)),
@@ -52,20 +52,20 @@ pub fn node_start(text: &str) -> Result<(Option<String>, u32), String> {
 
 /// What was read.
 #[derive(Default)]
-pub struct Read {
+pub(super) struct Read {
     /// The input, as far as it could be read.
-    pub input: Input,
+    pub(super) input: Input,
     /// Files that could not be read.
-    pub unreadable: Vec<String>,
+    pub(super) unreadable: Vec<String>,
     /// What is wrong in those that could.
-    pub errors: Vec<String>,
+    pub(super) errors: Vec<String>,
     /// The documents with their lines, in the order of the manifests.
     nodes: Vec<Node>,
 }
 
 impl Read {
     /// The problem at the line of its field rather than at that of its object.
-    pub fn locate(&self, mut problem: Problem) -> Problem {
+    pub(super) fn locate(&self, mut problem: Problem) -> Problem {
         let place = &mut problem.place;
         let manifests = self.input.manifests.iter().zip(&self.nodes);
         let found = manifests.into_iter().find(|(manifest, _)| {
@@ -79,7 +79,7 @@ impl Read {
 }
 
 /// Reads all files of the arguments, checks the manifests by the rules of admission, and finds their histories.
-pub fn read(args: &SimulateArgs) -> Read {
+pub(super) fn read(args: &SimulateArgs) -> Read {
     let mut read = Read::default();
     let mut texts = Vec::new();
     for text in files::read(&args.files, &mut io::stdin()) {

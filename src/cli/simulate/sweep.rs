@@ -34,7 +34,7 @@ pub struct SweepArgs {
 
 impl SweepArgs {
     /// Whether anything but one world is asked for.
-    pub fn is_asked(&self) -> bool {
+    pub(super) fn is_asked(&self) -> bool {
         !self.dimensions.is_empty() || !self.compare.is_empty()
     }
 }
@@ -49,7 +49,7 @@ fn share(text: &str) -> Result<f64, String> {
 }
 
 /// Plays what is asked for. Exit codes as [`super::run`].
-pub fn run(args: &SimulateArgs, read: &Read, input: &Input, options: &Options) -> ExitCode {
+pub(super) fn run(args: &SimulateArgs, read: &Read, input: &Input, options: &Options) -> ExitCode {
     let result = if args.several.dimensions.is_empty() {
         compared(args, input, options)
     } else {

@@ -7,7 +7,9 @@ use serde::Deserialize;
 
 use super::{
     action::{DESCRIBE_CLUSTER, DESCRIBE_NODEGROUP},
-    client::Client, form::segment};
+    client::Client,
+    form::segment,
+};
 use crate::cloud::CloudError;
 
 /// A managed node group.

@@ -36,7 +36,9 @@ use tandem_core::{
 
 use super::{
     CloudError,
-    pools::{Class, ClassKind, ClassState, LaunchError, Launched, Machine, PoolProvider, Settings, quantities},
+    pools::{
+        Class, ClassKind, ClassState, LaunchError, Launched, Machine, PoolProvider, Settings, quantities,
+    },
 };
 use crate::cluster::cache::{Cache, watch_cluster};
 

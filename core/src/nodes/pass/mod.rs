@@ -2,6 +2,7 @@
 //!
 //! Pure, so that the live loop and the simulation run the very same pass. What outlives a pass is [`Memory`].
 
+mod defaults;
 pub mod explain;
 mod pending;
 mod quota;

@@ -15,6 +15,7 @@ use crate::{
     nodes::{
         action::{Action, Increase},
         estimator::{Limiter, Limits, estimate, estimate_and_keep},
+        expander::{Choice, Pricing},
         group::{NodeGroup, Template},
         similar::{Comparator, balance},
     },
@@ -229,6 +230,19 @@ impl<'a> ScaleUp<'a> {
         self.room[candidate] = if kept.nodes == 0 { 0 } else { self.room[candidate] - kept.nodes };
         *self.added.entry(candidate).or_default() += kept.nodes;
         kept.nodes
+    }
+
+    /// An option, for expanders to choose from.
+    pub fn choice(&self, option: &ExpansionOption, pricing: Pricing) -> Choice {
+        let candidate = &self.candidates[option.candidate];
+        Choice {
+            group: candidate.group.id.clone(),
+            nodes: option.nodes,
+            pods: option.pods(),
+            requested: self.requested(option),
+            capacity: candidate.template.node.capacity.clone(),
+            pricing,
+        }
     }
 
     /// What the pods of an option request together.

@@ -180,7 +180,7 @@ impl Cluster {
     }
 
     /// What the limits of a pool leave. A claim without a machine counts as the greatest that it may become.
-    fn remaining(&self, pool: &Pool) -> BTreeMap<Box<str>, i64> {
+    pub(super) fn remaining(&self, pool: &Pool) -> BTreeMap<Box<str>, i64> {
         let mut remaining = pool.limits();
         if remaining.is_empty() {
             return remaining;

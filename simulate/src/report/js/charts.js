@@ -1,7 +1,7 @@
 // Which charts there are for an object of one world, or for several worlds in one.
 //
-// A chart: { id, title, unit, height, whole, text, series, stacked }. A series: { id, label, world, values, steps, look }, where
-// look is { color, dash, width, fill, pattern }. Colour never stands alone: lines differ by dash, areas by pattern.
+// A chart: { id, group (what it shares its scale and row with in other worlds), title, unit, height, whole, text, series, stacked }. A series: { id, label, world, values, steps, look }, where
+// look is { color, dash, width, fill, pattern, sparse (zero is not drawn) }. Colour never stands alone: lines differ by dash, areas by pattern.
 
 const ALL = '';
 /** More kinds of nodes than this are drawn as one. */
@@ -9,11 +9,11 @@ const NODE_KINDS = 7;
 const LOOKS = {
   metric: { color: 'var(--blue)', width: 1.6 },
   target: { color: 'var(--orange)', width: 1.6, dash: '6 3' },
-  unserved: { color: 'var(--red)', width: 1, fill: 0.35, pattern: 'diagonal' },
+  unserved: { color: 'var(--red)', width: 1, fill: 0.35, pattern: 'diagonal', sparse: true },
   wanted: { color: 'var(--orange)', width: 1.6, dash: '5 3' },
   running: { color: 'var(--purple)', width: 1.4, dash: '1.5 2.5' },
   ready: { color: 'var(--green)', width: 2, fill: 0.14 },
-  pending: { color: 'var(--red)', width: 1.6, fill: 0.25, pattern: 'diagonal' },
+  pending: { color: 'var(--red)', width: 1.6, fill: 0.25, pattern: 'diagonal', sparse: true },
   cost: { color: 'var(--blue)', width: 1.8, fill: 0.12 },
   starting: { color: 'var(--muted)', width: 1, fill: 0.12, pattern: 'upright' },
 };
@@ -77,16 +77,21 @@ function chartsOf(world, id) {
   const object = objectOf(world, id);
   const series = (name, label, values, steps = true, look = LOOKS[name]) => ({ id: name, label, world, values, steps, look });
   const charts = [];
+  // Unserved load is told in the unit of the first metric that a load makes: a calendar has none.
+  const measured = object?.metrics.find(metric => !/^s\d+-cron-/.test(metric.name));
   object?.metrics.forEach((metric, i) => {
-    const first = i === 0;
+    const kind = metric => metric.name.replace(/^s\d+-/, '');
+    const before = object.metrics.slice(0, i).filter(other => kind(other) === kind(metric)).length;
     charts.push({
       id: `metric-${i}`,
+      // Another trigger before it changes its number, not what it is.
+      group: `metric-${kind(metric)}-${before}`,
       title: metric.name,
       unit: metric.perReplica ? `target ${numberText(metric.target)} for each replica` : `target ${numberText(metric.target)}`,
       height: 190,
       text: numberText,
       series: [
-        first && has(object.unserved) && series('unserved', 'Unserved', object.unserved),
+        metric === measured && has(object.unserved) && series('unserved', 'Unserved', object.unserved),
         series('target', metric.perReplica ? 'Target × ready' : 'Target', capacity(object, metric)),
         series('metric', 'Metric', metric.values, false),
       ].filter(Boolean),
@@ -118,15 +123,15 @@ function chartsOf(world, id) {
       series: [series('cost', 'An hour', world.nodes.cost), { ...series('spent', 'So far', spent(world), true, {}), textOnly: true }],
     });
   }
-  return charts;
+  return charts.map(chart => ({ group: chart.id, ...chart }));
 }
 
 /** The charts of all worlds in one: what matters most of each. */
 function overlaid(id) {
-  const byId = new Map();
+  const byGroup = new Map();
   const one = (chart, series) => {
-    if (!byId.has(chart.id)) byId.set(chart.id, { ...chart, series: [], stacked: undefined });
-    byId.get(chart.id).series.push(...series);
+    if (!byGroup.has(chart.group)) byGroup.set(chart.group, { ...chart, series: [], stacked: undefined });
+    byGroup.get(chart.group).series.push(...series);
   };
   for (const world of WORLDS) {
     for (const chart of chartsOf(world, id)) {
@@ -136,8 +141,8 @@ function overlaid(id) {
       if (chart.id.startsWith('metric')) {
         // The history is the same in each world, unless one of them has another query.
         const metric = find('metric');
-        const told = byId.get(chart.id)?.series.some(other => other.look === LOOKS.metric && same(other.values, metric.values));
-        if (!told) one(chart, [{ ...metric, id: `metric-${world.index}`, look: LOOKS.metric, label: byId.has(chart.id) ? `Metric, ${name}` : 'Metric' }]);
+        const told = byGroup.get(chart.group)?.series.some(other => other.look === LOOKS.metric && same(other.values, metric.values));
+        if (!told) one(chart, [{ ...metric, id: `metric-${world.index}`, look: LOOKS.metric, label: byGroup.has(chart.group) ? `Metric, ${name}` : 'Metric' }]);
         const target = find('target');
         one(chart, [named(target, `${target.label}, ${name}`, { dash: WORLD_DASHES[(world.index + 1) % WORLD_DASHES.length] })]);
       } else if (chart.id === 'replicas') {
@@ -153,7 +158,7 @@ function overlaid(id) {
     }
   }
   const bounds = new Set(WORLDS.map(world => String(objectOf(world, id)?.replicaBounds)));
-  return [...byId.values()].map(chart => ({ ...chart, bounds: bounds.size === 1 ? chart.bounds : undefined }));
+  return [...byGroup.values()].map(chart => ({ ...chart, bounds: bounds.size === 1 ? chart.bounds : undefined }));
 }
 
 function same(a, b) {

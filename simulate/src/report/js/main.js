@@ -64,6 +64,7 @@ function build() {
   const columns = state.layout === 'beside' || WORLDS.length === 1
     ? WORLDS.map(world => [world, chartsOf(world, state.object)])
     : [[null, overlaid(state.object)]];
+  const groups = [...new Set(columns.flatMap(([, definitions]) => definitions.map(chart => chart.group)))];
   view.plots = [];
   charts.classList.toggle('beside', columns.length > 1);
   charts.replaceChildren(...columns.map(([world, definitions]) => {
@@ -71,7 +72,9 @@ function build() {
     plots.forEach(plot => view.listen(plot));
     view.plots.push(...plots);
     const heading = columns.length > 1 ? h('h3', { class: 'column' }, worldSwatch(world), world.name) : null;
-    return h('div', { class: 'column' }, heading, ...plots.map(plot => plot.figure));
+    // What one world lacks leaves its place free, so that rows stay beside each other.
+    const figures = groups.map(group => plots.find(plot => plot.chart.group === group)?.figure ?? h('div', { class: 'missing' }, 'not in this world'));
+    return h('div', { class: 'column', style: heading ? `grid-row: span ${groups.length + 1}` : null }, heading, ...figures);
   }));
   view.redraw();
 }
@@ -92,9 +95,9 @@ function draw(width) {
   const { from, to } = view.window;
   const within = marks.filter(event => event.at >= from && event.at <= to);
   const tops = new Map();
-  for (const plot of view.plots) tops.set(plot.chart.id, Math.max(tops.get(plot.chart.id) ?? 0, plot.top()));
+  for (const plot of view.plots) tops.set(plot.chart.group, Math.max(tops.get(plot.chart.group) ?? 0, plot.top()));
   for (const plot of view.plots) {
-    plot.draw(width ?? Math.max(260, plot.svg.clientWidth), tops.get(plot.chart.id), marksIn(plot, within));
+    plot.draw(width ?? Math.max(260, plot.svg.clientWidth), tops.get(plot.chart.group), marksIn(plot, within));
     plot.point(view.cursor);
   }
   const first = view.plots[0];

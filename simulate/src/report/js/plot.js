@@ -163,7 +163,8 @@ class Plot {
 
   drawSeries(series, group, defs) {
     const { look, world } = series;
-    const lines = runs(series.values, world, this.view.window, this.xOf.bind(this), series.steps);
+    if (look.sparse) series.drawn ??= series.values.map(value => value || NaN);
+    const lines = runs(series.drawn ?? series.values, world, this.view.window, this.xOf.bind(this), series.steps);
     if (look.fill) {
       const id = `pattern-${patterns++}`;
       defs.append(pattern(look, id));

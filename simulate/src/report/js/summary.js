@@ -12,11 +12,14 @@ const WORLD_FIGURES = [
   { name: 'Cost', of: world => world.summary.cost, text: value => dollars(value), hint: 'of the nodes, in dollars' },
   { name: 'Unserved load', of: world => world.summary.unservedShare, text: percent, hint: 'load beyond ready pods; worst object' },
   { name: 'Pod-hours', of: world => world.summary.podHours, text: numberText, hint: 'running pods × hours' },
-  { name: 'Node-hours', of: world => world.summary.nodeHours, text: numberText, hint: 'from the request on' },
+  { name: 'Node-hours', nodes: true, of: world => world.summary.nodeHours, text: numberText, hint: 'from the request on' },
   { name: 'Scale events', of: world => world.summary.scaleEvents, text: numberText, hint: 'changes of replica counts' },
-  { name: 'Nodes added', of: world => world.summary.nodesAdded, text: numberText, hint: 'asked for' },
-  { name: 'Nodes removed', of: world => world.summary.nodesRemoved, text: numberText, hint: 'taken away' },
+  { name: 'Nodes added', nodes: true, of: world => world.summary.nodesAdded, text: numberText, hint: 'asked for' },
+  { name: 'Nodes removed', nodes: true, of: world => world.summary.nodesRemoved, text: numberText, hint: 'taken away' },
 ];
+
+const NODES = WORLDS.some(world => world.nodes.types.length > 0);
+const shownFigures = () => WORLD_FIGURES.filter(figure => (NODES || !figure.nodes) && WORLDS.some(world => figure.of(world) !== null));
 
 /** Figures of an object. */
 const OBJECT_FIGURES = [
@@ -32,7 +35,7 @@ const OBJECT_FIGURES = [
 const worldSwatch = world => WORLDS.length > 1 ? swatch({ look: worldLook(world) }, false) : '';
 
 function tiles(world) {
-  return h('dl', { class: 'tiles' }, ...WORLD_FIGURES.filter(figure => figure.of(world) !== null).map(figure =>
+  return h('dl', { class: 'tiles' }, ...shownFigures().map(figure =>
     h('div', {}, h('dt', {}, figure.name), h('dd', {}, figure.text(figure.of(world))), h('p', {}, figure.hint))));
 }
 
@@ -43,10 +46,9 @@ function comparison() {
     const delta = world.index && value !== null ? difference(value, figure.of(WORLDS[0]), relative) : '';
     return h('td', {}, figure.text(value), world.index ? h('span', { class: 'delta' }, delta) : '');
   };
-  const shown = WORLD_FIGURES.filter(figure => WORLDS.some(world => figure.of(world) !== null));
   const table = scrolled('Worlds compared', h('table', { class: 'figures compared' },
     h('thead', {}, h('tr', {}, h('td'), ...WORLDS.map(world => h('th', { scope: 'col' }, worldSwatch(world), world.name)))),
-    h('tbody', {}, ...shown.map(figure =>
+    h('tbody', {}, ...shownFigures().map(figure =>
       h('tr', {}, h('th', { scope: 'row', title: figure.hint }, figure.name), ...WORLDS.map(world => cell(figure, world)))))));
   table.classList.add('narrow');
   return table;
@@ -75,7 +77,7 @@ const scrolled = (label, table) => h('div', { class: 'scrolled', tabindex: 0, ro
 function drawSummary(choose) {
   const world = WORLDS[0];
   const titles = WORLDS.map(world => world.name);
-  document.getElementById('title').textContent = titles.join(' beside ');
+  document.getElementById('title').textContent = titles.join(' · ');
   const { local, utc } = bothTimes(WHOLE.from);
   fill(document.getElementById('subtitle'), {}, [
     h('span', {}, `${spanText((WHOLE.to - WHOLE.from) / 1000)} from ${utc} UTC`),

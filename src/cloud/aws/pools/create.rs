@@ -64,9 +64,9 @@ impl AwsPools {
     ) -> Result<Launched, LaunchError> {
         let uid = claim.uid().unwrap_or_default();
         let attempt = self.attempts.lock().get(&uid).copied().unwrap_or(0);
-        let age = claim.creation_timestamp().map_or(SignedDuration::MAX, |created| {
-            Timestamp::now().duration_since(created.0)
-        });
+        let age = claim
+            .creation_timestamp()
+            .map_or(SignedDuration::MAX, |created| Timestamp::now().duration_since(created.0));
         if (attempt > 0 || age >= MAY_BE_LAUNCHED)
             && let Some(machine) = self.machine_of(claim).await?
         {
@@ -102,8 +102,10 @@ impl AwsPools {
                     Some((id, name, zone)) => {
                         self.attempts.lock().remove(&uid);
                         let mut launched = plan.launched(&self.region(), &id, &name, zone.as_deref());
-                        launched.image =
-                            plan.find(&name).and_then(|one| image_for(&ready.images, one)).map(|it| it.id.clone());
+                        launched.image = plan
+                            .find(&name)
+                            .and_then(|one| image_for(&ready.images, one))
+                            .map(|it| it.id.clone());
                         launched.annotations.insert(CLASS_HASH.to_owned(), ready.hash.clone());
                         launched.sold_out = sold_out;
                         Ok(launched)
@@ -136,15 +138,15 @@ impl AwsPools {
         let name = &machine.instance_type;
         let found = ready.types.iter().find(|one| *one.name == **name);
         let Some(found) = found else {
-            return Err(CloudError::NotFound(format!("instance type {name} of machine {}", machine.instance_id)));
+            return Err(CloudError::NotFound(format!(
+                "instance type {name} of machine {}",
+                machine.instance_id
+            )));
         };
-        let capacity_type = if machine.instance_lifecycle.as_deref() == Some(SPOT) { SPOT } else { ON_DEMAND };
-        let plan = Plan {
-            requirements: Requirements::new(),
-            types: vec![found.clone()],
-            capacity_type,
-            efa: false,
-        };
+        let capacity_type =
+            if machine.instance_lifecycle.as_deref() == Some(SPOT) { SPOT } else { ON_DEMAND };
+        let plan =
+            Plan { requirements: Requirements::new(), types: vec![found.clone()], capacity_type, efa: false };
         let zone = Some(machine.placement.availability_zone.as_str());
         let mut launched = plan.launched(&self.region(), &machine.instance_id, name, zone);
         launched.image = Some(machine.image_id.clone());
@@ -208,8 +210,13 @@ impl AwsPools {
             // Before it is made: what is noted is not tidied away.
             self.templates.lock().insert(template.name.clone(), tokio::time::Instant::now());
             if !known
-                && let Err(error) =
-                    launch::create_launch_template(&self.client, &template.name, template.data, &self.owned(class)).await
+                && let Err(error) = launch::create_launch_template(
+                    &self.client,
+                    &template.name,
+                    template.data,
+                    &self.owned(class),
+                )
+                .await
             {
                 self.templates.lock().remove(&template.name);
                 return Err(self.refused(class, &ready.spec, error));
@@ -245,8 +252,10 @@ impl AwsPools {
 
 /// What of a refusal is the class' affair.
 fn refusal(spec: &EC2NodeClassSpec, error: &CloudError) -> Option<Refusal> {
-    let of_profile = |message: &str| message.to_ascii_lowercase().contains("iaminstanceprofile")
-        || message.to_ascii_lowercase().contains("iam instance profile");
+    let of_profile = |message: &str| {
+        message.to_ascii_lowercase().contains("iaminstanceprofile")
+            || message.to_ascii_lowercase().contains("iam instance profile")
+    };
     match error {
         // A profile that was just made for a role is known to EC2 some seconds later: tried again.
         CloudError::Refused { code, message, .. } if of_profile(message) => {
@@ -321,7 +330,8 @@ impl Plan {
         for one in &self.types {
             let Some(template) = templates.get(&*one.name) else { continue };
             for offering in one.available(&self.requirements, well_known) {
-                let Some((zone, subnet)) = offering.zone().and_then(|zone| subnets.get_key_value(zone)) else {
+                let Some((zone, subnet)) = offering.zone().and_then(|zone| subnets.get_key_value(zone))
+                else {
                     continue;
                 };
                 let choice = Choice {
@@ -366,14 +376,18 @@ impl Plan {
 /// What is sold out, as failures of a fleet say. A failure that names no type or no zone is of all that were asked for.
 fn sold_out(plan: &Plan, choices: &[Choice], failures: &[LaunchFailure]) -> Vec<OfferingKey> {
     let mut found = BTreeSet::new();
-    let failures = failures.iter().filter(|failure| matches!(failure.error, CloudError::OutOfCapacity { .. }));
+    let failures =
+        failures.iter().filter(|failure| matches!(failure.error, CloudError::OutOfCapacity { .. }));
     for failure in failures {
         let is_meant = |choice: &&Choice| {
             let all_types = matches!(
                 failure.error.code(),
-                "InsufficientFreeAddressesInSubnet" | "MaxSpotInstanceCountExceeded" | "MaxFleetCountExceeded"
+                "InsufficientFreeAddressesInSubnet"
+                    | "MaxSpotInstanceCountExceeded"
+                    | "MaxFleetCountExceeded"
             );
-            let all_zones = matches!(failure.error.code(), "MaxSpotInstanceCountExceeded" | "VcpuLimitExceeded");
+            let all_zones =
+                matches!(failure.error.code(), "MaxSpotInstanceCountExceeded" | "VcpuLimitExceeded");
             (all_types || failure.instance_type.is_empty() || choice.instance_type == failure.instance_type)
                 && (all_zones || failure.zone.as_ref().is_none_or(|zone| *zone == choice.zone))
         };

@@ -25,11 +25,11 @@ const FRESH: Duration = Duration::from_mins(15);
 
 /// Instance profiles that are there, and when that was seen.
 #[derive(Debug, Default)]
-pub struct InstanceProfiles(Mutex<BTreeMap<String, Instant>>);
+pub(super) struct InstanceProfiles(Mutex<BTreeMap<String, Instant>>);
 
 impl InstanceProfiles {
     /// Makes sure that there is a profile of this name that gives this role.
-    pub async fn ensure(
+    pub(super) async fn ensure(
         &self,
         client: &Client,
         name: &str,
@@ -43,7 +43,8 @@ impl InstanceProfiles {
         match role_of(client, name).await {
             Ok(Some(found)) if found == role => {}
             Ok(Some(found)) => {
-                let problem = format!("gives the role {found}, not {role}, and was not made by Tandem: delete it");
+                let problem =
+                    format!("gives the role {found}, not {role}, and was not made by Tandem: delete it");
                 return Err(CloudError::configuration(format!("instance profile {name}"), problem));
             }
             Ok(None) => add(client, name, role).await?,

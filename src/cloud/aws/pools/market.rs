@@ -46,26 +46,26 @@ const RETRY: Duration = Duration::from_mins(1);
 
 /// What EC2 offers in a region.
 #[derive(Debug, Default, PartialEq)]
-pub struct Market {
+pub(super) struct Market {
     /// By name.
-    pub types: BTreeMap<String, InstanceTypeInfo>,
+    pub(super) types: BTreeMap<String, InstanceTypeInfo>,
     /// Zones by type.
-    pub zones: BTreeMap<String, BTreeSet<String>>,
+    pub(super) zones: BTreeMap<String, BTreeSet<String>>,
     /// Dollars an hour by type.
-    pub on_demand: BTreeMap<String, f64>,
+    pub(super) on_demand: BTreeMap<String, f64>,
     /// Dollars an hour by type and zone.
-    pub spot: BTreeMap<(String, String), f64>,
+    pub(super) spot: BTreeMap<(String, String), f64>,
 }
 
 /// The market, read when it is wanted and kept.
 #[derive(Debug, Default)]
-pub struct Markets {
+pub(super) struct Markets {
     kept: Mutex<Option<(Instant, Arc<Market>)>>,
 }
 
 impl Markets {
     /// The market now, or as it was if AWS does not answer.
-    pub async fn get(&self, client: &Client, isolated: bool) -> Result<Arc<Market>, CloudError> {
+    pub(super) async fn get(&self, client: &Client, isolated: bool) -> Result<Arc<Market>, CloudError> {
         let mut kept = self.kept.lock().await;
         let old = match &*kept {
             Some((until, market)) if Instant::now() < *until => return Ok(market.clone()),
@@ -87,9 +87,7 @@ impl Markets {
 
 /// Prices that cannot be asked for are those that are shipped.
 async fn read(client: &Client, isolated: bool) -> Result<Market, CloudError> {
-    let asked = async {
-        if isolated { Ok(BTreeMap::new()) } else { prices::on_demand(client).await }
-    };
+    let asked = async { if isolated { Ok(BTreeMap::new()) } else { prices::on_demand(client).await } };
     let (types, zones, on_demand, spot) = tokio::join!(
         instance_types::all(client),
         offerings::zones(client),
@@ -101,7 +99,8 @@ async fn read(client: &Client, isolated: bool) -> Result<Market, CloudError> {
         tracing::warn!(%error, "on-demand prices cannot be asked for; those that are shipped are used");
         BTreeMap::new()
     });
-    let price = |name: &String| Some((name.clone(), asked.get(name).copied().or_else(|| prices::shipped(name))?));
+    let price =
+        |name: &String| Some((name.clone(), asked.get(name).copied().or_else(|| prices::shipped(name))?));
     Ok(Market {
         on_demand: types.keys().filter_map(price).collect(),
         types,
@@ -115,7 +114,7 @@ async fn read(client: &Client, isolated: bool) -> Result<Market, CloudError> {
 
 impl Market {
     /// The types that a class can have: in the zones of its subnets, with an image that runs on them; by name.
-    pub fn of_class(
+    pub(super) fn of_class(
         &self,
         spec: &EC2NodeClassSpec,
         region: &str,

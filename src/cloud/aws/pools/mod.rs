@@ -8,7 +8,7 @@ mod cluster;
 mod create;
 mod family;
 mod instance_profile;
-pub mod labels;
+mod labels;
 mod machine_type;
 mod market;
 mod status;
@@ -54,9 +54,7 @@ use super::{Config, client::Client, fleet::launch};
 use crate::{
     cloud::{
         CloudError,
-        pools::{
-            Class, ClassKind, ClassState, LaunchError, Launched, Machine, PoolProvider, Settings,
-        },
+        pools::{Class, ClassKind, ClassState, LaunchError, Launched, Machine, PoolProvider, Settings},
     },
     cluster::cache::{Cache, watch_cluster},
 };
@@ -145,9 +143,9 @@ impl AwsPools {
         classes: Arc<Cache<EC2NodeClass>>,
     ) -> Result<Self, CloudError> {
         let cluster = Cluster::new(settings, kubernetes.clone())?;
-        let client = super::connect(config).await.map_err(|error| {
-            CloudError::configuration("--node-pools-provider=aws", error.to_string())
-        })?;
+        let client = super::connect(config)
+            .await
+            .map_err(|error| CloudError::configuration("--node-pools-provider=aws", error.to_string()))?;
         Ok(Self {
             client,
             cluster,
@@ -212,7 +210,8 @@ impl AwsPools {
             return Ok(name.to_owned());
         }
         let Some(role) = spec.role.as_deref().filter(|role| !role.is_empty()) else {
-            let problem = "names neither a role nor an instanceProfile, without which machines cannot join the cluster";
+            let problem =
+                "names neither a role nor an instanceProfile, without which machines cannot join the cluster";
             return Err(CloudError::configuration(named(&class.reference), problem));
         };
         let role = role.rsplit('/').next().unwrap_or(role);
@@ -221,7 +220,12 @@ impl AwsPools {
         Ok(name)
     }
 
-    async fn types(&self, slot: &mut Slot, spec: &EC2NodeClassSpec, found: &Found) -> Result<Arc<[Arc<InstanceType>]>, CloudError> {
+    async fn types(
+        &self,
+        slot: &mut Slot,
+        spec: &EC2NodeClassSpec,
+        found: &Found,
+    ) -> Result<Arc<[Arc<InstanceType>]>, CloudError> {
         let market = self.markets.get(&self.client, self.isolated).await?;
         if let Some(known) = &slot.types
             && Arc::ptr_eq(&known.market, &market)
@@ -230,7 +234,8 @@ impl AwsPools {
         {
             return Ok(known.types.clone());
         }
-        let (subnets, images) = (found.subnets.as_deref().unwrap_or_default(), found.images.as_deref().unwrap_or_default());
+        let (subnets, images) =
+            (found.subnets.as_deref().unwrap_or_default(), found.images.as_deref().unwrap_or_default());
         let types = market.of_class(spec, self.client.region(), subnets, images, self.overheads);
         slot.types = Some(Known { market, found: found.clone(), spec: spec.clone(), types: types.clone() });
         Ok(types)

@@ -24,15 +24,15 @@ const STAGES: [&str; 5] =
 
 /// What AWS refused of a class: a reason in one word, and a sentence.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
+pub(super) struct Refusal {
     /// As Karpenter's condition has it.
-    pub reason: &'static str,
+    pub(super) reason: &'static str,
     /// AWS' words, and what to do.
-    pub message: String,
+    pub(super) message: String,
 }
 
 /// The status of a class, from what its selectors found, its instance profile, and what AWS refused of it last.
-pub fn status(
+pub(super) fn status(
     old: &EC2NodeClassStatus,
     spec: &EC2NodeClassSpec,
     found: &Found,
@@ -45,15 +45,14 @@ pub fn status(
         conditions::set(&mut conditions, kind, status, said, now);
     };
     let selected = |len: Result<usize, &CloudError>, reason: &'static str, what: &str| match len {
-        Ok(0) => (Status::False, reason, format!("{what} did not match any; see which tags and ids it names")),
+        Ok(0) => {
+            (Status::False, reason, format!("{what} did not match any; see which tags and ids it names"))
+        }
         Ok(_) => (Status::True, "", String::new()),
         Err(error) => said_of(error),
     };
     for (kind, (status, reason, message)) in [
-        (
-            SUBNETS_READY,
-            selected(found.subnets.as_ref().map(Vec::len), "SubnetsNotFound", "SubnetSelector"),
-        ),
+        (SUBNETS_READY, selected(found.subnets.as_ref().map(Vec::len), "SubnetsNotFound", "SubnetSelector")),
         (
             SECURITY_GROUPS_READY,
             selected(
@@ -77,26 +76,39 @@ pub fn status(
         set(kind, status, (reason, &message));
     }
     if spec.capacity_reservation_selector_terms.is_some() {
-        let said = ("NotOffered", "capacity reservations are not chosen by; nodes are bought on demand or as spot");
+        let said =
+            ("NotOffered", "capacity reservations are not chosen by; nodes are bought on demand or as spot");
         set("CapacityReservationsReady", Status::False, said);
     }
     conditions::set_ready(&mut conditions, &STAGES, now);
     EC2NodeClassStatus {
-        subnets: found.subnets.iter().flatten().map(|subnet| Subnet {
-            id: subnet.subnet_id.clone(),
-            zone: subnet.availability_zone.clone(),
-            zone_id: Some(subnet.availability_zone_id.clone()).filter(|id| !id.is_empty()),
-        }).collect(),
-        security_groups: found.security_groups.iter().flatten().map(|group| SecurityGroup {
-            id: group.group_id.clone(),
-            name: Some(group.group_name.clone()),
-        }).collect(),
-        amis: found.images.iter().flatten().map(|image| Ami {
-            id: image.id.clone(),
-            name: Some(image.name.clone()),
-            deprecated: image.is_deprecated.then_some(true),
-            requirements: selectors(&image.requirements),
-        }).collect(),
+        subnets: found
+            .subnets
+            .iter()
+            .flatten()
+            .map(|subnet| Subnet {
+                id: subnet.subnet_id.clone(),
+                zone: subnet.availability_zone.clone(),
+                zone_id: Some(subnet.availability_zone_id.clone()).filter(|id| !id.is_empty()),
+            })
+            .collect(),
+        security_groups: found
+            .security_groups
+            .iter()
+            .flatten()
+            .map(|group| SecurityGroup { id: group.group_id.clone(), name: Some(group.group_name.clone()) })
+            .collect(),
+        amis: found
+            .images
+            .iter()
+            .flatten()
+            .map(|image| Ami {
+                id: image.id.clone(),
+                name: Some(image.name.clone()),
+                deprecated: image.is_deprecated.then_some(true),
+                requirements: selectors(&image.requirements),
+            })
+            .collect(),
         instance_profile: profile.as_ref().ok().cloned().or_else(|| old.instance_profile.clone()),
         conditions,
         ..old.clone()
@@ -115,7 +127,7 @@ fn said_of(error: &CloudError) -> (Status, &'static str, String) {
 }
 
 /// Why no node can be launched with a class, by its status; `None` if it can.
-pub fn not_ready(status: &EC2NodeClassStatus) -> Option<String> {
+pub(super) fn not_ready(status: &EC2NodeClassStatus) -> Option<String> {
     let ready = conditions::find(&status.conditions, "Ready")?;
     (ready.status != "True").then(|| ready.message.clone())
 }

@@ -50,10 +50,15 @@ fn a_machine_drifts_from_what_its_class_finds() {
         ("ami-new", "subnet-2", "sg-1", Some("SubnetDrift")),
         ("ami-new", "subnet-2", "sg-2", Some("SecurityGroupDrift")),
     ] {
-        assert_eq!(drift(&machine(image, subnet, group), &found(), Some(&of)), wanted, "{image} {subnet} {group}");
+        assert_eq!(
+            drift(&machine(image, subnet, group), &found(), Some(&of)),
+            wanted,
+            "{image} {subnet} {group}"
+        );
     }
     let lost = || Err(CloudError::NotOffered("nothing"));
-    let nothing = Found { subnets: lost(), security_groups: Err(CloudError::NotOffered("n")), images: Ok(Vec::new()) };
+    let nothing =
+        Found { subnets: lost(), security_groups: Err(CloudError::NotOffered("n")), images: Ok(Vec::new()) };
     assert_eq!(drift(&machine("a", "b", "c"), &nothing, Some(&of)), None, "what is not known is no reason");
 }
 

@@ -77,7 +77,7 @@ pub(super) async fn run(pools: Arc<Pools>) {
             (is_new, disruption) = (true, Disruption::default());
             pools.leaving.lock().clear();
         }
-        pools.changed(&mut changes, CALM, PERIOD).await;
+        pools.changed(&mut changes, CALM, disruption.next()).await;
     }
 }
 
@@ -126,6 +126,12 @@ async fn beside<T: Send + 'static>(think: impl FnOnce() -> T + Send + 'static) -
 }
 
 impl Disruption {
+    /// How long it may take until the next pass.
+    fn next(&self) -> Duration {
+        let due = self.waiting.iter().map(|waiting| waiting.due).min();
+        due.map_or(PERIOD, |due| due.saturating_duration_since(Instant::now()).min(PERIOD))
+    }
+
     async fn pass(&mut self, pools: &Arc<Pools>) {
         self.queue.advance(pools).await;
         while let Some(at) = self.waiting.iter().position(|waiting| waiting.due <= Instant::now()) {

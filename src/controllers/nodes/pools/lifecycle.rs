@@ -112,7 +112,12 @@ async fn write_launched(
     now: Timestamp,
 ) -> Result<Next, StepError> {
     let api = pools.claim_api();
-    let claim = write::metadata(&api, claim, json!({ "labels": launched.all_labels(), "annotations": launched.annotations })).await?;
+    let claim = write::metadata(
+        &api,
+        claim,
+        json!({ "labels": launched.all_labels(), "annotations": launched.annotations }),
+    )
+    .await?;
     let mut status = claim.status.clone().unwrap_or_default();
     status.provider_id = Some(launched.provider_id.clone());
     status.image_id = launched.image.clone();

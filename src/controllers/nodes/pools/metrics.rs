@@ -61,6 +61,14 @@ struct Allowed {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Broken {
+    condition: &'static str,
+    nodepool: String,
+    capacity_type: String,
+    image_id: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfReason {
     reason: &'static str,
 }
@@ -110,6 +118,7 @@ pub struct Metrics {
     created: Family<Created, Counter>,
     terminated: Family<Terminated, Counter>,
     disrupted: Family<Disrupted, Counter>,
+    broken: Family<Broken, Counter>,
     nodes_created: Family<OfZone, Counter>,
     nodes_terminated: Family<OfZone, Counter>,
     nodes_drained: Family<OfPool, Counter>,
@@ -132,6 +141,7 @@ impl Default for Metrics {
             created: Family::default(),
             terminated: Family::default(),
             disrupted: Family::default(),
+            broken: Family::default(),
             nodes_created: Family::default(),
             nodes_terminated: Family::default(),
             nodes_drained: Family::default(),
@@ -168,6 +178,11 @@ impl Metrics {
             "nodeclaims_disrupted",
             "NodeClaims that were deleted, and why",
             self.disrupted.clone(),
+        );
+        registry.register(
+            "nodeclaims_unhealthy_disrupted",
+            "NodeClaims that were deleted since their nodes were broken",
+            self.broken.clone(),
         );
         registry.register(
             "nodeclaims_termination_duration_seconds",
@@ -234,6 +249,12 @@ impl Metrics {
     pub(super) fn disrupted(&self, claim: &NodeClaim, reason: &'static str) {
         let (nodepool, capacity_type) = (label(claim, NODE_POOL), label(claim, CAPACITY_TYPE));
         self.disrupted.get_or_create(&Disrupted { reason, nodepool, capacity_type }).inc();
+    }
+
+    pub(super) fn broken(&self, claim: &NodeClaim, condition: &'static str) {
+        let image_id = claim.status.as_ref().and_then(|status| status.image_id.clone()).unwrap_or_default();
+        let (nodepool, capacity_type) = (label(claim, NODE_POOL), label(claim, CAPACITY_TYPE));
+        self.broken.get_or_create(&Broken { condition, nodepool, capacity_type, image_id }).inc();
     }
 
     pub(super) fn drained(&self, claim: &NodeClaim) {

@@ -13,13 +13,16 @@ mod disrupt;
 mod drift;
 mod expiration;
 pub mod explain;
+mod fixed;
 mod garbage;
+mod interruption;
 mod lifecycle;
 pub mod metrics;
 mod nominations;
 mod observe;
 mod pool;
 mod provision;
+mod repair;
 mod termination;
 mod view;
 mod write;
@@ -108,6 +111,8 @@ pub struct Pools {
     nominations: Nominations,
     /// Claims, by name, that are deleted as soon as their replacements are ready.
     leaving: Mutex<BTreeSet<Arc<str>>>,
+    /// Held while claims are replaced, so that nobody counts those of a static pool in between.
+    replacing: tokio::sync::Mutex<()>,
     /// What they have done, for `/metrics`.
     pub metrics: Metrics,
 }
@@ -139,6 +144,7 @@ impl Pools {
             sold_out: SoldOut::default(),
             nominations: Nominations::default(),
             leaving: Mutex::default(),
+            replacing: tokio::sync::Mutex::default(),
             client,
             world,
             demand,
@@ -317,5 +323,7 @@ pub async fn run(pools: Arc<Pools>, claim_changes: ClaimChanges) {
         drift::run(pools.clone()),
         disrupt::run(pools.clone()),
         garbage::run(pools.clone()),
+        repair::run(pools.clone()),
+        fixed::run(pools.clone()),
     );
 }

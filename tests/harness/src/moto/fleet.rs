@@ -107,18 +107,23 @@ impl Proxy {
         };
         // moto takes the first, whatever it costs: callers name the cheapest first.
         let (config, _) = first.prefix.split_once(".Overrides.").context("no override")?;
-        let own = |name: &str| !name.starts_with("LaunchTemplateConfigs.") && name != "Action" && name != "Version";
+        let own =
+            |name: &str| !name.starts_with("LaunchTemplateConfigs.") && name != "Action" && name != "Version";
         let mut parameters: Vec<(String, String)> =
             call.parameters.iter().filter(|(name, _)| own(name)).cloned().collect();
         for (name, value) in &call.parameters {
             if let Some(rest) = name.strip_prefix(&format!("{config}.LaunchTemplateSpecification.")) {
-                parameters.push((format!("LaunchTemplateConfigs.1.LaunchTemplateSpecification.{rest}"), value.clone()));
+                parameters.push((
+                    format!("LaunchTemplateConfigs.1.LaunchTemplateSpecification.{rest}"),
+                    value.clone(),
+                ));
             }
             if let Some(rest) = name.strip_prefix(&format!("{}.", first.prefix)) {
                 parameters.push((format!("LaunchTemplateConfigs.1.Overrides.1.{rest}"), value.clone()));
             }
         }
-        let borrowed: Vec<_> = parameters.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let borrowed: Vec<_> =
+            parameters.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         let (status, body) = self.ask("ec2", "CreateFleet", &borrowed).await?;
         if status != 200 {
             return Ok(Err(answer(status, "text/xml", body)));

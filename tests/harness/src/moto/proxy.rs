@@ -25,6 +25,9 @@ const CANDIDATES: [&str; 10] = [
     "t3.medium",
 ];
 
+/// Families that the region has: all of moto's take it seven seconds to tell.
+const FAMILIES: [&str; 6] = ["c5.*", "g4dn.*", "m5.*", "m6g.*", "r5.*", "t3.*"];
+
 /// Makes calls of an action fail.
 #[derive(Debug, Clone)]
 pub struct Fault {
@@ -124,6 +127,7 @@ impl Proxy {
         let version = match service {
             "ec2" => "2016-11-15",
             "iam" => "2010-05-08",
+            "sqs" => "2012-11-05",
             _ => "2011-01-01",
         };
         let mut form = vec![("Action", action), ("Version", version)];
@@ -316,7 +320,17 @@ impl Proxy {
 
     async fn instance_types(&self, call: &Call) -> Result<Response> {
         let own = ["Action", "Version", "NextToken", "MaxResults"];
-        let (status, body) = self.ask(&call.service, &call.action, &without(call, &own)).await?;
+        let mut parameters = without(call, &own);
+        // moto reads filters up to the first number that is missing.
+        let filter = 1 + parameters.iter().filter(|(name, _)| name.ends_with(".Name")).count();
+        let name = format!("Filter.{filter}.Name");
+        let families: Vec<_> =
+            (1..=FAMILIES.len()).map(|index| format!("Filter.{filter}.Value.{index}")).collect();
+        if !parameters.iter().any(|(_, value)| *value == "instance-type") {
+            parameters.push((&name, "instance-type"));
+            parameters.extend(families.iter().map(String::as_str).zip(FAMILIES));
+        }
+        let (status, body) = self.ask(&call.service, &call.action, &parameters).await?;
         let size = self.state().page_size.unwrap_or(100).min(call.get("MaxResults").parse().unwrap_or(100));
         let body = page(&body, ("instanceTypeSet", "item", "nextToken"), size, call.get("NextToken"));
         Ok(answer(status, "text/xml", body))

@@ -45,9 +45,9 @@ pub enum Blocked {
     /// The API evicts no pod that several budgets cover.
     #[error("eviction does not support multiple PDBs (PodDisruptionBudget=[{0}])")]
     Pdbs(String),
-    /// A pod would have no place.
-    #[error("not all pods would schedule, {0}")]
-    NoPlace(String),
+    /// Nothing can take its place, in words.
+    #[error("{0}")]
+    Irreplaceable(String),
 }
 
 /// A node that may go.
@@ -63,6 +63,8 @@ pub(super) struct Candidate {
     /// Dollars an hour; 0 if nobody knows.
     pub(super) price: f64,
     pub(super) disruption_cost: f64,
+    /// Whether its pool keeps a number of nodes, whatever pods there are.
+    pub(super) is_static: bool,
     /// Reasons for which it may go.
     reasons: Vec<Reason>,
 }
@@ -121,6 +123,7 @@ fn nodes(input: &Input<'_>) -> Vec<(Candidate, Vec<Arc<Pod>>)> {
             disruption_cost: disruption_cost(pods.iter().map(|pod| &*pod.shape)),
             price: price(input, pool, &node),
             pool: pool.name.clone(),
+            is_static: pool.spec.is_static(),
             reasons: Vec::new(),
             claim,
             name,
@@ -148,8 +151,8 @@ pub(super) fn find(input: &Input<'_>) -> Found {
     for (mut candidate, pods) in nodes(input) {
         let Some(pool) = input.cluster.pool(&candidate.pool) else { continue };
         let has_drifted = holds(&candidate.claim, condition::DRIFTED);
-        let calm = is_calm(&candidate.claim);
-        if pool.spec.is_static() || !(calm || has_drifted) {
+        let calm = is_calm(&candidate.claim) && !candidate.is_static;
+        if !(calm || has_drifted) {
             continue;
         }
         let blocked = blocked(input, &candidate, &pods);

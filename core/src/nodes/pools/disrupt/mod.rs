@@ -129,7 +129,8 @@ pub struct Decision {
     pub allowed: BTreeMap<(Arc<str>, Reason), usize>,
     /// Budgets that cannot be read and therefore allow nothing, with their pools.
     pub problems: Vec<(Arc<str>, String)>,
-    /// Whether only budgets or time kept it from doing more: the same cluster may have another answer later.
+    /// Whether something other than the cluster kept it from doing more, such as budgets or what is expected: then the same
+    /// cluster may have another answer later.
     pub is_held: bool,
 }
 
@@ -143,6 +144,7 @@ pub fn decide(input: &Input<'_>, mut goes_on: impl FnMut(Method) -> bool) -> Dec
         let eligible = candidates.iter().filter(|it| it.suits(reason)).count();
         decision.eligible.insert(reason, eligible);
     }
+    decision.is_held = !decision.blocked.is_empty();
     if decision.eligible.values().all(|eligible| *eligible == 0) {
         return decision;
     }
@@ -172,6 +174,7 @@ impl Round<'_, '_> {
             let is_free = !scene.expects(&candidate.name);
             if !is_free {
                 decision.blocked.push((candidate.name.clone(), Blocked::Nominated));
+                decision.is_held = true;
             }
             is_free
         });
@@ -199,18 +202,23 @@ impl Round<'_, '_> {
         (!chosen.is_empty()).then(|| command(Method::Emptiness, &chosen, Vec::new()))
     }
 
-    /// One that has drifted: empty ones first, then the one that drifted first.
+    /// One that has drifted: of static pools first, then empty ones, then the one that drifted first.
     fn drifted(&mut self) -> Option<Command> {
         let since = |candidate: &Candidate| changed(&candidate.claim, condition::DRIFTED);
-        self.candidates.sort_by_key(|it| (!it.is_empty(), since(it), it.name.clone()));
+        self.candidates.sort_by_key(|it| (!it.is_static, !it.is_empty(), since(it), it.name.clone()));
         let chosen = self.within_budgets(Reason::Drifted);
         self.candidates.sort_by(Candidate::by_savings);
         for candidate in chosen {
-            match self.scene.replace(&candidate) {
+            let replaced = if candidate.is_static {
+                self.scene.replace_static(&candidate)
+            } else {
+                self.scene.replace(&candidate)
+            };
+            match replaced {
                 Ok(replacements) => {
                     return Some(command(Method::Drift, std::slice::from_ref(&candidate), replacements));
                 }
-                Err(why) => self.decision.blocked.push((candidate.name, Blocked::NoPlace(why))),
+                Err(why) => self.decision.blocked.push((candidate.name, Blocked::Irreplaceable(why))),
             }
         }
         None

@@ -16,10 +16,11 @@ use crate::{
         balanced::{self, TOLERANCE},
         cluster::{Cluster, Layout},
         consolidate::{self, Refused},
+        fixed,
         node_claim::pool_of,
         provision::with_daemons,
         requirements::labels::{CAPACITY_TYPE, INSTANCE_TYPE},
-        solver::{Claim, Options, Place, Solver},
+        solver::{Claim, Options, Place, Refusal, Solver},
     },
     scheduling::{NodeId, Pod, Resources, pod::Shape},
 };
@@ -84,19 +85,36 @@ impl<'a> Scene<'a> {
         let solution = solver.solve(snapshot, &pods);
         snapshot.rollback(checkpoint);
         if let Some(failure) = solution.failures.first() {
-            return Err(format!("{} => {failure}", pods[failure.pod].key()));
+            return Err(format!("not all pods would schedule, {} => {failure}", pods[failure.pod].key()));
         }
         for (pod, place) in &solution.placements {
             if let Place::Node(node) = place
                 && uninitialized.contains(node)
             {
                 let target = targets.get(node).map(ToString::to_string).unwrap_or_default();
-                return Err(format!("{} => would schedule against uninitialized {target}", pods[*pod].key()));
+                let pod = pods[*pod].key();
+                return Err(format!(
+                    "not all pods would schedule, {pod} => would schedule against uninitialized {target}"
+                ));
             }
         }
         let mut claims = solution.claims;
         claims.iter_mut().for_each(|claim| with_daemons(claim, self.cluster, &self.options.well_known));
         Ok(claims)
+    }
+
+    /// The node that stands for one of a static pool, within the limits of the pool.
+    ///
+    /// # Errors
+    /// There is none to be had.
+    pub(super) fn replace_static(&self, candidate: &Candidate) -> Result<Vec<Claim>, String> {
+        let pool = self.cluster.pool(&candidate.pool).filter(|pool| pool.is_usable);
+        let pool = pool.ok_or_else(|| format!("nodepool {:?} is not ready", candidate.pool))?;
+        if fixed::nodes_left(self.cluster, pool) == 0 {
+            return Err(Refusal::NodeLimit.to_string());
+        }
+        let claim = fixed::claim(self.cluster, pool, &self.options);
+        claim.map(|claim| vec![claim]).ok_or_else(|| Refusal::NoTypes.to_string())
     }
 
     /// Decides about consolidation: pods that move go on no node that is not calm yet, and pools whose policy is Balanced agree

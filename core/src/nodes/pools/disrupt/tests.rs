@@ -15,7 +15,7 @@ use crate::{
             node_claim::is_deleting,
             provision::{self, provision},
             requirements::labels::{CAPACITY_TYPE, ON_DEMAND, SPOT},
-            testing::{ZONES, add_node, add_node_of, claim, cluster, pod, set, with},
+            testing::{ZONES, add_node, add_node_of, claim, cluster, limit, pod, set, with},
         },
     },
     scheduling::Pod,
@@ -120,6 +120,20 @@ fn drift_replaces_what_has_drifted_first() {
 }
 
 #[test]
+fn a_node_of_a_static_pool_is_replaced_if_one_more_is_within_the_limit() {
+    let mut case = nodes(&[(1, 0), (4, 3_500)]);
+    case.cluster.pools[0].spec.replicas = Some(2);
+    assert_eq!(case.says(), "nothing", "they are wanted, empty or not");
+    set(case.claim("b"), condition::DRIFTED);
+    assert!(case.says().starts_with("Drifted replace: b for one of cores-01"), "{}", case.says());
+    limit(&mut case.cluster.pools[0], "nodes", "2");
+    let decision = case.decide();
+    let why = decision.blocked[0].1.to_string();
+    assert_eq!(decision.command, None);
+    assert_eq!(why, "node limits have been exhausted for nodepool");
+}
+
+#[test]
 fn what_keeps_a_node_is_said() {
     let protect = |pod: &mut Arc<Pod>| {
         *pod = Arc::new(with((**pod).clone(), |shape| {
@@ -153,7 +167,8 @@ fn what_keeps_a_node_is_said() {
         let decision = case.decide();
         let blocked: Vec<String> = decision.blocked.iter().map(|(_, why)| why.to_string()).collect();
         assert_eq!(blocked.join(""), wanted);
-        assert_eq!(decision.command.is_none(), !wanted.is_empty(), "{wanted}");
+        let is_kept = !wanted.is_empty();
+        assert_eq!((decision.command.is_none(), decision.is_held), (is_kept, is_kept), "{wanted}");
     }
     let mut case = nodes(&[(4, 1_000)]);
     case.cluster.pods.iter_mut().for_each(protect);

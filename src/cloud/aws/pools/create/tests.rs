@@ -83,7 +83,11 @@ fn failures_say_what_is_sold_out() {
         assert_eq!(keys(failed.clone()), wanted, "{failed:?}");
     }
     let refused = LaunchFailure {
-        error: CloudError::Refused { call: "c".to_owned(), code: "InvalidX".to_owned(), message: String::new() },
+        error: CloudError::Refused {
+            call: "c".to_owned(),
+            code: "InvalidX".to_owned(),
+            message: String::new(),
+        },
         ..failure("", "x", None)
     };
     assert_eq!(sold_out(&plan, &choices, std::slice::from_ref(&refused)), []);
@@ -103,7 +107,8 @@ fn what_is_the_fault_of_a_class_is_told_apart() {
     };
     let denied = |call: &str| CloudError::Denied { call: call.to_owned(), message: "no".to_owned() };
     let spec = |yaml: &str| serde_saphyr::from_str::<EC2NodeClassSpec>(yaml).unwrap();
-    let profile = "Value (p) for parameter iamInstanceProfile.name is invalid. Invalid IAM Instance Profile name";
+    let profile =
+        "Value (p) for parameter iamInstanceProfile.name is invalid. Invalid IAM Instance Profile name";
     for (yaml, error, wanted) in [
         ("instanceProfile: p", refused("InvalidParameterValue", profile), Some("InstanceProfileNotFound")),
         ("role: r", refused("InvalidParameterValue", profile), None),
@@ -119,7 +124,9 @@ fn what_is_the_fault_of_a_class_is_told_apart() {
 #[test]
 fn the_kubelet_is_told_what_it_may_say() {
     let mut claim = claim(&[ON_DEMAND]);
-    for key in ["karpenter.sh/nodepool", "team", "topology.kubernetes.io/zone", "x.k8s.io/y", "kubernetes.io/arch"] {
+    for key in
+        ["karpenter.sh/nodepool", "team", "topology.kubernetes.io/zone", "x.k8s.io/y", "kubernetes.io/arch"]
+    {
         claim.labels_mut().insert(key.to_owned(), "v".to_owned());
     }
     let labels = labels(&claim, ON_DEMAND);

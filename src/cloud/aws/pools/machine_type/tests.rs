@@ -6,7 +6,14 @@ use crate::cloud::aws::answer::xml;
 const OVERHEADS: Overheads = Overheads { memory: 0.075, interfaces: 0 };
 
 /// As `DescribeInstanceTypes` answers.
-fn info(name: &str, cpus: u32, mebibytes: u32, interfaces: u32, addresses: u32, more: &str) -> InstanceTypeInfo {
+fn info(
+    name: &str,
+    cpus: u32,
+    mebibytes: u32,
+    interfaces: u32,
+    addresses: u32,
+    more: &str,
+) -> InstanceTypeInfo {
     let arm = name.starts_with("m6g");
     let body = format!(
         "<R><instanceType>{name}</instanceType><hypervisor>nitro</hypervisor><processorInfo><supportedArchitectures><item>{}\
@@ -50,7 +57,7 @@ fn pods_may_use_what_karpenter_says() {
         (m5_large(), 1930, 6903, 17, 29),
         (info("c5.4xlarge", 16, 32768, 8, 30, ""), 15890, 27381, 17, 234),
         (info("m6g.large", 2, 8192, 3, 10, ""), 1930, 6844, 17, 29),
-        (info("t3.nano", 2, 512, 2, 2, ""), 1930, 73, 17, 4),
+        (info("t3.nano", 2, 512, 2, 2, ""), 1930, 74, 17, 4),
     ] {
         let allocatable = built(&info, &spec("amiFamily: AL2023"), OVERHEADS).allocatable().clone();
         let name = &info.name;
@@ -82,10 +89,16 @@ fn a_class_may_say_otherwise() {
     assert_eq!(reserved.capacity.pods, 20);
 
     for (yaml, wanted) in [
-        ("{amiFamily: AL2023, blockDeviceMappings: [{deviceName: /dev/xvda, ebs: {volumeSize: 100Gi}}]}", 100),
+        (
+            "{amiFamily: AL2023, blockDeviceMappings: [{deviceName: /dev/xvda, ebs: {volumeSize: 100Gi}}]}",
+            100,
+        ),
         ("{amiFamily: AL2023, blockDeviceMappings: [{deviceName: /dev/xvdc, ebs: {volumeSize: 100Gi}}]}", 20),
         ("{amiFamily: Custom, blockDeviceMappings: [{deviceName: /dev/xvdc, ebs: {volumeSize: 50Gi}}]}", 50),
-        ("{amiFamily: AL2023, blockDeviceMappings: [{deviceName: /dev/a, rootVolume: true, ebs: {volumeSize: 7Gi}}]}", 7),
+        (
+            "{amiFamily: AL2023, blockDeviceMappings: [{deviceName: /dev/a, rootVolume: true, ebs: {volumeSize: 7Gi}}]}",
+            7,
+        ),
         ("{amiFamily: AL2023, instanceStorePolicy: RAID0}", 20),
         ("amiFamily: Windows2022", 50),
     ] {

@@ -24,8 +24,7 @@ impl Part {
 
 /// An archive of these parts.
 pub(super) fn archive(parts: &[Part]) -> String {
-    let mut text =
-        format!("MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=\"{BOUNDARY}\"\n\n");
+    let mut text = format!("MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=\"{BOUNDARY}\"\n\n");
     for Part { headers, content } in parts {
         text.push_str(&format!("--{BOUNDARY}\n{headers}\n\n{content}\n"));
     }

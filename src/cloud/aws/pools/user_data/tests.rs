@@ -69,7 +69,10 @@ fn an_archive_keeps_its_parts() {
     let own = "MIME-Version: 1.0\nContent-Type: multipart/mixed;\n boundary=\"B\"\n\n--B\n\
                Content-Type: text/cloud-config\n\npackages: []\n--B\nContent-Type: text/x-shellscript\n\necho\n--B--\n";
     let text = text(Family::Al2023, own);
-    for part in ["--//\nContent-Type: text/cloud-config\n\npackages: []\n", "--//\nContent-Type: text/x-shellscript\n\necho\n--//--\n"] {
+    for part in [
+        "--//\nContent-Type: text/cloud-config\n\npackages: []\n",
+        "--//\nContent-Type: text/x-shellscript\n\necho\n--//--\n",
+    ] {
         assert!(text.contains(part), "{part} in {text}");
     }
     let broken = user_data(Family::Al2, &bootstrap("MIME-Version: 1.0\n\nx")).unwrap_err().to_string();

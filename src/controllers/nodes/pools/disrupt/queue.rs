@@ -59,6 +59,7 @@ impl Queue {
     pub(super) async fn begin(&mut self, pools: &Arc<Pools>, command: Command) {
         tracing::info!(%command, savings = command.savings, "nodes are taken away");
         let reason = command.method.reason();
+        let _uncounted = pools.replacing.lock().await;
         pools.metrics.disrupting(&command);
         for name in &command.claims {
             close(pools, name, reason).await;

@@ -3,6 +3,8 @@
 //! The controllers run in this process with the rights that `manifests/node-pools.yaml` grants and no others.
 #![allow(clippy::unwrap_used, reason = "a test says best where it stands by panicking there")]
 
+mod consolidation;
+
 use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
@@ -26,10 +28,25 @@ use tandem::{
     telemetry::{self, events::Events},
 };
 use tandem_core::api::karpenter::{NodeClaim, Provisioner};
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::{
+    sync::{Mutex, MutexGuard, watch},
+    task::JoinHandle,
+};
 
 /// For what takes a few seconds on an idle machine: generous, since the machine may be busy.
 const SOON: Duration = Duration::from_mins(1);
+
+/// For what waits on purpose before it does anything, and then takes a few seconds.
+const PATIENCE: Duration = Duration::from_mins(2);
+
+/// Two control planes side by side would only take each other's processor.
+async fn only_one() -> MutexGuard<'static, ()> {
+    static ONLY: Mutex<()> = Mutex::const_new(());
+    let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| "tandem=info".to_owned());
+    // The first of them sets it up for all.
+    drop(tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init());
+    ONLY.lock().await
+}
 
 /// As users have it.
 const PROVISIONER: &str = "
@@ -123,7 +140,7 @@ impl Bed {
         let crds = harness::source_tree().join("crds").display().to_string();
         bed.kubectl(&["apply", "--server-side", "-f", &crds], "").await?;
         bed.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "crd", "--all"], "").await?;
-        bed.kubectl(&["apply", "-f", "-"], include_str!("../manifests/node-pools.yaml")).await?;
+        bed.kubectl(&["apply", "-f", "-"], include_str!("../../manifests/node-pools.yaml")).await?;
         // Pods have to find their nodes elsewhere.
         bed.kubectl(&["cordon", "node-0", "node-1"], "").await?;
         Ok(bed)
@@ -222,8 +239,7 @@ impl Bed {
 /// One control plane serves all steps: each takes a few seconds, its start more.
 #[tokio::test(flavor = "multi_thread")]
 async fn node_pools() -> Result<()> {
-    let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| "tandem=info".to_owned());
-    tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().init();
+    let _only = only_one().await;
     let bed = Bed::start().await?;
     let first = bed.run()?;
     provisioner(&bed).await.context("provisioner")?;
