@@ -162,7 +162,8 @@ mod tests {
     #[test]
     fn a_count_that_will_fall_is_said() {
         let at_once = json!({"scaleDown": {"stabilizationWindowSeconds": 0}});
-        let cases = [(&at_once, 20, true), (&at_once, 100, false), (&at_once, 400, false), (&Value::Null, 20, false)];
+        let cases =
+            [(&at_once, 20, true), (&at_once, 100, false), (&at_once, 400, false), (&Value::Null, 20, false)];
         for (behavior, value, falls) in cases {
             let hpa = hpa("AverageValue", 100, behavior);
             let mut history = History::default();
