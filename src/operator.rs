@@ -12,12 +12,13 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     authorities,
     certs::{self, CertsConfig},
-    cli::{pools::PoolArgs, run::RunArgs},
+    cli::run::RunArgs,
     cloud::{self, aws, provider},
     cluster::{self, Cluster, world::World},
     controllers::{
         self, Shared,
         nodes::{
+            demand::{self, Demand},
             groups::{NodeGroups, metrics::MetricsCollector},
             interruption::{self, Interruptions, Queue},
             pools::{self, Pools},
@@ -62,12 +63,17 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     let settings = cluster::Settings {
         namespaces,
         labels: args.watch_label_selector.clone(),
+        authentication_labels: args.watch_label_selector_for_triggerauth.clone(),
         cluster_object_namespace: cluster_namespace,
         secrets_only_in: args.restrict_secret_access.then(|| args.namespace.clone()),
     };
     let (cluster, changes) = Cluster::start(&client, settings);
     let reader = cluster::reader::Reader::new(client.clone(), cluster.secrets_only_in.clone());
-    let context = scalers::Context::new(reader)?.trusting(&authorities::read(&args.ca_dir)?)?;
+    let http = scalers::HttpSettings {
+        min_tls: args.http_min_tls_version,
+        no_keep_alive: args.http_disable_keep_alive,
+    };
+    let context = scalers::Context::new(reader)?.connecting(&authorities::read(&args.ca_dir)?, http)?;
     let samples = SampleStore::new(cluster.clone(), context);
 
     let mut tasks = JoinSet::new();
@@ -75,7 +81,8 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     let leading = leadership(&args, &client, &identity, &mut tasks, &shutdown).await?;
     let events = Events::new(client.clone(), EVENT_SOURCE, Some(identity));
     let http_timeout = Duration::from_millis(args.http_default_timeout);
-    let shared = Shared::new(cluster.clone(), samples.clone(), events, leading.clone(), http_timeout);
+    let demand = demand(&args, &cluster, &events, &version.minor);
+    let shared = Shared::new(cluster.clone(), samples.clone(), events, leading.clone(), http_timeout, demand);
 
     let certificates = Arc::new(CertificateResolver::default());
     tasks.spawn(keep_certificates(
@@ -160,6 +167,17 @@ async fn leadership(
         .context("leader election cannot start; may this service account write Leases in its namespace?")
 }
 
+/// What HPAs are about to ask for, where a provider of nodes is named and it is not turned off.
+fn demand(args: &RunArgs, cluster: &Arc<Cluster>, events: &Events, minor: &str) -> Option<Arc<Demand>> {
+    let most = args.nodes.max_expected_pods;
+    // A version that cannot be read is a new one.
+    let minor = minor.trim_end_matches('+').parse().unwrap_or(u32::MAX);
+    let scales_nodes = [&args.nodes.cloud_provider, &args.pools.node_pools_provider]
+        .into_iter()
+        .any(|name| name.as_deref().is_some_and(|name| !name.is_empty()));
+    (most > 0 && scales_nodes).then(|| Demand::new(cluster.clone(), events.clone(), most, minor))
+}
+
 /// Node groups and node pools, where a provider of nodes is named.
 async fn nodes(
     args: &RunArgs,
@@ -176,6 +194,9 @@ async fn nodes(
         return Ok(());
     }
     let world = World::start(&shared.cluster.client);
+    if let Some(demand) = &shared.demand {
+        registry.register_collector(Box::new(demand::metrics::MetricsCollector(demand.clone())));
+    }
     if let Some(name) = groups {
         node_groups(args, name, shared, world.clone(), registry, tasks, shutdown).await?;
     }
@@ -226,17 +247,17 @@ async fn node_groups(
     shutdown: &CancellationToken,
 ) -> anyhow::Result<()> {
     let client = shared.cluster.client.clone();
-    let settings = provider::Settings {
-        cloud_config: args.nodes.cloud_config.clone(),
-        nodes: args.nodes.nodes.clone(),
-        discoveries: args.nodes.node_group_auto_discovery.clone(),
-        cluster_api_authoritative: args.nodes.clusterapi_cloud_config_authoritative,
-        ..provider::Settings::default()
-    };
-    let provider = provider::connect(name, &settings, client.clone()).await?;
+    let provider = provider::connect(name, &args.nodes.provider_settings(), client.clone()).await?;
     tracing::info!(provider = name, "node groups are scaled");
     let events = Events::new(client.clone(), GROUPS_EVENT_SOURCE, args.pod_name.clone());
-    let groups = NodeGroups::new(client, world, provider, args.nodes.clone(), events, &args.namespace)?;
+    let groups = NodeGroups::new(
+        client,
+        (world, shared.demand.clone()),
+        provider,
+        args.nodes.clone(),
+        events,
+        &args.namespace,
+    )?;
     registry.register_collector(Box::new(MetricsCollector(groups.metrics())));
     tasks.spawn(groups.run(shared.leading.clone(), shutdown.clone()));
     Ok(())
@@ -251,10 +272,11 @@ async fn node_pools(
 ) -> anyhow::Result<Arc<Pools>> {
     let client = shared.cluster.client.clone();
     let (pools, changes) = Pools::start(pools::Config {
-        provider: cloud::pools::connect(name, &pool_settings(&args.pools, &world), &client).await?,
+        provider: cloud::pools::connect(name, &args.pools.provider_settings(&world), &client).await?,
         events: Events::new(client.clone(), POOLS_EVENT_SOURCE, args.pod_name.clone()),
         leading: shared.leading.clone(),
         settings: args.pools.clone(),
+        demand: shared.demand.clone(),
         client,
         world,
     });
@@ -263,20 +285,6 @@ async fn node_pools(
     // It has no end of its own; the runtime ends it.
     tokio::spawn(pools::run(pools.clone(), changes));
     Ok(pools)
-}
-
-/// What the flags say to providers of node pools.
-fn pool_settings(args: &PoolArgs, world: &World) -> cloud::pools::Settings {
-    cloud::pools::Settings {
-        cluster_name: args.pools_cluster_name.clone(),
-        cluster_endpoint: args.cluster_endpoint.clone(),
-        cluster_authority: args.cluster_ca_bundle.clone(),
-        isolated: args.isolated_vpc,
-        memory_overhead: args.vm_memory_overhead_percent,
-        reserved_interfaces: args.reserved_enis,
-        changes: world.changes.clone(),
-        ..cloud::pools::Settings::default()
-    }
 }
 
 async fn bind(address: SocketAddr, what: &str) -> anyhow::Result<TcpListener> {
@@ -321,7 +329,7 @@ async fn serve_metrics_api(
         observer,
     });
     let listener = bind(SocketAddr::new(args.bind_address, args.secure_port), "the metrics API").await?;
-    let tls = serve::server_config(certificates.clone())?;
+    let tls = serve::server_config(certificates.clone(), args.service_min_tls_version)?;
     tasks.spawn(Arc::new(api).run(listener, tls, shutdown.clone()));
     Ok(ready)
 }
@@ -339,7 +347,7 @@ async fn serve_webhooks(
     observer.register(registry);
     let webhooks = Webhooks::new(cluster.clone(), observer);
     let listener = bind(address, "the admission webhooks").await?;
-    let tls = serve::server_config(certificates.clone())?;
+    let tls = serve::server_config(certificates.clone(), args.service_min_tls_version)?;
     let handler = move |request, _| {
         let webhooks = webhooks.clone();
         async move { webhooks.handle(request).await }

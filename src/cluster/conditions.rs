@@ -34,13 +34,6 @@ pub fn holds(conditions: &[Condition], kind: &str) -> bool {
     find(conditions, kind).is_some_and(|condition| condition.status == Status::True.name())
 }
 
-/// Since when the condition of this type holds.
-pub fn since(conditions: &[Condition], kind: &str) -> Option<Timestamp> {
-    find(conditions, kind)
-        .filter(|condition| condition.status == Status::True.name())
-        .map(|condition| condition.last_transition_time.0)
-}
-
 /// Sets a condition. Its time moves with its status only. An empty reason stands for the type.
 pub fn set(
     conditions: &mut Vec<Condition>,
@@ -108,9 +101,9 @@ mod tests {
         set(&mut conditions, "A", Status::Unknown, ("Waiting", "for it"), start);
         set(&mut conditions, "A", Status::Unknown, ("Waiting", "still"), later);
         assert_eq!(conditions[0].last_transition_time.0, start);
-        assert_eq!((since(&conditions, "A"), conditions[0].message.as_str()), (None, "still"));
+        assert_eq!((holds(&conditions, "A"), conditions[0].message.as_str()), (false, "still"));
         set(&mut conditions, "A", Status::True, ("", ""), later);
-        assert_eq!((since(&conditions, "A"), conditions[0].reason.as_str()), (Some(later), "A"));
+        assert_eq!((conditions[0].last_transition_time.0, conditions[0].reason.as_str()), (later, "A"));
     }
 
     #[test]

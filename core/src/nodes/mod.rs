@@ -3,6 +3,7 @@
 pub mod action;
 pub mod backoff;
 pub mod cluster_state;
+pub mod demand;
 pub mod drain;
 pub mod estimator;
 pub mod expander;

@@ -1,0 +1,62 @@
+//! What node pools could do for a pod, by the decision that the provisioning loop makes. Nothing is written.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tandem_core::{
+    nodes::pools::{
+        cluster::{Cluster, Pool},
+        provision::{Input, provision},
+        solver::Options,
+    },
+    scheduling::Pod,
+};
+
+use super::{
+    Pools,
+    observe::{observe, options},
+};
+
+/// What pools could do for a pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PodOfPools {
+    /// The node or the NodeClaim that takes it already, as events name it.
+    pub fits: Option<String>,
+    /// Each pool, by name.
+    pub pools: Vec<PoolVerdict>,
+}
+
+/// What one pool could do for a pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolVerdict {
+    /// The pool.
+    pub pool: String,
+    /// Why it cannot help; `None` if it can.
+    pub refusal: Option<String>,
+}
+
+/// Explains a pod that has no node.
+pub async fn pod(pools: &Pools, pod: &Arc<Pod>) -> PodOfPools {
+    pools.synced().await;
+    let (cluster, options) = (observe(pools, Timestamp::now()).await, options(pools));
+    let pods = [pod.clone()];
+    let plan = provision(&Input { cluster: &cluster, pods: &pods, options: options.clone() });
+    let fits = plan.nominations.first().map(|(_, target)| target.to_string());
+    let verdict = |pool: &Pool| verdict(&cluster, pool, &pods, &options);
+    PodOfPools { fits, pools: cluster.pools.iter().map(verdict).collect() }
+}
+
+/// What a pool could do if there were no other, and no node.
+fn verdict(cluster: &Cluster, pool: &Pool, pods: &[Arc<Pod>], options: &Options) -> PoolVerdict {
+    let refusal = if !pool.is_usable {
+        Some("it is not ready, or is being deleted; see its conditions".to_owned())
+    } else if pool.spec.is_static() {
+        Some("it has a fixed number of nodes (spec.replicas)".to_owned())
+    } else {
+        // Nodes stay out of it, claims do not: they count against its limits.
+        let alone = Cluster { pools: vec![pool.clone()], nodes: Vec::new(), ..cluster.clone() };
+        let plan = provision(&Input { cluster: &alone, pods, options: options.clone() });
+        plan.unschedulable.first().map(ToString::to_string)
+    };
+    PoolVerdict { pool: pool.name.to_string(), refusal }
+}
