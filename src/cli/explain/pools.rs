@@ -21,7 +21,6 @@ use crate::{
         Config, Pools,
         explain::{self, PodOfPools},
     },
-    operator::pool_settings,
     telemetry::events::Events,
 };
 
