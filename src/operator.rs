@@ -13,13 +13,14 @@ use crate::{
     authorities,
     certs::{self, CertsConfig},
     cli::run::RunArgs,
-    cloud::{self, provider},
+    cloud::{self, aws, provider},
     cluster::{self, Cluster, world::World},
     controllers::{
         self, Shared,
         nodes::{
             demand::{self, Demand},
             groups::{NodeGroups, metrics::MetricsCollector},
+            interruption::{self, Interruptions, Queue},
             pools::{self, Pools},
         },
     },
@@ -40,6 +41,8 @@ const EVENT_SOURCE: &str = "keda-operator";
 const GROUPS_EVENT_SOURCE: &str = "cluster-autoscaler";
 /// The reporter of events of node pools, as Karpenter's users know it.
 const POOLS_EVENT_SOURCE: &str = "karpenter";
+/// The reporter of events of interruption notices, as users of the handler know it.
+const INTERRUPTION_EVENT_SOURCE: &str = "aws-node-termination-handler";
 /// After the signal, open requests may end and the Lease is given back; the kubelet kills after 30 s.
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(12);
 
@@ -185,7 +188,9 @@ async fn nodes(
 ) -> anyhow::Result<()> {
     let groups = args.nodes.cloud_provider.as_deref().filter(|name| !name.is_empty());
     let pools = args.pools.node_pools_provider.as_deref().filter(|name| !name.is_empty());
-    if groups.is_none() && pools.is_none() {
+    let queue =
+        Queue::new(&args.interruption.queue_url).or_else(|| Queue::new(&args.pools.interruption_queue));
+    if groups.is_none() && pools.is_none() && queue.is_none() {
         return Ok(());
     }
     let world = World::start(&shared.cluster.client);
@@ -195,9 +200,40 @@ async fn nodes(
     if let Some(name) = groups {
         node_groups(args, name, shared, world.clone(), registry, tasks, shutdown).await?;
     }
-    if let Some(name) = pools {
-        node_pools(args, name, shared, world, registry).await?;
+    let pools = match pools {
+        Some(name) => Some(node_pools(args, name, shared, world.clone(), registry).await?),
+        None => None,
+    };
+    if let Some(queue) = queue {
+        interruptions(args, queue, shared, world, pools, registry).await?;
     }
+    Ok(())
+}
+
+/// Notices that machines are taken away.
+async fn interruptions(
+    args: &RunArgs,
+    queue: Queue,
+    shared: &Shared,
+    world: Arc<World>,
+    pools: Option<Arc<Pools>>,
+    registry: &mut Registry,
+) -> anyhow::Result<()> {
+    let client = shared.cluster.client.clone();
+    let aws = aws::connect(&aws::Config::new(Vec::new(), Vec::new())).await?;
+    let interruptions = Interruptions::new(interruption::Config {
+        events: Events::new(client.clone(), INTERRUPTION_EVENT_SOURCE, args.pod_name.clone()),
+        leading: shared.leading.clone(),
+        args: args.interruption.clone(),
+        client,
+        world,
+        pools,
+        aws,
+        queue,
+    });
+    interruptions.metrics.register(registry);
+    // It has no end of its own; the runtime ends it.
+    tokio::spawn(interruptions.run());
     Ok(())
 }
 
@@ -233,7 +269,7 @@ async fn node_pools(
     shared: &Shared,
     world: Arc<World>,
     registry: &mut Registry,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Arc<Pools>> {
     let client = shared.cluster.client.clone();
     let (pools, changes) = Pools::start(pools::Config {
         provider: cloud::pools::connect(name, &args.pools.provider_settings(&world), &client).await?,
@@ -247,8 +283,8 @@ async fn node_pools(
     tracing::info!(provider = name, "node pools are scaled");
     pools.metrics.register(registry);
     // It has no end of its own; the runtime ends it.
-    tokio::spawn(pools::run(pools, changes));
-    Ok(())
+    tokio::spawn(pools::run(pools.clone(), changes));
+    Ok(pools)
 }
 
 async fn bind(address: SocketAddr, what: &str) -> anyhow::Result<TcpListener> {

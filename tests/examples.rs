@@ -66,13 +66,12 @@ fn the_histories_are_those_that_the_generator_makes() {
 fn web_shop() {
     let week = outcome("web-shop");
     let web = &week.objects[0];
-    assert_eq!(between(&week, &web.wanted, "2026-01-07T19:58:00Z", "2026-01-07T19:59:00Z"), [18; 4]);
-    assert!(
-        between(&week, &web.wanted, "2026-01-07T20:02:00Z", "2026-01-07T20:10:00Z").iter().all(|n| *n == 60)
-    );
-    let sale = most(between(&week, &web.unserved, "2026-01-07T20:00:00Z", "2026-01-07T20:05:00Z"));
+    assert_eq!(between(&week, &web.wanted, "2026-01-07T20:00:30Z", "2026-01-07T20:01:30Z"), [60; 4]);
+    assert_eq!(between(&week, &web.pending, "2026-01-07T20:00:30Z", "2026-01-07T20:01:30Z"), [39; 4]);
+    assert_eq!(between(&week, &web.ready, "2026-01-07T20:03:00Z", "2026-01-07T20:10:00Z"), [60; 28]);
+    let sale = most(between(&week, &web.unserved, "2026-01-07T20:00:00Z", "2026-01-07T20:03:00Z"));
     let before = most(between(&week, &web.unserved, "2026-01-05T00:00:00Z", "2026-01-07T20:00:00Z"));
-    let after = most(between(&week, &web.unserved, "2026-01-07T20:05:00Z", "2026-01-12T00:00:00Z"));
+    let after = most(between(&week, &web.unserved, "2026-01-07T20:03:00Z", "2026-01-12T00:00:00Z"));
     assert!(sale > 10.0 * before.max(after), "{sale} in the sale, {before} before, {after} after");
 
     let away = between(&week, &web.wanted, "2026-01-09T10:01:30Z", "2026-01-09T11:00:00Z");
@@ -106,7 +105,7 @@ fn queue_worker() {
         "unserved load that a pod-hour more saves"
     );
     let recommended = &sweep.points[sweep.recommended.unwrap()];
-    assert!(recommended.summary.unserved_share < 0.05 && recommended.front);
+    assert!(recommended.summary.unserved_share < 0.1 && recommended.front);
     assert!(
         sweep.patches.iter().any(|patch| patch.starts_with("kubectl patch scaledobject thumbnails -n media"))
     );
@@ -126,7 +125,34 @@ fn nightly_cron() {
     assert_eq!(ready(with, "2026-03-29T22:55:00Z", "2026-03-29T23:00:00Z"), 10);
     assert_eq!(ready(without, "2026-03-27T23:55:00Z", "2026-03-28T00:00:00Z"), 0);
     assert!(with.summary.unserved_share < 1e-9);
-    assert!((0.015..0.035).contains(&without.summary.unserved_share), "{}", without.summary.unserved_share);
-    let saved = 1.0 - without.summary.pod_hours / with.summary.pod_hours;
-    assert!((0.08..0.15).contains(&saved), "{saved}");
+    assert!((0.025..0.035).contains(&without.summary.unserved_share), "{}", without.summary.unserved_share);
+    let saved = 1.0 - without.summary.cost.unwrap() / with.summary.cost.unwrap();
+    assert!((0.22..0.28).contains(&saved), "{saved}");
+}
+
+#[test]
+fn spot_fleet() {
+    let days = outcome("spot-fleet");
+    let of = |name: &str| -> Vec<u32> {
+        let kind = days.nodes.types.iter().find(|kind| kind.name == name).unwrap();
+        kind.ready.iter().zip(&kind.starting).map(|(ready, starting)| ready + starting).collect()
+    };
+    let (small, large, on_demand) = (of("spot-small"), of("spot-large"), of("on-demand"));
+    let grows = |nodes: &[u32], point: usize| nodes[point] > nodes[point - 1];
+    let mut hours = Vec::new();
+    for point in 1..days.axis.points {
+        if grows(&on_demand, point) {
+            assert_eq!((small[point], large[point]), (6, 5), "quotas are used up");
+            hours.push(point * days.axis.step_seconds as usize / 3600 % 24);
+        }
+        if grows(&large, point) {
+            assert_eq!(small[point], 6, "the small ones come first");
+        }
+    }
+    assert!(hours.len() >= 3 && hours.iter().all(|hour| *hour >= 12), "{hours:?}");
+
+    let node_hours = f64::from(on_demand.iter().sum::<u32>()) * f64::from(days.axis.step_seconds) / 3600.0;
+    assert!(node_hours < days.summary.node_hours / 20.0, "{node_hours}");
+    let share = node_hours * 0.68 / days.summary.cost.unwrap();
+    assert!((0.15..0.2).contains(&share), "{share}");
 }

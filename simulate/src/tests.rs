@@ -272,3 +272,37 @@ proptest! {
         prop_assert!(wanted.windows(2).all(|pair| pair[0] <= pair[1]), "{:?}", wanted);
     }
 }
+
+#[test]
+fn node_pools_make_nodes_for_pods_and_give_them_back() {
+    let load = history(&[(0, Some(15.0)), (600, Some(155.0)), (2400, Some(15.0))], 7200);
+    let pool = manifest(json!({
+        "apiVersion": "karpenter.sh/v1", "kind": "NodePool", "metadata": {"name": "spot"},
+        "spec": {
+            "template": {"spec": {
+                "nodeClassRef": {"group": "karpenter.kwok.sh", "kind": "KWOKNodeClass", "name": "default"},
+                "requirements": [
+                    {"key": "karpenter.sh/capacity-type", "operator": "In", "values": ["spot"]},
+                    {"key": "kubernetes.io/os", "operator": "In", "values": ["linux"]},
+                ],
+            }},
+            "disruption": {"consolidationPolicy": "WhenEmptyOrUnderutilized", "consolidateAfter": "1m"},
+        },
+    }));
+    let outcome =
+        play(vec![deployment("web", 2), scaled_object("web", &json!({"minReplicaCount": 1})), pool], &load);
+    let object = &outcome.objects[0];
+    assert_eq!((object.ready[585 / 15], object.ready[2385 / 15], object.ready[7185 / 15]), (2, 16, 2));
+    let nodes = |second: usize| outcome.nodes.types.iter().map(|kind| kind.ready[second / 15]).sum::<u32>();
+    let cost = |second: usize| outcome.nodes.cost_per_hour[second / 15];
+    assert!(nodes(585) >= 1 && nodes(2385) >= 1, "{:?}", outcome.nodes.types);
+    assert!(cost(2385) > 3.0 * cost(585), "{} after {}", cost(2385), cost(585));
+    assert!(cost(7185) < cost(2385) / 3.0, "{} after {}", cost(7185), cost(2385));
+    assert!(outcome.nodes.types.iter().all(|kind| kind.name.ends_with(" spot")));
+    assert!(outcome.summary.nodes_removed >= 1);
+    let reasons: BTreeMap<&str, usize> = outcome.events.iter().fold(BTreeMap::new(), |mut counts, event| {
+        *counts.entry(&*event.reason).or_default() += 1;
+        counts
+    });
+    assert!(reasons.contains_key("Launched") && reasons.contains_key("DisruptionTerminating"), "{reasons:?}");
+}

@@ -256,6 +256,35 @@ fn several_worlds_stand_side_by_side_or_one_over_another() {
 }
 
 #[test]
+fn each_object_has_its_charts_and_all_of_them_a_sum() {
+    let mut outcome = world("two objects", 600, 4, 40);
+    let mut other = outcome.objects[0].clone();
+    "api".clone_into(&mut other.name);
+    other.wanted.iter_mut().for_each(|wanted| *wanted += 1);
+    outcome.objects.push(other);
+    let wanted: Vec<_> = outcome.objects.iter().map(|object| object.wanted[0]).collect();
+    let mut browser = opened("objects", &[outcome]);
+    let first = |browser: &mut Browser| {
+        let (x, y, width) = middle(browser, "replicas");
+        // The left end of the axis.
+        browser.mouse("mouseMoved", x - width / 2.0 + 55.0, y, &json!({}));
+        legend(browser, "replicas", "wanted")
+    };
+    assert_eq!(first(&mut browser), wanted[0].to_string());
+    browser.eval("document.querySelectorAll('#summary button.link')[1].click()");
+    browser.frame();
+    assert_eq!(browser.eval("document.getElementById('object').value"), json!("shop/api"));
+    assert_eq!(first(&mut browser), wanted[1].to_string());
+    browser.eval("(() => { const object = document.getElementById('object'); object.value = ''; object.dispatchEvent(new Event('change')); })()");
+    browser.frame();
+    assert_eq!(first(&mut browser), (wanted[0] + wanted[1]).to_string());
+    let charts =
+        browser.eval("[...document.querySelectorAll('figure.chart')].map(chart => chart.dataset.chart)");
+    assert_eq!(charts, json!(["replicas", "pending", "nodes", "cost"]), "no metric is that of all");
+    assert_eq!(browser.complaints, Vec::<String>::new());
+}
+
+#[test]
 fn names_from_outside_are_shown_and_never_run() {
     let name = "</script><script>document.title = 'run'</script><img src=x onerror=alert(1)>{{data}}";
     let mut outcome = world(name, 600, 4, 40);

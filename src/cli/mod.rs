@@ -3,6 +3,7 @@
 pub mod address;
 pub mod check;
 pub mod explain;
+pub mod interruption;
 pub mod nodes;
 pub mod pools;
 pub mod run;

@@ -6,7 +6,10 @@ use clap::{ArgAction, Args, builder::BoolishValueParser};
 
 use scalers::TlsVersion;
 
-use super::{address::BindAddress, nodes::NodeArgs, pools::PoolArgs, without_effect::WithoutEffect};
+use super::{
+    address::BindAddress, interruption::InterruptionArgs, nodes::NodeArgs, pools::PoolArgs,
+    without_effect::WithoutEffect,
+};
 use crate::telemetry::logs::{self, Encoder};
 
 /// Flags and environment of `tandem run`: KEDA's names and defaults where the meaning is the same.
@@ -134,7 +137,9 @@ pub struct RunArgs {
     /// Node pools.
     #[command(flatten)]
     pub pools: PoolArgs,
-
+    /// Interruption notices.
+    #[command(flatten)]
+    pub interruption: InterruptionArgs,
     /// Flags without a meaning here.
     #[command(flatten)]
     pub without_effect: WithoutEffect,

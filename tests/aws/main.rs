@@ -1,6 +1,7 @@
 //! Node groups and node pools of AWS, on moto with a proxy in front that fails as AWS does.
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
+mod notices;
 mod pools;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};

@@ -49,6 +49,9 @@ fn scenarios() -> Vec<Trial> {
         scenario("groups::a_pod_that_fits_no_group", groups::a_pod_that_fits_no_group),
         scenario("pools::walk_through", pools::walk_through),
         scenario_at(demand::HPA_SYNC_PERIOD, "demand::walk_through", demand::walk_through),
+        scenario("pools::walk_through_aws_provisioner", pools::walk_through_aws_provisioner),
+        scenario("pools::walk_through_aws", pools::walk_through_aws),
+        scenario("pools::spot_is_taken_back", pools::spot_is_taken_back),
     ]
 }
 

@@ -8,6 +8,7 @@ pub mod drain;
 pub mod estimator;
 pub mod expander;
 pub mod group;
+pub mod interruption;
 pub mod pass;
 pub mod pools;
 pub mod reasons;

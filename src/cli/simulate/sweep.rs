@@ -135,7 +135,8 @@ fn beside(args: &SimulateArgs, input: &Input) -> Result<Input, Failure> {
         }
     }
     other.histories.extend(with.input.histories);
-    other.name = format!("with {}", with.input.name);
+    let files = args.several.compare.iter().map(|file| file.file_name().unwrap_or(file.as_os_str()));
+    other.name = format!("with {}", files.map(|file| file.to_string_lossy()).collect::<Vec<_>>().join(" "));
     Ok(other)
 }
 

@@ -172,6 +172,8 @@ actions! {
     GET_PRODUCTS = Pricing "GetProducts";
     /// Removes a notice that was dealt with.
     DELETE_MESSAGE = Sqs "DeleteMessage";
+    /// The address of a queue by its name.
+    GET_QUEUE_URL = Sqs "GetQueueUrl";
     /// Waits for notices.
     RECEIVE_MESSAGE = Sqs "ReceiveMessage";
     /// The image that an alias stands for.

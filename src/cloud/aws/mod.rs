@@ -16,7 +16,9 @@ pub mod form;
 mod groups;
 pub mod instance_types;
 pub mod launch_templates;
+pub mod lifecycle;
 pub mod pools;
+pub mod sqs;
 pub mod tags;
 pub mod template;
 

@@ -3,5 +3,6 @@
 pub mod demand;
 pub mod drain;
 pub mod groups;
+pub mod interruption;
 pub mod pools;
 pub mod taint;

@@ -155,7 +155,8 @@ impl Told {
     /// Reads a call of `bootstrap.sh` or a `NodeConfig`.
     fn read(user_data: &str) -> Result<Self> {
         let text = user_data.replace("\\\"", "\"");
-        let flag = |name: &str| text.split(name).nth(1).and_then(|rest| rest.split('"').next()).unwrap_or_default();
+        let flag =
+            |name: &str| text.split(name).nth(1).and_then(|rest| rest.split('"').next()).unwrap_or_default();
         let pair = |pair: &str| pair.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned()));
         let labels = flag("--node-labels=\"").split(',').filter_map(pair).collect();
         let config = user_data.split("application/node.eks.aws\n\n").nth(1);
@@ -245,8 +246,7 @@ mod tests {
 
     #[test]
     fn user_data_tell_what_a_node_is() {
-        let unregistered =
-            Taint { key: "k".to_owned(), effect: "NoExecute".to_owned(), ..Taint::default() };
+        let unregistered = Taint { key: "k".to_owned(), effect: "NoExecute".to_owned(), ..Taint::default() };
         let wanted = Told {
             labels: BTreeMap::from([("a".to_owned(), "b".to_owned())]),
             taints: vec![unregistered],

@@ -158,7 +158,7 @@ function overlaid(id) {
     }
   }
   const bounds = new Set(WORLDS.map(world => String(objectOf(world, id)?.replicaBounds)));
-  return [...byGroup.values()].map(chart => ({ ...chart, bounds: bounds.size === 1 ? chart.bounds : undefined }));
+  return [...byGroup.values()].map(chart => ({ ...chart, overlaid: true, bounds: bounds.size === 1 ? chart.bounds : undefined }));
 }
 
 function same(a, b) {

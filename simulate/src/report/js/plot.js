@@ -40,7 +40,9 @@ class Plot {
     Object.assign(this, { chart, world, view });
     this.values = new Map();
     this.svg = s('svg', { class: 'plot', role: 'img', height: chart.height });
-    const legend = h('ul', { class: 'legend' }, ...this.everySeries().toReversed().map(series => this.legendItem(series)));
+    // What is drawn last lies on top and comes first; worlds keep their order.
+    const listed = chart.overlaid ? this.everySeries() : this.everySeries().toReversed();
+    const legend = h('ul', { class: 'legend' }, ...listed.map(series => this.legendItem(series)));
     this.figure = h('figure', { class: 'chart', 'data-chart': chart.id, 'data-world': world?.index },
       h('figcaption', {}, h('h3', {}, chart.title, h('span', { class: 'unit' }, chart.unit)), legend), this.svg);
   }

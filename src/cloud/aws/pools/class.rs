@@ -25,31 +25,31 @@ const IMAGES_FRESH: Duration = Duration::from_mins(5);
 
 /// An image that a class finds, and the machines that it is for.
 #[derive(Debug, Clone, PartialEq)]
-pub struct ClassImage {
+pub(super) struct ClassImage {
     /// `ami-…`.
-    pub id: String,
+    pub(super) id: String,
     /// Its name.
-    pub name: String,
+    pub(super) name: String,
     /// Whether it should not be used any more.
-    pub is_deprecated: bool,
+    pub(super) is_deprecated: bool,
     /// What the labels of machines have to be that it runs on.
-    pub requirements: Requirements,
+    pub(super) requirements: Requirements,
 }
 
 /// What the selectors of a class find; each alone may have failed.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Found {
+pub(super) struct Found {
     /// Most free addresses first.
-    pub subnets: Result<Vec<Subnet>, CloudError>,
+    pub(super) subnets: Result<Vec<Subnet>, CloudError>,
     /// By id.
-    pub security_groups: Result<Vec<SecurityGroup>, CloudError>,
+    pub(super) security_groups: Result<Vec<SecurityGroup>, CloudError>,
     /// The better ones first: those that are not deprecated, newer ones.
-    pub images: Result<Vec<ClassImage>, CloudError>,
+    pub(super) images: Result<Vec<ClassImage>, CloudError>,
 }
 
 /// What a class found last, and when.
 #[derive(Debug, Default)]
-pub struct Memory {
+pub(super) struct Memory {
     spec: EC2NodeClassSpec,
     network: Option<Instant>,
     images: Option<Instant>,
@@ -57,13 +57,8 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// Forgets when it looked: what AWS refused was out of date.
-    pub fn expire(&mut self) {
-        (self.network, self.images) = (None, None);
-    }
-
     /// What the selectors find now; what a call fails to find again is taken as it was.
-    pub async fn find<F: Future<Output = Result<String, CloudError>>>(
+    pub(super) async fn find<F: Future<Output = Result<String, CloudError>>>(
         &mut self,
         client: &Client,
         spec: &EC2NodeClassSpec,
@@ -182,7 +177,6 @@ async fn of_alias(
                 Ok(id) => Some(id),
                 // Not every build is there for every kind of machine.
                 Err(CloudError::NotFound(_)) => None,
-                Err(CloudError::Refused { code, .. }) if code == "ParameterNotFound" => None,
                 Err(error) => return Err(error),
             };
             ids.insert(published.parameter.clone(), id);
@@ -225,11 +219,11 @@ fn by_id(id: String) -> Term {
 }
 
 /// The best image for machines of a type.
-pub fn image_for<'a>(images: &'a [ClassImage], of: &InstanceType) -> Option<&'a ClassImage> {
+pub(super) fn image_for<'a>(images: &'a [ClassImage], of: &InstanceType) -> Option<&'a ClassImage> {
     images.iter().find(|image| of.requirements.intersects(&image.requirements))
 }
 
 /// How a class is called in messages.
-pub fn named(reference: &NodeClassReference) -> String {
+pub(super) fn named(reference: &NodeClassReference) -> String {
     format!("{} {}", reference.kind, reference.name)
 }

@@ -14,19 +14,19 @@ const AUTHORITY_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/ca.c
 
 /// What machines have to know of their cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Details {
+pub(super) struct Details {
     /// `https://…` of the API server.
-    pub endpoint: String,
+    pub(super) endpoint: String,
     /// Its authority, base64.
-    pub authority: String,
+    pub(super) authority: String,
     /// Addresses of Services; empty if EKS was not asked.
-    pub service_cidr: String,
+    pub(super) service_cidr: String,
 }
 
 /// The cluster that new machines join.
-pub struct Cluster {
+pub(super) struct Cluster {
     /// Its name.
-    pub name: String,
+    pub(super) name: String,
     endpoint: String,
     authority: String,
     kubernetes: Kubernetes,
@@ -38,7 +38,7 @@ impl Cluster {
     ///
     /// # Errors
     /// It has no name.
-    pub fn new(settings: &Settings, kubernetes: Kubernetes) -> Result<Self, CloudError> {
+    pub(super) fn new(settings: &Settings, kubernetes: Kubernetes) -> Result<Self, CloudError> {
         if settings.cluster_name.is_empty() {
             let problem = "is not set; machines of node pools are tagged with it, and join the cluster by it";
             return Err(CloudError::configuration("CLUSTER_NAME (--node-pools-cluster-name)", problem));
@@ -53,7 +53,7 @@ impl Cluster {
     }
 
     /// What machines have to know; EKS is asked, once, for what no flag says, and for `service_cidr`.
-    pub async fn details(&self, client: &Client, service_cidr: bool) -> Result<Details, CloudError> {
+    pub(super) async fn details(&self, client: &Client, service_cidr: bool) -> Result<Details, CloudError> {
         let mut details = Details {
             endpoint: self.endpoint.clone(),
             authority: self.authority.clone(),
@@ -79,7 +79,7 @@ impl Cluster {
     }
 
     /// Its version of Kubernetes, `1.33`.
-    pub async fn version(&self) -> Result<String, CloudError> {
+    pub(super) async fn version(&self) -> Result<String, CloudError> {
         let version = self.kubernetes.apiserver_version().await;
         let version = version.map_err(|error| CloudError::from_api("get /version", &error))?;
         // EKS has said `30+`.

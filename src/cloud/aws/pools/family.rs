@@ -17,7 +17,7 @@ const VOLUME_TYPE: &str = "gp3";
 
 /// A family of images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Family {
+pub(super) enum Family {
     /// Amazon Linux 2.
     Al2,
     /// Amazon Linux 2023.
@@ -32,16 +32,16 @@ pub enum Family {
 
 /// An image that EKS publishes.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Published {
+pub(super) struct Published {
     /// The parameter of Systems Manager that holds its id.
-    pub parameter: String,
+    pub(super) parameter: String,
     /// Machines that it is for.
-    pub variant: Variant,
+    pub(super) variant: Variant,
 }
 
 /// Machines that an image is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Variant {
+pub(super) enum Variant {
     /// Any with neither of the others' devices.
     Standard,
     /// Those with GPUs.
@@ -54,7 +54,7 @@ pub enum Variant {
 
 impl Variant {
     /// What the labels of machines have to be that it is for.
-    pub fn requirements(self) -> Requirements {
+    pub(super) fn requirements(self) -> Requirements {
         let none = |key| Requirement::new(key, Operator::DoesNotExist, Vec::<&str>::new());
         match self {
             Self::Standard => [none(GPU_COUNT), none(ACCELERATOR_COUNT)].into_iter().collect(),
@@ -67,7 +67,7 @@ impl Variant {
 
 impl Family {
     /// The family of a class: what it says, or what its alias is of.
-    pub fn of(spec: &EC2NodeClassSpec) -> Self {
+    pub(super) fn of(spec: &EC2NodeClassSpec) -> Self {
         let alias = spec.ami_selector_terms.iter().find_map(|term| term.alias.as_deref());
         let named = spec.ami_family.as_deref().or_else(|| alias?.split('@').next());
         match named.unwrap_or_default().to_ascii_lowercase().as_str() {
@@ -81,12 +81,12 @@ impl Family {
     }
 
     /// Whether it is Windows.
-    pub fn is_windows(self) -> bool {
+    pub(super) fn is_windows(self) -> bool {
         matches!(self, Self::Windows(_))
     }
 
     /// What the labels of its nodes are because of it.
-    pub fn requirements(self) -> Vec<Requirement> {
+    pub(super) fn requirements(self) -> Vec<Requirement> {
         match self {
             Self::Windows(year) => {
                 let build = match year {
@@ -101,22 +101,22 @@ impl Family {
     }
 
     /// Whether the memory that its kubelet keeps follows from the addresses of the machine, not from its pods.
-    pub fn reserves_by_addresses(self) -> bool {
+    pub(super) fn reserves_by_addresses(self) -> bool {
         matches!(self, Self::Al2 | Self::Al2023 | Self::Custom)
     }
 
     /// Whether there are as many pods as addresses, unless the class says otherwise.
-    pub fn pods_by_addresses(self) -> bool {
+    pub(super) fn pods_by_addresses(self) -> bool {
         !self.is_windows()
     }
 
     /// Whether its kubelet can be told a number of pods by core.
-    pub fn knows_pods_per_core(self) -> bool {
+    pub(super) fn knows_pods_per_core(self) -> bool {
         self != Self::Bottlerocket
     }
 
     /// The device on which pods' files are.
-    pub fn root_device(self) -> Option<&'static str> {
+    pub(super) fn root_device(self) -> Option<&'static str> {
         match self {
             Self::Al2 | Self::Al2023 => Some("/dev/xvda"),
             Self::Bottlerocket => Some("/dev/xvdb"),
@@ -126,7 +126,7 @@ impl Family {
     }
 
     /// Disks of nodes whose class names none.
-    pub fn disks(self) -> Vec<BlockDeviceMapping> {
+    pub(super) fn disks(self) -> Vec<BlockDeviceMapping> {
         let disk = |device: &str, size: &str| BlockDeviceMapping {
             device_name: Some(device.to_owned()),
             ebs: Some(BlockDevice {
@@ -147,7 +147,7 @@ impl Family {
     }
 
     /// Images that EKS publishes of it, in this version or `latest`, for clusters of this version of Kubernetes.
-    pub fn published(self, version: &str, kubernetes: &str) -> Vec<Published> {
+    pub(super) fn published(self, version: &str, kubernetes: &str) -> Vec<Published> {
         let image = |parameter: String, variant| Published { parameter, variant };
         let eks = format!("/aws/service/eks/optimized-ami/{kubernetes}");
         match self {
@@ -202,7 +202,7 @@ impl Family {
 }
 
 /// The architecture of an image as a requirement of machines.
-pub fn architecture(of_image: &str) -> Requirement {
+pub(super) fn architecture(of_image: &str) -> Requirement {
     Requirement::is(ARCH, if of_image == "arm64" { "arm64" } else { "amd64" })
 }
 

@@ -25,11 +25,11 @@ const FRESH: Duration = Duration::from_mins(15);
 
 /// Instance profiles that are there, and when that was seen.
 #[derive(Debug, Default)]
-pub struct InstanceProfiles(Mutex<BTreeMap<String, Instant>>);
+pub(super) struct InstanceProfiles(Mutex<BTreeMap<String, Instant>>);
 
 impl InstanceProfiles {
     /// Makes sure that there is a profile of this name that gives this role.
-    pub async fn ensure(
+    pub(super) async fn ensure(
         &self,
         client: &Client,
         name: &str,

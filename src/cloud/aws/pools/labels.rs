@@ -1,52 +1,52 @@
 //! Labels of nodes on EC2, as Karpenter names them (karpenter-provider-aws, `pkg/apis/v1/labels.go`).
 
 /// The letters at the front of a family, `m`.
-pub const CATEGORY: &str = "karpenter.k8s.aws/instance-category";
+pub(super) const CATEGORY: &str = "karpenter.k8s.aws/instance-category";
 /// `m5`.
-pub const FAMILY: &str = "karpenter.k8s.aws/instance-family";
+pub(super) const FAMILY: &str = "karpenter.k8s.aws/instance-family";
 /// The number behind the letters, `5`.
-pub const GENERATION: &str = "karpenter.k8s.aws/instance-generation";
+pub(super) const GENERATION: &str = "karpenter.k8s.aws/instance-generation";
 /// `large`.
-pub const SIZE: &str = "karpenter.k8s.aws/instance-size";
+pub(super) const SIZE: &str = "karpenter.k8s.aws/instance-size";
 /// Processors.
-pub const CPU: &str = "karpenter.k8s.aws/instance-cpu";
+pub(super) const CPU: &str = "karpenter.k8s.aws/instance-cpu";
 /// `intel`, `amd` or `aws`.
-pub const CPU_MANUFACTURER: &str = "karpenter.k8s.aws/instance-cpu-manufacturer";
+pub(super) const CPU_MANUFACTURER: &str = "karpenter.k8s.aws/instance-cpu-manufacturer";
 /// In MHz.
-pub const CPU_CLOCK: &str = "karpenter.k8s.aws/instance-cpu-sustained-clock-speed-mhz";
+pub(super) const CPU_CLOCK: &str = "karpenter.k8s.aws/instance-cpu-sustained-clock-speed-mhz";
 /// In MiB.
-pub const MEMORY: &str = "karpenter.k8s.aws/instance-memory";
+pub(super) const MEMORY: &str = "karpenter.k8s.aws/instance-memory";
 /// To volumes, in Mbit/s.
-pub const EBS_BANDWIDTH: &str = "karpenter.k8s.aws/instance-ebs-bandwidth";
+pub(super) const EBS_BANDWIDTH: &str = "karpenter.k8s.aws/instance-ebs-bandwidth";
 /// In Mbit/s.
-pub const NETWORK_BANDWIDTH: &str = "karpenter.k8s.aws/instance-network-bandwidth";
+pub(super) const NETWORK_BANDWIDTH: &str = "karpenter.k8s.aws/instance-network-bandwidth";
 /// Disks of the machine's own, in GB.
-pub const LOCAL_NVME: &str = "karpenter.k8s.aws/instance-local-nvme";
+pub(super) const LOCAL_NVME: &str = "karpenter.k8s.aws/instance-local-nvme";
 /// `nitro` or `xen`.
-pub const HYPERVISOR: &str = "karpenter.k8s.aws/instance-hypervisor";
+pub(super) const HYPERVISOR: &str = "karpenter.k8s.aws/instance-hypervisor";
 /// Whether the hardware encrypts between machines.
-pub const ENCRYPTION: &str = "karpenter.k8s.aws/instance-encryption-in-transit-supported";
+pub(super) const ENCRYPTION: &str = "karpenter.k8s.aws/instance-encryption-in-transit-supported";
 /// Whether it gives full processors at most times only.
-pub const FLEX: &str = "karpenter.k8s.aws/instance-capability-flex";
+pub(super) const FLEX: &str = "karpenter.k8s.aws/instance-capability-flex";
 /// `t4`.
-pub const GPU_NAME: &str = "karpenter.k8s.aws/instance-gpu-name";
+pub(super) const GPU_NAME: &str = "karpenter.k8s.aws/instance-gpu-name";
 /// `nvidia`.
-pub const GPU_MANUFACTURER: &str = "karpenter.k8s.aws/instance-gpu-manufacturer";
+pub(super) const GPU_MANUFACTURER: &str = "karpenter.k8s.aws/instance-gpu-manufacturer";
 /// How many.
-pub const GPU_COUNT: &str = "karpenter.k8s.aws/instance-gpu-count";
+pub(super) const GPU_COUNT: &str = "karpenter.k8s.aws/instance-gpu-count";
 /// Of each, in MiB.
-pub const GPU_MEMORY: &str = "karpenter.k8s.aws/instance-gpu-memory";
+pub(super) const GPU_MEMORY: &str = "karpenter.k8s.aws/instance-gpu-memory";
 /// `inferentia`.
-pub const ACCELERATOR_NAME: &str = "karpenter.k8s.aws/instance-accelerator-name";
+pub(super) const ACCELERATOR_NAME: &str = "karpenter.k8s.aws/instance-accelerator-name";
 /// `aws`.
-pub const ACCELERATOR_MANUFACTURER: &str = "karpenter.k8s.aws/instance-accelerator-manufacturer";
+pub(super) const ACCELERATOR_MANUFACTURER: &str = "karpenter.k8s.aws/instance-accelerator-manufacturer";
 /// How many.
-pub const ACCELERATOR_COUNT: &str = "karpenter.k8s.aws/instance-accelerator-count";
+pub(super) const ACCELERATOR_COUNT: &str = "karpenter.k8s.aws/instance-accelerator-count";
 /// The zone's id, which is the same in all accounts.
-pub const ZONE_ID: &str = "topology.k8s.aws/zone-id";
+pub(super) const ZONE_ID: &str = "topology.k8s.aws/zone-id";
 
 /// All of them.
-pub const ALL: [&str; 22] = [
+pub(super) const ALL: [&str; 22] = [
     CATEGORY,
     FAMILY,
     GENERATION,

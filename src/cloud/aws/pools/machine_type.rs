@@ -37,15 +37,15 @@ const DISK: i64 = 20 * GIBIBYTE;
 
 /// What of nodes the flags say.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Overheads {
+pub(super) struct Overheads {
     /// The share of a machine's memory that its hypervisor keeps.
-    pub memory: f64,
+    pub(super) memory: f64,
     /// Network interfaces whose addresses pods cannot have.
-    pub interfaces: i64,
+    pub(super) interfaces: i64,
 }
 
 /// What a type is on nodes of this class in this region, on these terms.
-pub fn instance_type(
+pub(super) fn instance_type(
     info: &InstanceTypeInfo,
     spec: &EC2NodeClassSpec,
     region: &str,

@@ -46,26 +46,26 @@ const RETRY: Duration = Duration::from_mins(1);
 
 /// What EC2 offers in a region.
 #[derive(Debug, Default, PartialEq)]
-pub struct Market {
+pub(super) struct Market {
     /// By name.
-    pub types: BTreeMap<String, InstanceTypeInfo>,
+    pub(super) types: BTreeMap<String, InstanceTypeInfo>,
     /// Zones by type.
-    pub zones: BTreeMap<String, BTreeSet<String>>,
+    pub(super) zones: BTreeMap<String, BTreeSet<String>>,
     /// Dollars an hour by type.
-    pub on_demand: BTreeMap<String, f64>,
+    pub(super) on_demand: BTreeMap<String, f64>,
     /// Dollars an hour by type and zone.
-    pub spot: BTreeMap<(String, String), f64>,
+    pub(super) spot: BTreeMap<(String, String), f64>,
 }
 
 /// The market, read when it is wanted and kept.
 #[derive(Debug, Default)]
-pub struct Markets {
+pub(super) struct Markets {
     kept: Mutex<Option<(Instant, Arc<Market>)>>,
 }
 
 impl Markets {
     /// The market now, or as it was if AWS does not answer.
-    pub async fn get(&self, client: &Client, isolated: bool) -> Result<Arc<Market>, CloudError> {
+    pub(super) async fn get(&self, client: &Client, isolated: bool) -> Result<Arc<Market>, CloudError> {
         let mut kept = self.kept.lock().await;
         let old = match &*kept {
             Some((until, market)) if Instant::now() < *until => return Ok(market.clone()),
@@ -114,7 +114,7 @@ async fn read(client: &Client, isolated: bool) -> Result<Market, CloudError> {
 
 impl Market {
     /// The types that a class can have: in the zones of its subnets, with an image that runs on them; by name.
-    pub fn of_class(
+    pub(super) fn of_class(
         &self,
         spec: &EC2NodeClassSpec,
         region: &str,

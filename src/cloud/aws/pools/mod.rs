@@ -8,7 +8,7 @@ mod cluster;
 mod create;
 mod family;
 mod instance_profile;
-pub mod labels;
+mod labels;
 mod machine_type;
 mod market;
 mod status;

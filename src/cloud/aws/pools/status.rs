@@ -24,15 +24,15 @@ const STAGES: [&str; 5] =
 
 /// What AWS refused of a class: a reason in one word, and a sentence.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
+pub(super) struct Refusal {
     /// As Karpenter's condition has it.
-    pub reason: &'static str,
+    pub(super) reason: &'static str,
     /// AWS' words, and what to do.
-    pub message: String,
+    pub(super) message: String,
 }
 
 /// The status of a class, from what its selectors found, its instance profile, and what AWS refused of it last.
-pub fn status(
+pub(super) fn status(
     old: &EC2NodeClassStatus,
     spec: &EC2NodeClassSpec,
     found: &Found,
@@ -127,7 +127,7 @@ fn said_of(error: &CloudError) -> (Status, &'static str, String) {
 }
 
 /// Why no node can be launched with a class, by its status; `None` if it can.
-pub fn not_ready(status: &EC2NodeClassStatus) -> Option<String> {
+pub(super) fn not_ready(status: &EC2NodeClassStatus) -> Option<String> {
     let ready = conditions::find(&status.conditions, "Ready")?;
     (ready.status != "True").then(|| ready.message.clone())
 }

@@ -18,36 +18,36 @@ const MILLI: i64 = 1000;
 
 /// What a launch template is made from.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Parts<'a> {
+pub(super) struct Parts<'a> {
     /// The class.
-    pub spec: &'a EC2NodeClassSpec,
+    pub(super) spec: &'a EC2NodeClassSpec,
     /// `ami-…`.
-    pub image: &'a str,
+    pub(super) image: &'a str,
     /// Base64; empty is none.
-    pub user_data: &'a str,
+    pub(super) user_data: &'a str,
     /// Gives the machine its role.
-    pub instance_profile: &'a str,
+    pub(super) instance_profile: &'a str,
     /// `sg-…`.
-    pub security_groups: Vec<&'a str>,
+    pub(super) security_groups: Vec<&'a str>,
     /// Interfaces that bypass the kernel.
-    pub efa: i64,
+    pub(super) efa: i64,
     /// Whether it is for spot capacity.
-    pub spot: bool,
+    pub(super) spot: bool,
     /// Tags of what comes with a machine.
-    pub tags: &'a BTreeMap<String, String>,
+    pub(super) tags: &'a BTreeMap<String, String>,
 }
 
 /// A launch template.
 #[derive(Debug, Clone)]
-pub struct Template {
+pub(super) struct Template {
     /// Its name; one that follows from the data, so that equal ones are shared.
-    pub name: String,
+    pub(super) name: String,
     /// Its data.
-    pub data: Form,
+    pub(super) data: Form,
 }
 
 /// The launch template of these parts, for machines of this cluster.
-pub fn template(cluster: &str, parts: &Parts<'_>) -> Template {
+pub(super) fn template(cluster: &str, parts: &Parts<'_>) -> Template {
     let spec = parts.spec;
     let metadata = spec.metadata_options.clone().unwrap_or_default().or_defaults(DEFAULT_HOP_LIMIT);
     let mut data = Form::new()

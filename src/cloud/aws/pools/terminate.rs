@@ -19,11 +19,11 @@ type Asked = (String, oneshot::Sender<Result<(), CloudError>>);
 
 /// Machines that are to end with the next call.
 #[derive(Debug, Default)]
-pub struct Terminations(Arc<Mutex<Vec<Asked>>>);
+pub(super) struct Terminations(Arc<Mutex<Vec<Asked>>>);
 
 impl Terminations {
     /// Starts the end of a machine; [`CloudError::NotFound`] when it has ended.
-    pub async fn end(&self, client: &Client, id: &str) -> Result<(), CloudError> {
+    pub(super) async fn end(&self, client: &Client, id: &str) -> Result<(), CloudError> {
         let (answer, answered) = oneshot::channel();
         let is_first = {
             let mut asked = self.0.lock();

@@ -21,32 +21,32 @@ const MOST: usize = 16 * 1024;
 
 /// What a machine has to know.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Bootstrap<'a> {
+pub(super) struct Bootstrap<'a> {
     /// The cluster's name.
-    pub cluster: &'a str,
+    pub(super) cluster: &'a str,
     /// `https://…` of the API server.
-    pub endpoint: &'a str,
+    pub(super) endpoint: &'a str,
     /// The API server's authority, base64.
-    pub authority: &'a str,
+    pub(super) authority: &'a str,
     /// Addresses of Services; Amazon Linux 2023 wants to know them.
-    pub service_cidr: &'a str,
+    pub(super) service_cidr: &'a str,
     /// Settings of the kubelet, with the most pods.
-    pub kubelet: KubeletConfiguration,
+    pub(super) kubelet: KubeletConfiguration,
     /// Taints that the node has from the first moment on.
-    pub taints: Vec<Taint>,
+    pub(super) taints: Vec<Taint>,
     /// Labels that it has from the first moment on.
-    pub labels: BTreeMap<String, String>,
+    pub(super) labels: BTreeMap<String, String>,
     /// What the class says of its own.
-    pub own: &'a str,
+    pub(super) own: &'a str,
     /// Whether disks of the machine's own become one for pods' files.
-    pub raid: bool,
+    pub(super) raid: bool,
 }
 
 /// The user data of this family, base64.
 ///
 /// # Errors
 /// What the class says cannot be merged, or there is more than EC2 takes.
-pub fn user_data(family: Family, bootstrap: &Bootstrap<'_>) -> Result<String, CloudError> {
+pub(super) fn user_data(family: Family, bootstrap: &Bootstrap<'_>) -> Result<String, CloudError> {
     let wrong = |problem: String| CloudError::configuration("userData", problem);
     let text = match family {
         Family::Al2 => script::bash(bootstrap).map_err(wrong)?,

@@ -15,6 +15,7 @@ mod expiration;
 pub mod explain;
 mod fixed;
 mod garbage;
+mod interruption;
 mod lifecycle;
 pub mod metrics;
 mod nominations;

@@ -107,18 +107,23 @@ impl Proxy {
         };
         // moto takes the first, whatever it costs: callers name the cheapest first.
         let (config, _) = first.prefix.split_once(".Overrides.").context("no override")?;
-        let own = |name: &str| !name.starts_with("LaunchTemplateConfigs.") && name != "Action" && name != "Version";
+        let own =
+            |name: &str| !name.starts_with("LaunchTemplateConfigs.") && name != "Action" && name != "Version";
         let mut parameters: Vec<(String, String)> =
             call.parameters.iter().filter(|(name, _)| own(name)).cloned().collect();
         for (name, value) in &call.parameters {
             if let Some(rest) = name.strip_prefix(&format!("{config}.LaunchTemplateSpecification.")) {
-                parameters.push((format!("LaunchTemplateConfigs.1.LaunchTemplateSpecification.{rest}"), value.clone()));
+                parameters.push((
+                    format!("LaunchTemplateConfigs.1.LaunchTemplateSpecification.{rest}"),
+                    value.clone(),
+                ));
             }
             if let Some(rest) = name.strip_prefix(&format!("{}.", first.prefix)) {
                 parameters.push((format!("LaunchTemplateConfigs.1.Overrides.1.{rest}"), value.clone()));
             }
         }
-        let borrowed: Vec<_> = parameters.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let borrowed: Vec<_> =
+            parameters.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         let (status, body) = self.ask("ec2", "CreateFleet", &borrowed).await?;
         if status != 200 {
             return Ok(Err(answer(status, "text/xml", body)));
@@ -157,27 +162,27 @@ impl Proxy {
             None => refusal("ssm", 400, "ParameterNotFound", ""),
         }))
     }
+}
 
-    /// A cluster of EKS of any name.
-    pub(super) fn cluster(&self) -> Response {
-        json(&serde_json::json!({"cluster": {
-            "endpoint": "https://api.test", "certificateAuthority": {"data": "Y2E="},
-            "kubernetesNetworkConfig": {"serviceIpv4Cidr": "10.100.0.0/16"},
-        }}))
-    }
+/// A cluster of EKS of any name.
+pub(super) fn cluster() -> Response {
+    json(&serde_json::json!({"cluster": {
+        "endpoint": "https://api.test", "certificateAuthority": {"data": "Y2E="},
+        "kubernetesNetworkConfig": {"serviceIpv4Cidr": "10.100.0.0/16"},
+    }}))
+}
 
-    /// One price a page.
-    pub(super) fn products(&self, body: &[u8]) -> Result<Response> {
-        let asked: serde_json::Value = serde_json::from_slice(body)?;
-        let page: usize = asked["NextToken"].as_str().unwrap_or("0").parse()?;
-        let (name, price) = PRICES.get(page).context("no such page")?;
-        let product = serde_json::json!({
-            "product": {"attributes": {"instanceType": name}},
-            "terms": {"OnDemand": {"S.T": {"priceDimensions": {"S.T.D": {"pricePerUnit": {"USD": price}}}}}},
-        });
-        let next = (page + 1 < PRICES.len()).then(|| (page + 1).to_string());
-        Ok(json(&serde_json::json!({"PriceList": [product.to_string()], "NextToken": next})))
-    }
+/// One price a page.
+pub(super) fn products(body: &[u8]) -> Result<Response> {
+    let asked: serde_json::Value = serde_json::from_slice(body)?;
+    let page: usize = asked["NextToken"].as_str().unwrap_or("0").parse()?;
+    let (name, price) = PRICES.get(page).context("no such page")?;
+    let product = serde_json::json!({
+        "product": {"attributes": {"instanceType": name}},
+        "terms": {"OnDemand": {"S.T": {"priceDimensions": {"S.T.D": {"pricePerUnit": {"USD": price}}}}}},
+    });
+    let next = (page + 1 < PRICES.len()).then(|| (page + 1).to_string());
+    Ok(json(&serde_json::json!({"PriceList": [product.to_string()], "NextToken": next})))
 }
 
 fn json(body: &serde_json::Value) -> Response {

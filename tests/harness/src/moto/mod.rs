@@ -181,6 +181,27 @@ impl Moto {
         Ok(tags.map(|tag| (xml::text(tag, "key").to_owned(), xml::text(tag, "value").to_owned())).collect())
     }
 
+    /// Makes a queue; its address.
+    pub async fn create_queue(&self, name: &str) -> Result<String> {
+        let answer = self.ask("sqs", "CreateQueue", &[("QueueName", name)]).await?;
+        Ok(xml::text(&answer, "QueueUrl").to_owned())
+    }
+
+    /// Puts a message into a queue.
+    pub async fn send(&self, queue: &str, body: &str) -> Result<()> {
+        self.ask("sqs", "SendMessage", &[("QueueUrl", queue), ("MessageBody", body)]).await.map(drop)
+    }
+
+    /// How many messages a queue has, those that were received and not deleted included.
+    pub async fn messages(&self, queue: &str) -> Result<u32> {
+        let parameters = [("QueueUrl", queue), ("AttributeName.1", "All")];
+        let answer = self.ask("sqs", "GetQueueAttributes", &parameters).await?;
+        let wanted = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"];
+        let attributes = xml::elements(&answer, "Attribute").into_iter();
+        let counts = attributes.filter(|attribute| wanted.contains(&xml::text(attribute, "Name")));
+        counts.map(|attribute| Ok(xml::text(attribute, "Value").parse::<u32>()?)).sum()
+    }
+
     /// Asks moto itself, past the proxy: nothing is recorded, nothing fails.
     pub async fn ask(&self, service: &str, action: &str, parameters: &[(&str, &str)]) -> Result<String> {
         let (status, body) = self.proxy.ask(service, action, parameters).await?;

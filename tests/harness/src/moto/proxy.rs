@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use anyhow::{Context, Result};
 use jiff::Timestamp;
 
-use super::fleet::Fleets;
+use super::fleet::{self, Fleets};
 use crate::http::{Request, Response, answer};
 use crate::xml;
 
@@ -24,6 +24,9 @@ const CANDIDATES: [&str; 10] = [
     "r5.xlarge",
     "t3.medium",
 ];
+
+/// Families that the region has: all of moto's take it seven seconds to tell.
+const FAMILIES: [&str; 6] = ["c5.*", "g4dn.*", "m5.*", "m6g.*", "r5.*", "t3.*"];
 
 /// Makes calls of an action fail.
 #[derive(Debug, Clone)]
@@ -124,6 +127,7 @@ impl Proxy {
         let version = match service {
             "ec2" => "2016-11-15",
             "iam" => "2010-05-08",
+            "sqs" => "2012-11-05",
             _ => "2011-01-01",
         };
         let mut form = vec![("Action", action), ("Version", version)];
@@ -155,8 +159,8 @@ impl Proxy {
             }
             "ec2:CreateFleet" => self.fleet(&call).await.map(Some),
             "ssm:GetParameter" => self.parameter(request.body()).await,
-            "eks:DescribeCluster" => Ok(Some(self.cluster())),
-            "pricing:GetProducts" => self.products(request.body()).map(Some),
+            "eks:DescribeCluster" => Ok(Some(fleet::cluster())),
+            "pricing:GetProducts" => fleet::products(request.body()).map(Some),
             "ec2:DescribeInstanceTypes" => self.instance_types(&call).await.map(Some),
             "ec2:GetInstanceTypesFromInstanceRequirements" => self.matching(&call).await.map(Some),
             _ => Ok(None),
@@ -316,7 +320,17 @@ impl Proxy {
 
     async fn instance_types(&self, call: &Call) -> Result<Response> {
         let own = ["Action", "Version", "NextToken", "MaxResults"];
-        let (status, body) = self.ask(&call.service, &call.action, &without(call, &own)).await?;
+        let mut parameters = without(call, &own);
+        // moto reads filters up to the first number that is missing.
+        let filter = 1 + parameters.iter().filter(|(name, _)| name.ends_with(".Name")).count();
+        let name = format!("Filter.{filter}.Name");
+        let families: Vec<_> =
+            (1..=FAMILIES.len()).map(|index| format!("Filter.{filter}.Value.{index}")).collect();
+        if !parameters.iter().any(|(_, value)| *value == "instance-type") {
+            parameters.push((&name, "instance-type"));
+            parameters.extend(families.iter().map(String::as_str).zip(FAMILIES));
+        }
+        let (status, body) = self.ask(&call.service, &call.action, &parameters).await?;
         let size = self.state().page_size.unwrap_or(100).min(call.get("MaxResults").parse().unwrap_or(100));
         let body = page(&body, ("instanceTypeSet", "item", "nextToken"), size, call.get("NextToken"));
         Ok(answer(status, "text/xml", body))

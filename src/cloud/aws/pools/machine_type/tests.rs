@@ -57,7 +57,7 @@ fn pods_may_use_what_karpenter_says() {
         (m5_large(), 1930, 6903, 17, 29),
         (info("c5.4xlarge", 16, 32768, 8, 30, ""), 15890, 27381, 17, 234),
         (info("m6g.large", 2, 8192, 3, 10, ""), 1930, 6844, 17, 29),
-        (info("t3.nano", 2, 512, 2, 2, ""), 1930, 73, 17, 4),
+        (info("t3.nano", 2, 512, 2, 2, ""), 1930, 74, 17, 4),
     ] {
         let allocatable = built(&info, &spec("amiFamily: AL2023"), OVERHEADS).allocatable().clone();
         let name = &info.name;
