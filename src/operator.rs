@@ -13,12 +13,14 @@ use crate::{
     authorities,
     certs::{self, CertsConfig},
     cli::run::RunArgs,
-    cloud::{self, provider},
+    cloud::{self, aws, provider},
     cluster::{self, Cluster, world::World},
     controllers::{
         self, Shared,
         nodes::{
+            demand::{self, Demand},
             groups::{NodeGroups, metrics::MetricsCollector},
+            interruption::{self, Interruptions, Queue},
             pools::{self, Pools},
         },
     },
@@ -39,6 +41,8 @@ const EVENT_SOURCE: &str = "keda-operator";
 const GROUPS_EVENT_SOURCE: &str = "cluster-autoscaler";
 /// The reporter of events of node pools, as Karpenter's users know it.
 const POOLS_EVENT_SOURCE: &str = "karpenter";
+/// The reporter of events of interruption notices, as users of the handler know it.
+const INTERRUPTION_EVENT_SOURCE: &str = "aws-node-termination-handler";
 /// After the signal, open requests may end and the Lease is given back; the kubelet kills after 30 s.
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(12);
 
@@ -59,12 +63,17 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     let settings = cluster::Settings {
         namespaces,
         labels: args.watch_label_selector.clone(),
+        authentication_labels: args.watch_label_selector_for_triggerauth.clone(),
         cluster_object_namespace: cluster_namespace,
         secrets_only_in: args.restrict_secret_access.then(|| args.namespace.clone()),
     };
     let (cluster, changes) = Cluster::start(&client, settings);
     let reader = cluster::reader::Reader::new(client.clone(), cluster.secrets_only_in.clone());
-    let context = scalers::Context::new(reader)?.trusting(&authorities::read(&args.ca_dir)?)?;
+    let http = scalers::HttpSettings {
+        min_tls: args.http_min_tls_version,
+        no_keep_alive: args.http_disable_keep_alive,
+    };
+    let context = scalers::Context::new(reader)?.connecting(&authorities::read(&args.ca_dir)?, http)?;
     let samples = SampleStore::new(cluster.clone(), context);
 
     let mut tasks = JoinSet::new();
@@ -72,7 +81,8 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     let leading = leadership(&args, &client, &identity, &mut tasks, &shutdown).await?;
     let events = Events::new(client.clone(), EVENT_SOURCE, Some(identity));
     let http_timeout = Duration::from_millis(args.http_default_timeout);
-    let shared = Shared::new(cluster.clone(), samples.clone(), events, leading.clone(), http_timeout);
+    let demand = demand(&args, &cluster, &events, &version.minor);
+    let shared = Shared::new(cluster.clone(), samples.clone(), events, leading.clone(), http_timeout, demand);
 
     let certificates = Arc::new(CertificateResolver::default());
     tasks.spawn(keep_certificates(
@@ -157,6 +167,17 @@ async fn leadership(
         .context("leader election cannot start; may this service account write Leases in its namespace?")
 }
 
+/// What HPAs are about to ask for, where a provider of nodes is named and it is not turned off.
+fn demand(args: &RunArgs, cluster: &Arc<Cluster>, events: &Events, minor: &str) -> Option<Arc<Demand>> {
+    let most = args.nodes.max_expected_pods;
+    // A version that cannot be read is a new one.
+    let minor = minor.trim_end_matches('+').parse().unwrap_or(u32::MAX);
+    let scales_nodes = [&args.nodes.cloud_provider, &args.pools.node_pools_provider]
+        .into_iter()
+        .any(|name| name.as_deref().is_some_and(|name| !name.is_empty()));
+    (most > 0 && scales_nodes).then(|| Demand::new(cluster.clone(), events.clone(), most, minor))
+}
+
 /// Node groups and node pools, where a provider of nodes is named.
 async fn nodes(
     args: &RunArgs,
@@ -167,16 +188,52 @@ async fn nodes(
 ) -> anyhow::Result<()> {
     let groups = args.nodes.cloud_provider.as_deref().filter(|name| !name.is_empty());
     let pools = args.pools.node_pools_provider.as_deref().filter(|name| !name.is_empty());
-    if groups.is_none() && pools.is_none() {
+    let queue =
+        Queue::new(&args.interruption.queue_url).or_else(|| Queue::new(&args.pools.interruption_queue));
+    if groups.is_none() && pools.is_none() && queue.is_none() {
         return Ok(());
     }
     let world = World::start(&shared.cluster.client);
+    if let Some(demand) = &shared.demand {
+        registry.register_collector(Box::new(demand::metrics::MetricsCollector(demand.clone())));
+    }
     if let Some(name) = groups {
         node_groups(args, name, shared, world.clone(), registry, tasks, shutdown).await?;
     }
-    if let Some(name) = pools {
-        node_pools(args, name, shared, world, registry)?;
+    let pools = match pools {
+        Some(name) => Some(node_pools(args, name, shared, world.clone(), registry).await?),
+        None => None,
+    };
+    if let Some(queue) = queue {
+        interruptions(args, queue, shared, world, pools, registry).await?;
     }
+    Ok(())
+}
+
+/// Notices that machines are taken away.
+async fn interruptions(
+    args: &RunArgs,
+    queue: Queue,
+    shared: &Shared,
+    world: Arc<World>,
+    pools: Option<Arc<Pools>>,
+    registry: &mut Registry,
+) -> anyhow::Result<()> {
+    let client = shared.cluster.client.clone();
+    let aws = aws::connect(&aws::Config::new(Vec::new(), Vec::new())).await?;
+    let interruptions = Interruptions::new(interruption::Config {
+        events: Events::new(client.clone(), INTERRUPTION_EVENT_SOURCE, args.pod_name.clone()),
+        leading: shared.leading.clone(),
+        args: args.interruption.clone(),
+        client,
+        world,
+        pools,
+        aws,
+        queue,
+    });
+    interruptions.metrics.register(registry);
+    // It has no end of its own; the runtime ends it.
+    tokio::spawn(interruptions.run());
     Ok(())
 }
 
@@ -190,43 +247,44 @@ async fn node_groups(
     shutdown: &CancellationToken,
 ) -> anyhow::Result<()> {
     let client = shared.cluster.client.clone();
-    let settings = provider::Settings {
-        cloud_config: args.nodes.cloud_config.clone(),
-        nodes: args.nodes.nodes.clone(),
-        discoveries: args.nodes.node_group_auto_discovery.clone(),
-        cluster_api_authoritative: args.nodes.clusterapi_cloud_config_authoritative,
-        ..provider::Settings::default()
-    };
-    let provider = provider::connect(name, &settings, client.clone()).await?;
+    let provider = provider::connect(name, &args.nodes.provider_settings(), client.clone()).await?;
     tracing::info!(provider = name, "node groups are scaled");
     let events = Events::new(client.clone(), GROUPS_EVENT_SOURCE, args.pod_name.clone());
-    let groups = NodeGroups::new(client, world, provider, args.nodes.clone(), events, &args.namespace)?;
+    let groups = NodeGroups::new(
+        client,
+        (world, shared.demand.clone()),
+        provider,
+        args.nodes.clone(),
+        events,
+        &args.namespace,
+    )?;
     registry.register_collector(Box::new(MetricsCollector(groups.metrics())));
     tasks.spawn(groups.run(shared.leading.clone(), shutdown.clone()));
     Ok(())
 }
 
-fn node_pools(
+async fn node_pools(
     args: &RunArgs,
     name: &str,
     shared: &Shared,
     world: Arc<World>,
     registry: &mut Registry,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Arc<Pools>> {
     let client = shared.cluster.client.clone();
     let (pools, changes) = Pools::start(pools::Config {
-        provider: cloud::pools::connect(name, &client)?,
+        provider: cloud::pools::connect(name, &args.pools.provider_settings(&world), &client).await?,
         events: Events::new(client.clone(), POOLS_EVENT_SOURCE, args.pod_name.clone()),
         leading: shared.leading.clone(),
         settings: args.pools.clone(),
+        demand: shared.demand.clone(),
         client,
         world,
     });
     tracing::info!(provider = name, "node pools are scaled");
     pools.metrics.register(registry);
     // It has no end of its own; the runtime ends it.
-    tokio::spawn(pools::run(pools, changes));
-    Ok(())
+    tokio::spawn(pools::run(pools.clone(), changes));
+    Ok(pools)
 }
 
 async fn bind(address: SocketAddr, what: &str) -> anyhow::Result<TcpListener> {
@@ -271,7 +329,7 @@ async fn serve_metrics_api(
         observer,
     });
     let listener = bind(SocketAddr::new(args.bind_address, args.secure_port), "the metrics API").await?;
-    let tls = serve::server_config(certificates.clone())?;
+    let tls = serve::server_config(certificates.clone(), args.service_min_tls_version)?;
     tasks.spawn(Arc::new(api).run(listener, tls, shutdown.clone()));
     Ok(ready)
 }
@@ -289,7 +347,7 @@ async fn serve_webhooks(
     observer.register(registry);
     let webhooks = Webhooks::new(cluster.clone(), observer);
     let listener = bind(address, "the admission webhooks").await?;
-    let tls = serve::server_config(certificates.clone())?;
+    let tls = serve::server_config(certificates.clone(), args.service_min_tls_version)?;
     let handler = move |request, _| {
         let webhooks = webhooks.clone();
         async move { webhooks.handle(request).await }

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use crate::channels::Channels;
 use crate::error::Error;
-use crate::http::HttpClients;
+use crate::http::{HttpClients, HttpSettings};
 
 /// Handed to every call of a scaler. Cloning is cheap; all clones share the same connections.
 #[derive(Clone)]
@@ -54,9 +54,14 @@ impl Context {
         })
     }
 
+    /// Fresh pools where there is no cluster: for whoever only judges history.
+    pub fn without_cluster() -> Result<Self, Error> {
+        Self::new(Arc::new(NoCluster))
+    }
+
     /// The same, trusting the authorities of these PEM bundles beside the system's.
-    pub fn trusting(self, bundles: &[String]) -> Result<Self, Error> {
-        Ok(Self { http: HttpClients::trusting(bundles)?, ..self })
+    pub fn connecting(self, bundles: &[String], settings: HttpSettings) -> Result<Self, Error> {
+        Ok(Self { http: HttpClients::with(bundles, settings)?, ..self })
     }
 
     /// The same with an observer of one metric.
@@ -82,4 +87,32 @@ pub trait Cluster: Send + Sync {
 
     /// `ip:port` of each ready endpoint of a Service, from its `EndpointSlice`s.
     async fn service_endpoints(&self, namespace: &str, service: &str) -> Result<Vec<String>, Error>;
+}
+
+/// There is no cluster to ask.
+struct NoCluster;
+
+impl NoCluster {
+    fn refuse<T>() -> Result<T, Error> {
+        Err(Error::Cluster("there is no cluster".to_owned()))
+    }
+}
+
+#[async_trait]
+impl Cluster for NoCluster {
+    async fn count_pods(&self, _: &str, _: &str, _: bool) -> Result<i64, Error> {
+        Self::refuse()
+    }
+
+    async fn config_map_value(&self, _: &str, _: &str, _: &str) -> Result<Option<String>, Error> {
+        Self::refuse()
+    }
+
+    async fn secret_value(&self, _: &str, _: &str, _: &str) -> Result<Option<String>, Error> {
+        Self::refuse()
+    }
+
+    async fn service_endpoints(&self, _: &str, _: &str) -> Result<Vec<String>, Error> {
+        Self::refuse()
+    }
 }

@@ -110,6 +110,11 @@ impl Cron {
             (_, None) => false,
         }
     }
+
+    fn reading(&self, now: Timestamp) -> Reading {
+        let active = self.inside(now);
+        Reading { milli: if active { self.desired_milli } else { 0 }, active }
+    }
 }
 
 #[async_trait]
@@ -118,9 +123,14 @@ impl Scaler for Cron {
         Ok(vec![Metric::External { name: self.name.clone(), target_milli: 1000 }])
     }
 
+    fn planned(&self, now: Timestamp) -> Option<(Reading, Timestamp)> {
+        let changes = [&self.start, &self.end].map(|line| line.next(now, &self.zone));
+        let until = changes.into_iter().flatten().min().unwrap_or(Timestamp::MAX);
+        Some((self.reading(now), until))
+    }
+
     async fn read(&self, cx: &Context, _: &str) -> Result<Reading, Error> {
-        let active = self.inside((cx.now)());
-        Ok(Reading { milli: if active { self.desired_milli } else { 0 }, active })
+        Ok(self.reading((cx.now)()))
     }
 }
 
@@ -149,6 +159,12 @@ mod tests {
             let reading = scaler.read(&fixture.context, "").await.unwrap();
             let milli = if open { 10_000 } else { 0 };
             assert_eq!(reading, Reading { milli, active: open }, "{start} to {end} {zone} at {now}");
+            let now: Timestamp = now.parse().unwrap();
+            let (planned, until) = scaler.planned(now).unwrap();
+            assert_eq!(planned, reading);
+            assert!(until > now, "{until}");
+            let before = until - std::time::Duration::from_secs(1);
+            assert_eq!(scaler.planned(before), Some((reading, until)), "it holds until then");
         }
     }
 

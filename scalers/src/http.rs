@@ -1,11 +1,12 @@
 //! HTTP: clients shared by all scalers, bounded answers, errors that say what is wrong.
 
 use std::error::Error as StdError;
+use std::str::FromStr;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use reqwest::{Certificate, Client, ClientBuilder, Identity, RequestBuilder, StatusCode, Url};
+use reqwest::{Certificate, Client, ClientBuilder, Identity, RequestBuilder, StatusCode, Url, tls};
 use rustls::CertificateError;
 
 use crate::context::Context;
@@ -21,54 +22,100 @@ const IDLE_PER_HOST: usize = 32;
 /// KEDA's default of `--http-idle-conn-timeout`.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
 
+/// How sources are connected to.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct HttpSettings {
+    /// The oldest TLS spoken (`KEDA_HTTP_MIN_TLS_VERSION`).
+    pub min_tls: TlsVersion,
+    /// A connection a request (`KEDA_HTTP_DISABLE_KEEP_ALIVE`).
+    pub no_keep_alive: bool,
+}
+
+/// The oldest TLS that is spoken, as KEDA writes it. rustls speaks nothing older than 1.2, so `TLS10` and `TLS11` mean that.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum TlsVersion {
+    /// `TLS12`
+    #[default]
+    Tls12,
+    /// `TLS13`
+    Tls13,
+}
+
+impl FromStr for TlsVersion {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "TLS10" | "TLS11" | "TLS12" => Ok(Self::Tls12),
+            "TLS13" => Ok(Self::Tls13),
+            _ => Err("write TLS12 or TLS13".to_owned()),
+        }
+    }
+}
+
 /// Connection pools; cloning shares them.
 #[derive(Clone)]
 pub struct HttpClients {
     verified: Client,
     unverified: Client,
+    base: Arc<Base>,
+}
+
+/// What all clients share.
+struct Base {
     /// Trusted beside the system's.
-    authorities: Arc<[Certificate]>,
+    authorities: Vec<Certificate>,
+    settings: HttpSettings,
 }
 
 impl HttpClients {
     /// Fresh pools that trust the system's authorities.
     pub fn new() -> Result<Self, Error> {
-        Self::trusting(&[])
+        Self::with(&[], HttpSettings::default())
     }
 
-    /// Fresh pools that trust the authorities of these PEM bundles beside the system's. Makes ring the process's crypto provider for TLS, unless it has one.
-    pub fn trusting(bundles: &[String]) -> Result<Self, Error> {
+    /// Fresh pools that trust the authorities of these PEM bundles beside the system's. Makes ring the process's crypto
+    /// provider for TLS, unless it has one.
+    pub fn with(bundles: &[String], settings: HttpSettings) -> Result<Self, Error> {
         // An error means that the process has a provider, which is all we want.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let read = |bundle: &String| Certificate::from_pem_bundle(bundle.as_bytes());
         let authorities: reqwest::Result<Vec<_>> = bundles.iter().map(read).collect();
-        let authorities: Arc<[Certificate]> = authorities
-            .map_err(|problem| {
-                Error::Configuration(format!("an authority is no PEM certificate: {}", chain(&problem)))
-            })?
-            .concat()
-            .into();
-        let verified = builder(&authorities).build().or_else(|problem| {
+        let authorities = authorities.map_err(|problem| {
+            Error::Configuration(format!("an authority is no PEM certificate: {}", chain(&problem)))
+        })?;
+        let base = Base { authorities: authorities.concat(), settings };
+        let verified = base.builder().build().or_else(|problem| {
             // An image without CA certificates; plain HTTP and triggers with their own CA still work there.
             tracing::warn!(problem = %chain(&problem), "no system CA certificates: https needs a trigger's own ca");
-            builder(&[]).tls_certs_only(authorities.to_vec()).build()
+            base.plain().tls_certs_only(base.authorities.clone()).build()
         });
-        let unverified = builder(&[]).tls_danger_accept_invalid_certs(true).build();
+        let unverified = base.plain().tls_danger_accept_invalid_certs(true).build();
         let made = |client: reqwest::Result<Client>| {
             client.map_err(|problem| {
                 Error::Configuration(format!("cannot make an HTTP client: {}", chain(&problem)))
             })
         };
-        Ok(Self { verified: made(verified)?, unverified: made(unverified)?, authorities })
+        Ok(Self { verified: made(verified)?, unverified: made(unverified)?, base: Arc::new(base) })
     }
 }
 
-fn builder(authorities: &[Certificate]) -> ClientBuilder {
-    Client::builder()
-        .tls_certs_merge(authorities.to_vec())
-        .user_agent(concat!("tandem/", env!("CARGO_PKG_VERSION")))
-        .pool_max_idle_per_host(IDLE_PER_HOST)
-        .pool_idle_timeout(IDLE_TIMEOUT)
+impl Base {
+    fn builder(&self) -> ClientBuilder {
+        self.plain().tls_certs_merge(self.authorities.clone())
+    }
+
+    /// A builder that trusts nobody beside the system's authorities.
+    fn plain(&self) -> ClientBuilder {
+        Client::builder()
+            .user_agent(concat!("tandem/", env!("CARGO_PKG_VERSION")))
+            .tls_version_min(match self.settings.min_tls {
+                TlsVersion::Tls12 => tls::Version::TLS_1_2,
+                TlsVersion::Tls13 => tls::Version::TLS_1_3,
+            })
+            .pool_max_idle_per_host(if self.settings.no_keep_alive { 0 } else { IDLE_PER_HOST })
+            .pool_idle_timeout(IDLE_TIMEOUT)
+    }
 }
 
 /// Which client a trigger's requests go through.
@@ -105,7 +152,7 @@ impl Transport {
             Self::Unverified => Ok(&clients.unverified),
             Self::Own(own) => own
                 .client
-                .get_or_init(|| own.build(&clients.authorities))
+                .get_or_init(|| own.build(&clients.base))
                 .as_ref()
                 .map_err(|problem| Error::Configuration(problem.clone())),
         }
@@ -113,8 +160,8 @@ impl Transport {
 }
 
 impl OwnTransport {
-    fn build(&self, authorities: &[Certificate]) -> Result<Client, String> {
-        let mut builder = builder(authorities).tls_danger_accept_invalid_certs(self.unverified);
+    fn build(&self, base: &Base) -> Result<Client, String> {
+        let mut builder = base.builder().tls_danger_accept_invalid_certs(self.unverified);
         if let Some(ca) = &self.ca {
             let certificates = Certificate::from_pem_bundle(ca.expose().as_bytes()).unwrap_or_default();
             if certificates.is_empty() {
@@ -268,6 +315,18 @@ mod tests {
     }
 
     const LONG: Duration = Duration::from_secs(30);
+
+    #[test]
+    fn tls_versions_are_written_as_keda_writes_them() {
+        for (text, want) in [
+            ("TLS10", Ok(TlsVersion::Tls12)),
+            ("TLS12", Ok(TlsVersion::Tls12)),
+            ("TLS13", Ok(TlsVersion::Tls13)),
+            ("1.3", Err("write TLS12 or TLS13".to_owned())),
+        ] {
+            assert_eq!(text.parse(), want, "{text}");
+        }
+    }
 
     #[tokio::test]
     async fn errors_say_what_is_wrong_and_no_secret() {

@@ -104,6 +104,10 @@ impl Scaler for Resource {
         Ok(vec![Metric::External { name, target_milli: milli(*target_value) }])
     }
 
+    fn activation(&self) -> f64 {
+        self.parameters.activation_target_value
+    }
+
     async fn read(&self, cx: &Context, _: &str) -> Result<Reading, Error> {
         let Parameters { resource_name, key, .. } = &self.parameters;
         let value = match self.parameters.resource_kind {

@@ -58,6 +58,10 @@ impl Scaler for Workload {
         Ok(vec![Metric::External { name, target_milli: milli(self.parameters.value) }])
     }
 
+    fn activation(&self) -> f64 {
+        self.parameters.activation_value
+    }
+
     async fn read(&self, cx: &Context, _: &str) -> Result<Reading, Error> {
         let Parameters { pod_selector, activation_value, group_by_node, .. } = &self.parameters;
         let count = cx.cluster.count_pods(&self.namespace, pod_selector, *group_by_node).await?;

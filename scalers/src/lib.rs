@@ -39,15 +39,15 @@ pub use channels::Channels;
 pub use context::{Cluster, Context, Observer};
 pub use docs::docs_markdown;
 pub use error::Error;
-pub use http::HttpClients;
+pub use http::{HttpClients, HttpSettings, TlsVersion};
 pub use input::{DEFAULT_HTTP_TIMEOUT, Input, PodIdentity, Secret};
-pub use kind::{Example, Findings, Kind, UnknownTrigger, build, check, kind, outline};
+pub use kind::{Example, Findings, Kind, UnknownTrigger, build, check, kind, outline, replay};
 pub use metadata::{Errors, Finding, Offline, Param, ParamError, Source};
 pub use names::{IndexError, metric_name, normalize, without_index};
 pub use nearest::nearest;
 pub use scaler::{
-    Metric, MetricType, Push, Reading, ResourceTarget, Scaler, UnknownMetricType, UnsupportedMetricType,
-    milli,
+    Metric, MetricType, Push, Range, Reading, ResourceTarget, Scaler, UnknownMetricType,
+    UnsupportedMetricType, milli,
 };
 
 /// Declares the modules of the scalers and the table of their kinds, in the order of the documentation.

@@ -172,6 +172,10 @@ impl Scaler for MetricsApi {
         Ok(vec![Metric::External { name, target_milli: self.target_milli }])
     }
 
+    fn activation(&self) -> f64 {
+        self.activation
+    }
+
     async fn read(&self, cx: &Context, _: &str) -> Result<Reading, Error> {
         let value = match &self.service {
             Some(service) => self.aggregate(cx, service).await?,

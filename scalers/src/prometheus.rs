@@ -1,5 +1,7 @@
 //! Scales on the value of a `PromQL` query.
 
+mod range;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -20,7 +22,7 @@ use crate::kind::{Example, Kind, Trigger};
 use crate::metadata::{Finding, View};
 use crate::promql;
 use crate::rules::{http_url, target};
-use crate::scaler::{Metric, Reading, Scaler};
+use crate::scaler::{Metric, Range, Reading, Scaler};
 use crate::values::Ignored;
 
 pub(crate) const KIND: Kind = Kind::of::<Parameters>(
@@ -147,6 +149,21 @@ impl Scaler for Prometheus {
         Ok(vec![Metric::External { name: "prometheus".to_owned(), target_milli: self.target_milli }])
     }
 
+    fn judge(&self, value: f64) -> Result<Reading, Error> {
+        let value = if value.is_finite() {
+            value
+        } else if self.ignore_null {
+            0.0
+        } else {
+            return Err(not_finite(value));
+        };
+        Ok(Reading::above(value, self.activation))
+    }
+
+    async fn history(&self, cx: &Context, range: Range) -> Result<Vec<(i64, f64)>, Error> {
+        self.range(cx, range).await
+    }
+
     async fn read(&self, cx: &Context, _: &str) -> Result<Reading, Error> {
         if let Some(unsupported) = &self.unsupported {
             return Err(Error::Configuration(unsupported.to_string()));
@@ -240,11 +257,7 @@ impl Prometheus {
             return Ok(number);
         }
         cx.observer.empty_answer(self.ignore_null);
-        if self.ignore_null {
-            Ok(0.0)
-        } else {
-            Err(Error::Answer(format!("prometheus query returns {text}")))
-        }
+        if self.ignore_null { Ok(0.0) } else { Err(not_finite(text)) }
     }
 
     fn no_number(&self, kind: Option<&str>) -> Error {
@@ -259,6 +272,11 @@ impl Prometheus {
         }
         Err(Error::Answer(format!("prometheus metrics 'prometheus' target may be lost, {what}")))
     }
+}
+
+/// The error for NaN and infinity where nulls are not ignored.
+fn not_finite(value: impl std::fmt::Display) -> Error {
+    Error::Answer(format!("prometheus query returns {value}"))
 }
 
 /// What a refusal without an explanation usually means.

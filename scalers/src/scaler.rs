@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use tokio::sync::mpsc;
 
 use crate::context::Context;
@@ -23,6 +24,29 @@ pub trait Scaler: Send + Sync {
     /// without the `s<i>-` prefix.
     async fn read(&self, cx: &Context, metric: &str) -> Result<Reading, Error>;
 
+    /// What the source had in a range, by time in seconds since 1970; steps at which it had nothing are left out.
+    async fn history(&self, cx: &Context, range: Range) -> Result<Vec<(i64, f64)>, Error> {
+        let _ = (cx, range);
+        Err(Error::Configuration("the source of this trigger cannot be asked for its history".to_owned()))
+    }
+
+    /// What [`Scaler::read`] makes of a value that its source once had, for whoever replays history. Most scalers are
+    /// active above their activation threshold.
+    fn judge(&self, value: f64) -> Result<Reading, Error> {
+        Ok(Reading::above(value, self.activation()))
+    }
+
+    /// The source's value above which the trigger is active.
+    fn activation(&self) -> f64 {
+        0.0
+    }
+
+    /// The reading of a scaler that follows the calendar and asks nobody, and until when it holds; `None` for others.
+    fn planned(&self, now: Timestamp) -> Option<(Reading, Timestamp)> {
+        let _ = now;
+        None
+    }
+
     /// True for scalers that report by themselves, through [`Scaler::watch`].
     fn pushes(&self) -> bool {
         false
@@ -34,6 +58,17 @@ pub trait Scaler: Send + Sync {
         let _ = (cx, events);
         Ok(())
     }
+}
+
+/// A range of time, its last moment included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Range {
+    /// The first moment.
+    pub start: Timestamp,
+    /// The last.
+    pub end: Timestamp,
+    /// Seconds between values.
+    pub step: u32,
 }
 
 /// A metric of an HPA.

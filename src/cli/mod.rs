@@ -2,9 +2,12 @@
 
 pub mod address;
 pub mod check;
+pub mod explain;
+pub mod interruption;
 pub mod nodes;
 pub mod pools;
 pub mod run;
+pub mod simulate;
 pub mod without_effect;
 
 use std::process::ExitCode;
@@ -26,6 +29,10 @@ enum Command {
     Run(Box<run::RunArgs>),
     /// Check manifests offline, with the rules of the admission webhooks.
     Check(check::CheckArgs),
+    /// Explain a decision on a live cluster; writes nothing.
+    Explain(explain::ExplainArgs),
+    /// Play what manifests would have done with the history of their metrics.
+    Simulate(Box<simulate::SimulateArgs>),
 }
 
 impl Cli {
@@ -34,6 +41,8 @@ impl Cli {
         match self.command {
             Command::Run(args) => run::run(*args),
             Command::Check(args) => check::run(&args),
+            Command::Explain(args) => explain::run(&args),
+            Command::Simulate(args) => simulate::run(&args),
         }
     }
 }

@@ -15,6 +15,7 @@ use super::{
         Takes::{Switch, Value},
     },
 };
+use crate::cloud::provider;
 
 fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|error| format!("{error}; write 10m, 90s or 1h30m"))
@@ -275,8 +276,21 @@ pub struct NodeArgs {
     #[arg(long, action = Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false)]
     pub aws_use_static_instance_list: bool,
     /// The most pods that nodes are asked for before they exist, from the samples of ScaledObjects; 0 turns it off.
-    #[arg(long, default_value = "1000")]
+    #[arg(long, default_value = "100")]
     pub max_expected_pods: u32,
+}
+
+impl NodeArgs {
+    /// What is said to the provider.
+    pub fn provider_settings(&self) -> provider::Settings {
+        provider::Settings {
+            cloud_config: self.cloud_config.clone(),
+            nodes: self.nodes.clone(),
+            discoveries: self.node_group_auto_discovery.clone(),
+            cluster_api_authoritative: self.clusterapi_cloud_config_authoritative,
+            ..provider::Settings::default()
+        }
+    }
 }
 
 const GCE: &str = "Google's groups are not built in; use externalgrpc";

@@ -8,6 +8,8 @@ use std::{collections::BTreeMap, str::FromStr, time::Duration};
 use clap::{ArgAction::Set, Args, ValueEnum};
 use tandem_core::nodes::pools::launch;
 
+use crate::{cloud::pools::Settings, cluster::world::World};
+
 /// Features that may be turned on or off, and what they are without.
 const FEATURES: [(&str, bool); 6] = [
     ("NodeRepair", false),
@@ -90,7 +92,7 @@ impl FromStr for FeatureGates {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Node pools")]
 pub struct PoolArgs {
-    /// Provider of the machines of node pools: kwok; without it node pools are left alone.
+    /// Provider of the machines of node pools: aws or kwok; without it node pools are left alone.
     #[arg(long)]
     pub node_pools_provider: Option<String>,
     /// Pods that come within so long of each other get nodes together.
@@ -129,6 +131,22 @@ pub struct PoolArgs {
     /// Network interfaces that pods cannot use.
     #[arg(long, env = "RESERVED_ENIS", default_value = "0")]
     pub reserved_enis: u32,
+}
+
+impl PoolArgs {
+    /// What the flags say to providers; what changes there counts as a change of the world.
+    pub fn provider_settings(&self, world: &World) -> Settings {
+        Settings {
+            cluster_name: self.pools_cluster_name.clone(),
+            cluster_endpoint: self.cluster_endpoint.clone(),
+            cluster_authority: self.cluster_ca_bundle.clone(),
+            isolated: self.isolated_vpc,
+            memory_overhead: self.vm_memory_overhead_percent,
+            reserved_interfaces: self.reserved_enis,
+            changes: world.changes.clone(),
+            ..Settings::default()
+        }
+    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,12 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{ArgAction, Args, builder::BoolishValueParser};
 
-use super::{address::BindAddress, nodes::NodeArgs, pools::PoolArgs, without_effect::WithoutEffect};
+use scalers::TlsVersion;
+
+use super::{
+    address::BindAddress, interruption::InterruptionArgs, nodes::NodeArgs, pools::PoolArgs,
+    without_effect::WithoutEffect,
+};
 use crate::telemetry::logs::{self, Encoder};
 
 /// Flags and environment of `tandem run`: KEDA's names and defaults where the meaning is the same.
@@ -20,6 +25,9 @@ pub struct RunArgs {
     /// Only ScaledObjects and ScaledJobs with these labels.
     #[arg(long, env = "WATCH_LABEL_SELECTOR")]
     pub watch_label_selector: Option<String>,
+    /// Only TriggerAuthentications and ClusterTriggerAuthentications with these labels.
+    #[arg(long, env = "WATCH_LABEL_SELECTOR_FOR_TRIGGERAUTH")]
+    pub watch_label_selector_for_triggerauth: Option<String>,
     /// Namespace of this process: its Lease, its certificates, its Services.
     #[arg(long, env = "POD_NAMESPACE", default_value = "tandem")]
     pub namespace: String,
@@ -106,6 +114,15 @@ pub struct RunArgs {
     /// Deadline of one request to a source, in milliseconds.
     #[arg(long, env = "KEDA_HTTP_DEFAULT_TIMEOUT", default_value_t = 3000)]
     pub http_default_timeout: u64,
+    /// The oldest TLS that sources are spoken to with: TLS12 or TLS13.
+    #[arg(long, env = "KEDA_HTTP_MIN_TLS_VERSION", default_value = "TLS12")]
+    pub http_min_tls_version: TlsVersion,
+    /// A connection a request to a source.
+    #[arg(long, env = "KEDA_HTTP_DISABLE_KEEP_ALIVE", action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_parser = BoolishValueParser::new())]
+    pub http_disable_keep_alive: bool,
+    /// The oldest TLS that the metrics API and the webhooks speak: TLS12 or TLS13.
+    #[arg(long, env = "KEDA_SERVICE_MIN_TLS_VERSION", default_value = "TLS12")]
+    pub service_min_tls_version: TlsVersion,
 
     /// debug, info, error, a number, or a tracing filter.
     #[arg(long, default_value = "info")]
@@ -120,7 +137,9 @@ pub struct RunArgs {
     /// Node pools.
     #[command(flatten)]
     pub pools: PoolArgs,
-
+    /// Interruption notices.
+    #[command(flatten)]
+    pub interruption: InterruptionArgs,
     /// Flags without a meaning here.
     #[command(flatten)]
     pub without_effect: WithoutEffect,

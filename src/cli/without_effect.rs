@@ -22,6 +22,7 @@ const SERVER_DECIDES: &str =
 const POOLS: &str = "connections are pooled by host, 32 idle ones for 90 s";
 const LOGS: &str = "logs have one format an encoder; see --zap-log-level and --zap-encoder";
 const OWN_TLS: &str = "certificates come from --cert-dir or are our own, for TLS 1.2 and 1.3";
+const CIPHERS: &str = "rustls speaks its own short list, all of them strong";
 const IN_CLUSTER: &str =
     "requests are authenticated and authorized by the API server that --kubeconfig names";
 const NO_PROFILE: &str = "there is no profiling endpoint";
@@ -91,6 +92,18 @@ const OF_KEDA: &[Flag] = &[
     ("cache-miss-to-direct-client", Switch, "a target that is not seen yet is a warning, not a refusal"),
 ];
 
+/// Variables of KEDA's environment.
+const VARIABLES: &[(&str, &str)] = &[
+    ("KEDA_HTTP_TLS_CIPHER_LIST", CIPHERS),
+    ("KEDA_SERVICE_TLS_CIPHER_LIST", CIPHERS),
+    ("KEDA_SCALEDOBJECT_CTRL_MAX_RECONCILES", "each object has a task of its own; none waits for another"),
+    ("KEDA_SCALEDJOB_CTRL_MAX_RECONCILES", "each object has a task of its own; none waits for another"),
+    ("KEDA_BOUND_SERVICE_ACCOUNT_TOKEN_EXPIRY", "boundServiceAccountToken is not supported"),
+    ("RAW_METRICS_GRPC_PROTOCOL", "there is no stream of raw metrics"),
+    ("RAW_METRICS_MODE", "there is no stream of raw metrics"),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "metrics are served at --metrics-bind-address only"),
+];
+
 /// All of them.
 fn all() -> impl Iterator<Item = &'static Flag> {
     OF_KEDA.iter().chain(nodes::WITHOUT_EFFECT)
@@ -101,10 +114,13 @@ fn all() -> impl Iterator<Item = &'static Flag> {
 pub struct WithoutEffect(Vec<&'static Flag>);
 
 impl WithoutEffect {
-    /// Says of each flag why it does nothing.
+    /// Says of each flag and variable why it does nothing.
     pub fn warn(&self) {
         for (name, _, why) in &self.0 {
             tracing::warn!("--{name} has no effect: {why}");
+        }
+        for (name, why) in VARIABLES.iter().filter(|(name, _)| std::env::var_os(name).is_some()) {
+            tracing::warn!("the variable {name} has no effect: {why}");
         }
     }
 }

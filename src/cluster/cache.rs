@@ -173,15 +173,28 @@ where
     cache
 }
 
-/// [`watch_custom`] for a cluster-scoped kind.
+/// Objects that have no namespace, all of them.
 pub fn watch_cluster<K>(client: &Client, changed: impl Fn(Key, &K) + Send + Sync + 'static) -> Arc<Cache<K>>
+where
+    K: Resource<Scope = ClusterResourceScope> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    K::DynamicType: Default + Eq + Hash + Clone + Send,
+{
+    watch_cluster_selected(client, &Scope::default(), changed)
+}
+
+/// [`watch_custom`] for a cluster-scoped kind.
+pub fn watch_cluster_selected<K>(
+    client: &Client,
+    scope: &Scope,
+    changed: impl Fn(Key, &K) + Send + Sync + 'static,
+) -> Arc<Cache<K>>
 where
     K: Resource<Scope = ClusterResourceScope> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
     K::DynamicType: Default + Eq + Hash + Clone + Send,
 {
     let cache = Arc::new(Cache::new(1));
     let api: Api<DeserializeGuard<K>> = Api::all(client.clone());
-    let events = watcher::watcher(api, Scope::default().config()).default_backoff();
+    let events = watcher::watcher(api, scope.config()).default_backoff();
     tokio::spawn(fill(readable(events), None, cache.clone(), unmanaged, changed));
     cache
 }

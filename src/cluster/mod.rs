@@ -3,8 +3,10 @@
 pub mod auth;
 pub mod cache;
 pub mod client;
+pub mod conditions;
 pub mod env;
 pub mod mirror;
+pub mod model;
 pub mod named;
 pub mod reader;
 pub mod scale;
@@ -111,6 +113,8 @@ pub struct Settings {
     pub namespaces: Vec<String>,
     /// Label selector of ScaledObjects and ScaledJobs.
     pub labels: Option<String>,
+    /// Label selector of TriggerAuthentications and ClusterTriggerAuthentications.
+    pub authentication_labels: Option<String>,
     /// See [`Cluster::cluster_object_namespace`].
     pub cluster_object_namespace: String,
     /// See [`Cluster::secrets_only_in`].
@@ -121,9 +125,11 @@ impl Cluster {
     /// Starts all watches. Changes arrive on the returned channel, also those of the first listing.
     pub fn start(client: &Client, settings: Settings) -> (Arc<Self>, mpsc::UnboundedReceiver<Change>) {
         let (changes, receiver) = mpsc::unbounded_channel();
-        let Settings { namespaces, labels, cluster_object_namespace, secrets_only_in } = settings;
+        let Settings { namespaces, labels, authentication_labels, cluster_object_namespace, secrets_only_in } =
+            settings;
         let scope = Scope { namespaces, labels: None };
         let selected = Scope { labels, ..scope.clone() };
+        let authenticating = Scope { labels: authentication_labels, ..scope.clone() };
         let send = |make: fn(Key) -> Change| {
             let changes = changes.clone();
             // The receiver lives as long as the process; after it, a change has no reader and no meaning.
@@ -147,11 +153,16 @@ impl Cluster {
             scaled_jobs: cache::watch_custom::<ScaledJob>(client, &selected, move |key, _| {
                 scaled_job(key);
             }),
-            authentications: cache::watch_custom::<TriggerAuthentication>(client, &scope, move |key, _| {
-                authentication(key);
-            }),
-            cluster_authentications: cache::watch_cluster::<ClusterTriggerAuthentication>(
+            authentications: cache::watch_custom::<TriggerAuthentication>(
                 client,
+                &authenticating,
+                move |key, _| {
+                    authentication(key);
+                },
+            ),
+            cluster_authentications: cache::watch_cluster_selected::<ClusterTriggerAuthentication>(
+                client,
+                &authenticating,
                 move |key, _| {
                     cluster_authentication(key);
                 },

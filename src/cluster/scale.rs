@@ -13,7 +13,7 @@ use parking_lot::RwLock;
 use tandem_core::api::keda::ScaleTargetRef;
 use tandem_core::pods::{hpa::ScaleTargetGvk, workload::Workload};
 
-use super::{cache::Cache, message};
+use super::{cache::Cache, message, model::Model};
 
 /// Why a target cannot be scaled.
 #[derive(Debug, thiserror::Error)]
@@ -45,9 +45,9 @@ pub enum ScaleError {
         name: String,
     },
     /// The API server failed.
-    #[error("{action} the scale of {kind} {name} failed: {}", message(.source))]
+    #[error("{action} {kind} {name} failed: {}", message(.source))]
     Api {
-        /// getting or updating
+        /// What was tried.
         action: &'static str,
         /// The target's kind.
         kind: String,
@@ -158,6 +158,15 @@ impl Scales {
         cache.get(&target.namespace, &target.name)
     }
 
+    /// What the target makes its pods from.
+    ///
+    /// # Errors
+    /// It does not exist, may not be read, or the API server failed.
+    pub async fn model(&self, target: &Target) -> Result<Model, ScaleError> {
+        let object = self.api(target).get(&target.name).await;
+        object.map(|object| Model::read(target, &object)).map_err(|source| error("getting", target, source))
+    }
+
     /// The replicas by GET of the scale subresource.
     ///
     /// # Errors
@@ -174,7 +183,7 @@ impl Scales {
                     Err(_) => ScaleError::NotFound { kind, name },
                 })
             }
-            Err(source) => Err(error("getting", target, source)),
+            Err(source) => Err(error("getting the scale of", target, source)),
         }
     }
 
@@ -183,7 +192,7 @@ impl Scales {
     /// # Errors
     /// As [`Self::replicas`].
     pub async fn ready_pods(&self, target: &Target) -> Result<i32, ScaleError> {
-        let failed = |source| error("getting", target, source);
+        let failed = |source| error("getting the scale of", target, source);
         let scale = self.api(target).get_scale(&target.name).await.map_err(failed)?;
         let Some(selector) = scale.status.and_then(|status| status.selector) else { return Ok(0) };
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), &target.namespace);
@@ -200,7 +209,7 @@ impl Scales {
         let patch = serde_json::json!({"spec": {"replicas": replicas}});
         let params = PatchParams::default();
         let result = self.api(target).patch_scale(&target.name, &params, &Patch::Merge(patch)).await;
-        result.map(drop).map_err(|source| error("updating", target, source))
+        result.map(drop).map_err(|source| error("updating the scale of", target, source))
     }
 
     fn api(&self, target: &Target) -> Api<DynamicObject> {

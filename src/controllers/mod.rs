@@ -12,6 +12,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::sync::{Semaphore, watch};
 
+use self::nodes::demand::Demand;
 use crate::{cluster::Cluster, samples::SampleStore, telemetry::events::Events};
 
 /// Objects that reconcile at the same moment. A start with 10,000 objects must not open 10,000 connections; the
@@ -37,6 +38,8 @@ pub struct Shared {
     pub writes: Semaphore,
     /// Deadline of one request to a source, unless the trigger sets its own.
     pub http_timeout: Duration,
+    /// Where node loops hear of what HPAs are about to ask for; `None` without them, or with `--max-expected-pods=0`.
+    pub demand: Option<Arc<Demand>>,
 }
 
 impl Shared {
@@ -47,9 +50,10 @@ impl Shared {
         events: Events,
         leading: watch::Receiver<bool>,
         http_timeout: Duration,
+        demand: Option<Arc<Demand>>,
     ) -> Arc<Self> {
         let (reconciles, writes) = (Semaphore::new(CONCURRENT_RECONCILES), Semaphore::new(CONCURRENT_WRITES));
-        Arc::new(Self { cluster, samples, events, leading, reconciles, writes, http_timeout })
+        Arc::new(Self { cluster, samples, events, leading, reconciles, writes, http_timeout, demand })
     }
 
     /// Whether this replica writes for the object named `key`: today the Lease holder, whatever the object.

@@ -60,7 +60,11 @@ async fn bed_with(upstream: Option<Upstream>) -> Bed {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let shutdown = CancellationToken::new();
-    tokio::spawn(api.run(listener, server_config(certificates).unwrap(), shutdown.clone()));
+    tokio::spawn(api.run(
+        listener,
+        server_config(certificates, scalers::TlsVersion::Tls12).unwrap(),
+        shutdown.clone(),
+    ));
     Bed { address, serving, proxies, kubernetes, clock, observer, ready, _stop: shutdown.drop_guard() }
 }
 

@@ -9,7 +9,7 @@ use tandem_core::{
     api::keda::{ScaleTrigger, ScaledObject},
     pods::{
         formula,
-        hpa::{MetricKind, ResourceTarget, Target as MetricTarget, TargetKind, TriggerMetric},
+        hpa::{Target as MetricTarget, TriggerMetric},
     },
 };
 use tokio::sync::Notify;
@@ -128,11 +128,7 @@ async fn resolve(
     } else {
         Ok(BTreeMap::new())
     };
-    let metric_type = trigger.metric_type.as_deref().filter(|text| !text.is_empty());
-    let metric_type = metric_type
-        .map(str::parse)
-        .transpose()
-        .map_err(|error: scalers::UnknownMetricType| error.to_string());
+    let metric_type = triggers::metric_type(trigger).map_err(|error| error.to_string());
     let unseen = Offline { auth: authentication.is_err(), env: resolved_env.is_err() };
     let problem = [authentication.as_ref().err(), resolved_env.as_ref().err(), metric_type.as_ref().err()]
         .into_iter()
@@ -141,19 +137,12 @@ async fn resolve(
         .cloned();
     let authentication = authentication.unwrap_or_default();
     let input = Input {
-        trigger_type: trigger.type_.clone(),
-        trigger_index: index,
-        trigger_name: trigger.name.clone(),
-        metadata: trigger.metadata.clone(),
         auth_params: authentication.params,
         resolved_env: resolved_env.unwrap_or_default(),
         pod_identity: authentication.identity,
         metric_type: metric_type.unwrap_or_default(),
-        as_metric_source: object.spec.scaling_modifiers().is_some(),
-        object_kind: "ScaledObject".to_owned(),
-        object_name: object.name_any(),
-        namespace,
         http_timeout: builder.http_timeout,
+        ..triggers::input(object, index, trigger)
     };
     Resolved { input, unseen, problem }
 }
@@ -223,7 +212,7 @@ fn slots(trigger: &Trigger, durations: &Durations) -> Vec<Slot> {
     });
     external
         .map(|(name, milli)| {
-            let kind = if trigger.value_target { TargetKind::Value } else { TargetKind::AverageValue };
+            let kind = triggers::target_kind(trigger.value_target);
             let metric = scalers::metric_name(trigger.index, name);
             let target = MetricTarget { kind, milli };
             let traffic = Traffic::new(&trigger.trigger_type, durations.clone());
@@ -242,30 +231,8 @@ pub(super) fn trigger_metrics(triggers: &[Trigger]) -> Result<Vec<TriggerMetric>
             trigger_index: trigger.index,
             trigger_type: trigger.trigger_type.clone(),
             trigger_name: trigger.name.clone(),
-            metric: kind(trigger, metric),
+            metric: triggers::hpa_metric(trigger.index, trigger.value_target, metric),
         }));
     }
     Ok(all)
-}
-
-fn kind(trigger: &Trigger, metric: &Metric) -> MetricKind {
-    match metric {
-        Metric::External { name, target_milli } => MetricKind::External {
-            name: scalers::metric_name(trigger.index, name),
-            target: MetricTarget {
-                kind: if trigger.value_target { TargetKind::Value } else { TargetKind::AverageValue },
-                milli: *target_milli,
-            },
-        },
-        Metric::Resource { resource, container, target } => MetricKind::Resource {
-            resource: (*resource).into(),
-            container: container.clone(),
-            target: match target {
-                scalers::ResourceTarget::Utilization(percent) => ResourceTarget::Utilization(*percent),
-                scalers::ResourceTarget::AverageValue(quantity) => {
-                    ResourceTarget::AverageValue(quantity.clone())
-                }
-            },
-        },
-    }
 }

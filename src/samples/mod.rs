@@ -3,8 +3,6 @@
 pub mod build;
 pub mod object;
 pub mod observe;
-pub mod rhythm;
-pub mod schedule;
 pub mod slot;
 mod stand_in;
 pub mod traffic;

@@ -18,6 +18,7 @@ use tandem_core::{
         fallback::{self, Replicas},
         formula::Formula,
         hpa::{TargetKind, TriggerMetric},
+        polling::{self, Needs, Rhythm, next_due},
         status::{self, Evaluation, MetricState},
     },
 };
@@ -25,19 +26,10 @@ use tokio::{sync::Notify, time::Instant};
 
 use super::{
     build,
-    rhythm::Rhythm,
-    schedule::{FRESH_FOR_READER, Needs, next_due},
     slot::{Sample, Slot},
 };
 use crate::cluster::{Cluster, Key, env::Sources, scale::Target};
 
-/// A sample no older than this is fresh however short the polling interval is: a query takes its time.
-const FRESH_AT_LEAST: Duration = Duration::from_secs(5);
-/// A sample older than this is asked anew however long the polling interval is: it is the HPA's own period, and no
-/// HPA has ever seen an older value.
-const FRESH_AT_MOST: Duration = Duration::from_secs(15);
-/// A source that answers within this may be waited for by the HPA controller, whose workers are few.
-const QUICK: Duration = Duration::from_millis(100);
 /// A scaler's own timeout ends its query; the deadline around it only catches what hangs in spite of that.
 const DEADLINE_SLACK: Duration = Duration::from_secs(2);
 
@@ -94,7 +86,7 @@ pub struct ObjectSamples {
     parts: Parts,
     object: ArcSwap<ScaledObject>,
     health: Mutex<BTreeMap<String, HealthStatus>>,
-    rhythm: Mutex<Rhythm>,
+    rhythm: Mutex<Rhythm<Instant>>,
     /// Wakes the object's task when a reader changed what is due.
     wake: Arc<Notify>,
     /// How late the last poll started, in microseconds.
@@ -115,7 +107,7 @@ impl ObjectSamples {
         parts: Parts,
         object: Arc<ScaledObject>,
         mut health: BTreeMap<String, HealthStatus>,
-        rhythm: Rhythm,
+        rhythm: Rhythm<Instant>,
         wake: Arc<Notify>,
     ) -> Self {
         health.retain(|metric, _| parts.slots.iter().any(|slot| slot.metric == *metric));
@@ -132,11 +124,6 @@ impl ObjectSamples {
     /// Takes the object as the cache holds it now, at the same generation: nobody then holds its earlier status.
     pub fn follow(&self, object: &Arc<ScaledObject>) {
         self.object.store(object.clone());
-    }
-
-    /// How old a sample may be for a reader that should not wait.
-    pub fn fresh_for(&self) -> Duration {
-        self.polling_interval().clamp(FRESH_AT_LEAST, FRESH_AT_MOST)
     }
 
     /// `pollingInterval`.
@@ -169,7 +156,7 @@ impl ObjectSamples {
     }
 
     /// The reader's rhythm as learned so far.
-    pub fn rhythm(&self) -> Rhythm {
+    pub fn rhythm(&self) -> Rhythm<Instant> {
         self.rhythm.lock().clone()
     }
 
@@ -233,8 +220,12 @@ impl ObjectSamples {
     pub async fn current(&self, slot: &Slot, cx: &Context, has_rhythm: bool) -> Sample {
         let use_cached = self.triggers[slot.trigger].use_cached;
         let is_fresh = |sample: &Sample| {
-            let quick = has_rhythm && sample.latency <= QUICK;
-            let fresh_for = if quick { FRESH_FOR_READER } else { self.fresh_for() };
+            let interval = self.polling_interval();
+            let fresh_for = if has_rhythm {
+                polling::fresh_for_reader(interval, sample.latency)
+            } else {
+                polling::fresh_for(interval)
+            };
             use_cached || sample.taken.elapsed() <= fresh_for
         };
         match slot.latest().filter(is_fresh) {

@@ -33,7 +33,7 @@ where
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let shutdown = CancellationToken::new();
-    let tls = server_config(certificates.clone()).unwrap();
+    let tls = server_config(certificates.clone(), scalers::TlsVersion::Tls12).unwrap();
     let ended = tokio::spawn(serve(listener, tls, handler, shutdown.clone()));
     Server { address, authority, certificates, shutdown, ended }
 }
@@ -99,6 +99,30 @@ async fn a_new_certificate_serves_new_handshakes_and_spares_open_connections() {
     assert_eq!(open.get("/").await.unwrap().status(), StatusCode::OK);
     assert!(connect(server.address, "h2", &server.authority, None).await.is_err());
     assert!(connect(server.address, "h2", &successor, None).await.is_ok());
+}
+
+#[tokio::test]
+async fn tls_older_than_the_oldest_is_refused() {
+    use rustls::{ClientConfig, RootCertStore, crypto::ring, pki_types::ServerName};
+    let authority = Authority::new("serving");
+    let mut roots = RootCertStore::empty();
+    roots.add(authority.der()).unwrap();
+    let client = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS12])
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(client));
+    let (chain, key) = authority.server().pem();
+    for (oldest, taken) in [(scalers::TlsVersion::Tls12, true), (scalers::TlsVersion::Tls13, false)] {
+        let certificates = Arc::new(CertificateResolver::default());
+        certificates.set(chain.as_bytes(), key.as_bytes()).unwrap();
+        let acceptor = tokio_rustls::TlsAcceptor::from(server_config(certificates, oldest).unwrap());
+        let (near, far) = tokio::io::duplex(4096);
+        let name = ServerName::try_from(super::testing::SERVER_NAME).unwrap();
+        let (client, server) = tokio::join!(connector.connect(name, near), acceptor.accept(far));
+        assert_eq!((client.is_ok(), server.is_ok()), (taken, taken), "{oldest:?}");
+    }
 }
 
 #[test]

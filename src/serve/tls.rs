@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use rustls::{
-    DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme,
+    DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme, SupportedProtocolVersion,
     client::danger::HandshakeSignatureValid,
     crypto::{WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature},
     pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem::PemObject},
@@ -14,6 +14,7 @@ use rustls::{
     },
     sign::CertifiedKey,
 };
+use scalers::TlsVersion;
 use thiserror::Error;
 
 /// ALPN name of HTTP/2.
@@ -75,15 +76,22 @@ impl ResolvesServerCert for CertificateResolver {
     }
 }
 
-/// TLS 1.2 and 1.3, HTTP/2 before HTTP/1.1, and a client certificate asked for but not required, whoever signed it:
+/// TLS from `oldest` on, HTTP/2 before HTTP/1.1, and a client certificate asked for but not required, whoever signed it:
 /// kubelet's probes and holders of tokens connect without one.
 ///
 /// Errors: none that a caller can cause; the provider is built in.
-pub fn server_config(certificates: Arc<CertificateResolver>) -> Result<Arc<ServerConfig>, rustls::Error> {
+pub fn server_config(
+    certificates: Arc<CertificateResolver>,
+    oldest: TlsVersion,
+) -> Result<Arc<ServerConfig>, rustls::Error> {
+    let versions: &[&SupportedProtocolVersion] = match oldest {
+        TlsVersion::Tls12 => rustls::ALL_VERSIONS,
+        TlsVersion::Tls13 => &[&rustls::version::TLS13],
+    };
     let provider = Arc::new(ring::default_provider());
     let verifier = Arc::new(AnyClientCertificate { algorithms: provider.signature_verification_algorithms });
     let mut config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
+        .with_protocol_versions(versions)?
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(certificates);
     config.alpn_protocols = vec![ALPN_HTTP2.to_vec(), b"http/1.1".to_vec()];

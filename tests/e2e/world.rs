@@ -15,7 +15,7 @@ use tokio::sync::Mutex;
 
 /// Users have 15 s. A scenario waits for two or three evaluations; the HPA's algorithm knows no other clock that
 /// these scenarios touch.
-const HPA_SYNC_PERIOD: Duration = Duration::from_secs(2);
+pub(crate) const HPA_SYNC_PERIOD: Duration = Duration::from_secs(2);
 
 /// From readiness to an `APIService` that kube-apiserver calls Available: its own controller looks every few seconds.
 const AVAILABLE_TIMEOUT: Duration = Duration::from_mins(1);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use harness::moto::Group;
 use harness::wait;
 use k8s_openapi::api::core::v1::{Node, Pod};
@@ -37,7 +37,7 @@ const FLAGS: &[&str] = &[
 /// Users see this take as long as EC2 takes; here machines come at once.
 const SOON: Duration = Duration::from_mins(1);
 
-fn deployment(name: &str, replicas: u32, cpu: &str) -> String {
+pub(crate) fn deployment(name: &str, replicas: u32, cpu: &str) -> String {
     format!(
         r"
 apiVersion: apps/v1
@@ -186,5 +186,16 @@ pub(crate) async fn a_pod_that_fits_no_group(world: Arc<World>) -> Result<()> {
     .await?;
     let (desired, _) = world.moto.group("workers").await?;
     ensure!(desired == 1, "the group grew to {desired} for nothing");
+
+    let pods: Api<Pod> = Api::namespaced(world.client(), "default");
+    let pods = pods.list(&ListParams::default().labels("app=giant")).await?;
+    let pod = pods.items.first().context("no pod")?.name_any();
+    let explained = world.explain(&["pod", &pod, "--namespace=default", FLAGS[0], FLAGS[1]]).await?;
+    for text in ["has no node. It requests 64000m CPU", "workers  1 of 1..8  Insufficient cpu"] {
+        ensure!(explained.contains(text), "{text:?} is not explained:\n{explained}");
+    }
+    let node = aws_nodes(&world).await?.first().context("no node")?.name_any();
+    let explained = world.explain(&["node", &node, FLAGS[0], FLAGS[1], "--output=json"]).await?;
+    ensure!(explained.contains("NodeGroupMinSizeReached") || explained.contains("unneeded"), "{explained}");
     Ok(())
 }

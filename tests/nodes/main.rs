@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test says best where it stands by panicking there")]
 
+mod demand;
 mod groups;
 mod pools;
 mod world;
@@ -47,6 +48,10 @@ fn scenarios() -> Vec<Trial> {
         scenario("groups::walk_through", groups::walk_through),
         scenario("groups::a_pod_that_fits_no_group", groups::a_pod_that_fits_no_group),
         scenario("pools::walk_through", pools::walk_through),
+        scenario_at(demand::HPA_SYNC_PERIOD, "demand::walk_through", demand::walk_through),
+        scenario("pools::walk_through_aws_provisioner", pools::walk_through_aws_provisioner),
+        scenario("pools::walk_through_aws", pools::walk_through_aws),
+        scenario("pools::spot_is_taken_back", pools::spot_is_taken_back),
     ]
 }
 
@@ -55,10 +60,22 @@ fn scenario<F>(name: &str, body: fn(std::sync::Arc<World>) -> F) -> Trial
 where
     F: Future<Output = Result<()>> + Send + 'static,
 {
+    scenario_at(world::HPA_SYNC_PERIOD, name, body)
+}
+
+/// [`scenario`] with another period of the HPA controller.
+fn scenario_at<F>(
+    hpa_sync_period: std::time::Duration,
+    name: &str,
+    body: fn(std::sync::Arc<World>) -> F,
+) -> Trial
+where
+    F: Future<Output = Result<()>> + Send + 'static,
+{
     Trial::test(name, move || {
         let runtime = Runtime::new().map_err(|error| error.to_string())?;
         runtime.block_on(async {
-            let world = World::start().await.map_err(|error| format!("{error:#}"))?;
+            let world = World::start(hpa_sync_period).await.map_err(|error| format!("{error:#}"))?;
             let world = std::sync::Arc::new(world);
             let outcome = body(world.clone()).await;
             let log = world.log().await;

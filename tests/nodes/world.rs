@@ -13,8 +13,8 @@ use harness::{Components, ControlPlane, Install, Network, Options, Tandem};
 use kube::Client;
 use tokio::sync::Mutex;
 
-/// Users have 15 s; nothing else here depends on it.
-const HPA_SYNC_PERIOD: Duration = Duration::from_secs(2);
+/// Users have 15 s; most scenarios do not depend on it.
+pub(crate) const HPA_SYNC_PERIOD: Duration = Duration::from_secs(2);
 /// Log lines that a failed scenario shows.
 const LINES: usize = 60;
 
@@ -29,9 +29,9 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) async fn start() -> Result<Self> {
+    pub(crate) async fn start(hpa_sync_period: Duration) -> Result<Self> {
         let components = Components::find_or_build()?;
-        let options = Options { hpa_sync_period: HPA_SYNC_PERIOD, ..Options::new(Network::Namespace) };
+        let options = Options { hpa_sync_period, ..Options::new(Network::Namespace) };
         let control_plane = ControlPlane::start(&components, options).await?;
         let moto = Arc::new(Moto::start(control_plane.folder()).await?);
         let install = Install::apply(&control_plane).await?;
@@ -55,7 +55,9 @@ impl World {
         let program = std::env::var_os("TANDEM_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_tandem").into());
         let pod = self.install.pods.first().context("no pod")?;
         let mut forwards = self.forwards.lock().await;
-        *forwards = self.install.forward().await?;
+        if forwards.is_empty() {
+            *forwards = self.install.forward().await?;
+        }
         let flags: Vec<_> = flags.iter().map(ToString::to_string).collect();
         let environment = self.moto.environment();
         let environment: Vec<_> =
@@ -70,6 +72,26 @@ impl World {
             &environment,
         );
         *self.tandem.lock().await = Some(tandem.await?);
+        Ok(())
+    }
+
+    /// What `tandem explain` prints.
+    pub(crate) async fn explain(&self, arguments: &[&str]) -> Result<String> {
+        let program = std::env::var_os("TANDEM_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_tandem").into());
+        let kubeconfig = format!("--kubeconfig={}", self.control_plane.kubeconfig().display());
+        let mut command = tokio::process::Command::new(program);
+        command.arg("explain").args(arguments).arg(kubeconfig).envs(self.moto.environment());
+        let output = command.output().await?;
+        let errors = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "tandem explain {arguments:?}: {errors}");
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Ends Tandem in an orderly way.
+    pub(crate) async fn stop_tandem(&self) -> Result<()> {
+        let tandem = self.tandem.lock().await.take().context("Tandem does not run")?;
+        let status = tandem.stop().await?;
+        ensure!(status.success(), "Tandem ended with {status} on SIGTERM");
         Ok(())
     }
 

@@ -7,14 +7,9 @@ use serde_json::{Value, json};
 use tandem_core::{
     nodes::{
         action::Action,
-        backoff::BackoffSettings,
-        cluster_state::ClusterStateSettings,
-        drain::{self, SAFE_TO_EVICT},
+        drain::SAFE_TO_EVICT,
         group::{GroupOptions, Instance, InstanceState, NodeGroup, Template},
-        pass::{
-            Input, Memory, Model, Outcome, PassSettings, PendingSettings, ScaleDownSettings, ScaleUpSettings,
-            run,
-        },
+        pass::{Input, Memory, Model, Outcome, PassSettings, run},
     },
     scheduling::{Node, Pod},
 };
@@ -47,56 +42,16 @@ fn at(minute: i64) -> Timestamp {
 
 /// Cluster Autoscaler's defaults, except for what its benchmarks set.
 fn settings() -> PassSettings {
-    PassSettings {
-        cluster: ClusterStateSettings {
-            max_unready_percentage: 45.0,
-            ok_unready: 3,
-            provision_time: SignedDuration::from_mins(15),
-            startup_time: SignedDuration::from_mins(15),
-            backoff: BackoffSettings {
-                first: SignedDuration::from_mins(5),
-                longest: SignedDuration::from_mins(30),
-                forgotten: SignedDuration::from_hours(3),
-            },
-        },
-        pending: PendingSettings { priority_cutoff: -10, ..PendingSettings::default() },
-        scale_up: ScaleUpSettings {
-            most_at_once: 10_000,
-            max_nodes: None,
-            max_cores: i64::MAX / 1_000,
-            max_memory: i64::MAX,
-            from_zero: true,
-            enforce_min: false,
-            balance: None,
-        },
-        scale_down: ScaleDownSettings {
-            enabled: true,
-            unneeded_time: SignedDuration::ZERO,
-            unready_time: SignedDuration::from_mins(20),
-            unready_enabled: true,
-            threshold: 0.5,
-            gpu_threshold: 0.5,
-            delay_after_add: SignedDuration::ZERO,
-            delay_after_delete: SignedDuration::ZERO,
-            delay_after_failure: SignedDuration::ZERO,
-            parallelism: 2_000,
-            drain_parallelism: 2_000,
-            recheck: SignedDuration::from_mins(5),
-            ignore_daemon_sets: false,
-            ignore_mirror_pods: false,
-            min_cores: 0,
-            min_memory: 0,
-            marks_at_once: 0,
-            gpu_label: String::new(),
-        },
-        drain: drain::Options {
-            skip_system_pods: true,
-            skip_local_storage: true,
-            skip_custom_controllers: true,
-            min_replica_count: 0,
-            system_pod_timeout: SignedDuration::from_hours(1),
-        },
-    }
+    let mut settings = PassSettings::default();
+    settings.scale_up.most_at_once = 10_000;
+    settings.scale_up.max_cores = i64::MAX / 1_000;
+    settings.scale_down.unneeded_time = SignedDuration::ZERO;
+    settings.scale_down.delay_after_add = SignedDuration::ZERO;
+    settings.scale_down.delay_after_failure = SignedDuration::ZERO;
+    settings.scale_down.parallelism = 2_000;
+    settings.scale_down.drain_parallelism = 2_000;
+    settings.scale_down.marks_at_once = 0;
+    settings
 }
 
 /// A cluster of one group.

@@ -14,6 +14,7 @@ use super::{
     action::TO_BE_DELETED,
     backoff::{BackoffSettings, Backoffs},
     group::{Instance, InstanceError, InstanceState, NodeGroup},
+    interruption::is_replaced,
 };
 use crate::scheduling::Node;
 
@@ -61,6 +62,8 @@ pub struct Readiness {
     pub suspended: u32,
     /// Of these on their way out.
     pub being_deleted: u32,
+    /// Of these about to be taken away, for which their group gets others without being asked.
+    pub replaced: u32,
     /// Instances without a node.
     pub unregistered: u32,
     /// Instances without a node for too long.
@@ -230,10 +233,18 @@ impl ClusterState {
             }
         }
         let requested = self.requests.get(&*group.id).map_or(0, |request| request.nodes);
-        let Readiness { ready, unready, not_started, suspended, being_deleted, long_unregistered, .. } =
-            state.readiness;
+        let Readiness {
+            ready,
+            unready,
+            not_started,
+            suspended,
+            being_deleted,
+            replaced,
+            long_unregistered,
+            ..
+        } = state.readiness;
         let expected = group.target.saturating_sub(long_unregistered.saturating_add(requested));
-        let missing = expected.saturating_sub(ready + suspended + not_started + being_deleted);
+        let missing = expected.saturating_sub(ready + suspended + not_started + being_deleted + replaced);
         state.healthy = is_healthy(missing, ready + unready + not_started, settings);
         state.overstated = self.overstated(group, &state, now, provision_time);
         state
@@ -306,6 +317,7 @@ impl ClusterState {
         // A target above the instances was raised, by whoever it was, and may be as long as it is not overstated.
         let is_awaited = self.requests.contains_key(&*group.id)
             || !state.starting.is_empty()
+            || state.readiness.replaced > 0
             || state.readiness.unregistered > 0
             || (self.overstated.contains_key(&*group.id) && state.overstated == 0);
         if !is_awaited || self.backoffs.of(&group.id, now).is_some() {
@@ -323,6 +335,8 @@ fn count(readiness: &mut Readiness, node: &Node, now: Timestamp, startup_time: S
     let age = node.created.map(|created| now.duration_since(created));
     if node.taint(TO_BE_DELETED).is_some() || node.deleting.is_some() {
         readiness.being_deleted += 1;
+    } else if node.taints.iter().any(|taint| is_replaced(&taint.key)) {
+        readiness.replaced += 1;
     } else if node.conditions.get("Suspended").is_some_and(|(suspended, _)| *suspended) {
         readiness.suspended += 1;
     } else if node.ready {

@@ -3,10 +3,12 @@
 pub mod action;
 pub mod backoff;
 pub mod cluster_state;
+pub mod demand;
 pub mod drain;
 pub mod estimator;
 pub mod expander;
 pub mod group;
+pub mod interruption;
 pub mod pass;
 pub mod pools;
 pub mod reasons;

@@ -2,9 +2,11 @@
 
 pub mod activation;
 pub mod annotations;
+pub mod explain;
 pub mod fallback;
 pub mod formula;
 pub mod hpa;
+pub mod polling;
 pub mod reasons;
 pub mod status;
 pub mod validate;

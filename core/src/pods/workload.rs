@@ -8,7 +8,7 @@ use k8s_openapi::{
         apps::v1::{Deployment, StatefulSet},
         core::v1::{self, PodTemplateSpec},
     },
-    apimachinery::pkg::api::resource::Quantity,
+    apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::ObjectMeta},
 };
 
 use crate::quantity::parse_milli;
@@ -20,6 +20,8 @@ pub struct Workload {
     pub name: Box<str>,
     /// The replicas it asks for; the API server defaults an absent count to 1.
     pub replicas: i32,
+    /// Counts up with its spec (`metadata.generation`).
+    pub generation: i64,
     /// What its pods are made from.
     pub template: Template,
 }
@@ -126,21 +128,22 @@ pub enum EnvSource {
 
 impl From<Deployment> for Workload {
     fn from(object: Deployment) -> Self {
-        Self::new(object.metadata.name, object.spec.replicas, object.spec.template)
+        Self::new(object.metadata, object.spec.replicas, object.spec.template)
     }
 }
 
 impl From<StatefulSet> for Workload {
     fn from(object: StatefulSet) -> Self {
-        Self::new(object.metadata.name, object.spec.replicas, object.spec.template)
+        Self::new(object.metadata, object.spec.replicas, object.spec.template)
     }
 }
 
 impl Workload {
-    fn new(name: Option<String>, replicas: Option<i32>, template: PodTemplateSpec) -> Self {
+    fn new(metadata: ObjectMeta, replicas: Option<i32>, template: PodTemplateSpec) -> Self {
         Self {
-            name: name.unwrap_or_default().into(),
+            name: metadata.name.unwrap_or_default().into(),
             replicas: replicas.unwrap_or(1),
+            generation: metadata.generation.unwrap_or_default(),
             template: template.into(),
         }
     }

@@ -30,7 +30,7 @@ pub struct Node {
     pub volume_limits: BTreeMap<Box<str>, i64>,
     /// Whether it takes pods: its conditions say so, and none of the taints of a node that starts is left.
     pub ready: bool,
-    /// Conditions by type: whether `True`, and since when.
+    /// Conditions by type: whether `True`, and since when; those that are `Unknown` are left out, `Ready` excepted.
     pub conditions: BTreeMap<Box<str>, (bool, Option<Timestamp>)>,
     /// Created then.
     pub created: Option<Timestamp>,
@@ -62,6 +62,8 @@ impl Node {
             .and_then(|status| status.conditions.as_ref())
             .into_iter()
             .flatten()
+            // That nobody knows says nothing, unless the kubelet itself is what nobody hears of.
+            .filter(|condition| condition.type_ == "Ready" || condition.status != "Unknown")
             .map(|condition| {
                 let since = condition.last_transition_time.as_ref().map(|time| time.0);
                 (condition.type_.as_str().into(), (condition.status == "True", since))

@@ -7,8 +7,10 @@ pub enum Service {
     AutoScaling,
     /// Machines, their types, networks and images.
     Ec2,
-    /// Managed node groups.
+    /// Clusters and managed node groups.
     Eks,
+    /// Instance profiles.
+    Iam,
     /// On-demand prices.
     Pricing,
     /// Queues of interruption notices.
@@ -21,8 +23,8 @@ pub enum Service {
 
 impl Service {
     /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::AutoScaling, Self::Ec2, Self::Eks, Self::Pricing, Self::Sqs, Self::Ssm, Self::Sts];
+    pub const ALL: [Self; 8] =
+        [Self::AutoScaling, Self::Ec2, Self::Eks, Self::Iam, Self::Pricing, Self::Sqs, Self::Ssm, Self::Sts];
 
     /// The name in signatures, permissions and `[ServiceOverride]`, which is also the first part of the host's.
     pub fn name(self) -> &'static str {
@@ -30,6 +32,7 @@ impl Service {
             Self::AutoScaling => "autoscaling",
             Self::Ec2 => "ec2",
             Self::Eks => "eks",
+            Self::Iam => "iam",
             Self::Pricing => "pricing",
             Self::Sqs => "sqs",
             Self::Ssm => "ssm",
@@ -43,6 +46,7 @@ impl Service {
             Self::AutoScaling => "AUTO_SCALING",
             Self::Ec2 => "EC2",
             Self::Eks => "EKS",
+            Self::Iam => "IAM",
             Self::Pricing => "PRICING",
             Self::Sqs => "SQS",
             Self::Ssm => "SSM",
@@ -55,6 +59,7 @@ impl Service {
         match self {
             Self::AutoScaling => Protocol::Query("2011-01-01"),
             Self::Ec2 => Protocol::Query("2016-11-15"),
+            Self::Iam => Protocol::Query("2010-05-08"),
             Self::Sts => Protocol::Query("2011-06-15"),
             Self::Sqs => Protocol::Json { target: "AmazonSQS", content_type: "application/x-amz-json-1.0" },
             Self::Ssm => Protocol::Json { target: "AmazonSSM", content_type: "application/x-amz-json-1.1" },
@@ -155,10 +160,20 @@ actions! {
     TERMINATE_INSTANCES = Ec2 "TerminateInstances";
     /// Labels and taints of a managed node group.
     DESCRIBE_NODEGROUP = Eks "DescribeNodegroup";
+    /// How a cluster is reached.
+    DESCRIBE_CLUSTER = Eks "DescribeCluster";
+    /// Puts a role into an instance profile.
+    ADD_ROLE_TO_INSTANCE_PROFILE = Iam "AddRoleToInstanceProfile";
+    /// Makes an instance profile for the role of a node class.
+    CREATE_INSTANCE_PROFILE = Iam "CreateInstanceProfile";
+    /// The role that an instance profile gives.
+    GET_INSTANCE_PROFILE = Iam "GetInstanceProfile";
     /// On-demand prices.
     GET_PRODUCTS = Pricing "GetProducts";
     /// Removes a notice that was dealt with.
     DELETE_MESSAGE = Sqs "DeleteMessage";
+    /// The address of a queue by its name.
+    GET_QUEUE_URL = Sqs "GetQueueUrl";
     /// Waits for notices.
     RECEIVE_MESSAGE = Sqs "ReceiveMessage";
     /// The image that an alias stands for.

@@ -1,11 +1,15 @@
-//! Managed node groups of EKS: what their nodes carry beside the group's tags.
+//! EKS: what nodes of managed node groups carry beside the group's tags, and how a cluster is reached.
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::Taint;
 use serde::Deserialize;
 
-use super::{action::DESCRIBE_NODEGROUP, client::Client, form::segment};
+use super::{
+    action::{DESCRIBE_CLUSTER, DESCRIBE_NODEGROUP},
+    client::Client,
+    form::segment,
+};
 use crate::cloud::CloudError;
 
 /// A managed node group.
@@ -75,6 +79,55 @@ impl Nodegroup {
         };
         self.taints.iter().flatten().map(taint).collect()
     }
+}
+
+/// A cluster of EKS.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Cluster {
+    /// `https://…` of its API server.
+    pub endpoint: String,
+    /// The API server's authority.
+    pub certificate_authority: Authority,
+    /// Addresses of Services.
+    pub kubernetes_network_config: NetworkConfig,
+}
+
+/// An authority.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(default)]
+pub struct Authority {
+    /// Its certificate, base64.
+    pub data: String,
+}
+
+/// Addresses of a cluster.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct NetworkConfig {
+    /// Of Services.
+    pub service_ipv4_cidr: Option<String>,
+    /// Of Services, where they have IPv6.
+    pub service_ipv6_cidr: Option<String>,
+}
+
+impl Cluster {
+    /// Addresses of Services; of a cluster of IPv6 those.
+    pub fn service_cidr(&self) -> &str {
+        let network = &self.kubernetes_network_config;
+        let found = network.service_ipv6_cidr.as_deref().or(network.service_ipv4_cidr.as_deref());
+        found.unwrap_or_default()
+    }
+}
+
+/// Reads a cluster.
+pub async fn cluster(client: &Client, name: &str) -> Result<Cluster, CloudError> {
+    #[derive(Deserialize)]
+    struct Page {
+        cluster: Cluster,
+    }
+    let path = format!("/clusters/{}", segment(name));
+    client.get::<Page>(&DESCRIBE_CLUSTER, &path).await.map(|page| page.cluster)
 }
 
 /// Reads a managed node group.

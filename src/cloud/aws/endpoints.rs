@@ -21,6 +21,13 @@ const PRICING_REGIONS: [&str; 2] = ["eu-central-1", "ap-south-1"];
 /// The region of prices for the others.
 const PRICING_DEFAULT: &str = "us-east-1";
 
+/// Where IAM is, and the region that signatures name, by the beginning of the region's name (AWS General Reference, IAM).
+const IAM: [(&str, &str, &str); 3] = [
+    ("cn-", "https://iam.cn-north-1.amazonaws.com.cn", "cn-north-1"),
+    ("us-gov-", "https://iam.us-gov.amazonaws.com", "us-gov-west-1"),
+    ("", "https://iam.amazonaws.com", "us-east-1"),
+];
+
 /// Where one service is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
@@ -87,6 +94,13 @@ impl Endpoints {
             let near = PRICING_REGIONS.into_iter().find(|near| *near == self.region);
             let region = near.unwrap_or(PRICING_DEFAULT);
             return endpoint(&format!("https://api.pricing.{region}.amazonaws.com"), region);
+        }
+        if service == Service::Iam && domain.starts_with("amazonaws.com") {
+            // One for each partition; the isolated ones have it in each region.
+            let global = IAM.iter().find(|(prefix, ..)| self.region.starts_with(prefix));
+            if let Some((_, url, region)) = global {
+                return endpoint(url, region);
+            }
         }
         endpoint(&format!("https://{}.{}.{domain}", service.name(), self.region), &self.region)
     }

@@ -56,6 +56,28 @@ pub struct InstanceTypeInfo {
     pub gpu_info: Option<GpuInfo>,
     /// Inference and training chips.
     pub neuron_info: Option<NeuronInfo>,
+    /// Its way to volumes.
+    pub ebs_info: Option<EbsInfo>,
+}
+
+/// A machine's way to volumes.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EbsInfo {
+    /// `default`, `supported` or `unsupported`.
+    #[serde(default)]
+    pub ebs_optimized_support: String,
+    /// How wide it is.
+    pub ebs_optimized_info: Option<EbsOptimizedInfo>,
+}
+
+/// How wide a machine's way to volumes is.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EbsOptimizedInfo {
+    /// In Mbit/s, for as long as there are credits.
+    #[serde(default)]
+    pub maximum_bandwidth_in_mbps: i64,
 }
 
 /// What kind of processor.
@@ -93,6 +115,9 @@ pub struct InstanceStorageInfo {
     /// All of them, in GB.
     #[serde(rename = "totalSizeInGB")]
     pub total_size_in_gb: i64,
+    /// `required`, `supported` or `unsupported`.
+    #[serde(default)]
+    pub nvme_support: String,
 }
 
 /// Network interfaces.
@@ -111,6 +136,34 @@ pub struct NetworkInfo {
     /// Whether it has interfaces that bypass the kernel.
     #[serde(default)]
     pub efa_supported: bool,
+    /// How many of those.
+    pub efa_info: Option<EfaInfo>,
+    /// Which of the cards addresses of pods are on.
+    #[serde(default)]
+    pub default_network_card_index: usize,
+    /// Its cards.
+    #[serde(default, deserialize_with = "items")]
+    pub network_cards: Vec<NetworkCard>,
+}
+
+/// Interfaces that bypass the kernel.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EfaInfo {
+    /// How many there may be.
+    #[serde(default)]
+    pub maximum_efa_interfaces: i64,
+}
+
+/// A network card.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NetworkCard {
+    /// How many interfaces it may have.
+    #[serde(default)]
+    pub maximum_network_interfaces: i64,
+    /// In Gbit/s, at any time.
+    pub baseline_bandwidth_in_gbps: Option<f64>,
 }
 
 /// GPUs.
@@ -233,14 +286,6 @@ impl InstanceTypes {
         Ok(found.map(|(_, info)| (info.name.clone(), info.clone())).collect())
     }
 
-    /// All types of the region, by name: about ten pages.
-    pub async fn all(&self, client: &Client) -> Result<BTreeMap<String, InstanceTypeInfo>, CloudError> {
-        let all = describe(client, &Form::new().set("MaxResults", PAGE)).await?;
-        let mut known = self.known.lock().await;
-        known.extend(all.iter().map(|info| (info.name.clone(), (Instant::now(), info.clone()))));
-        Ok(all.into_iter().map(|info| (info.name.clone(), info)).collect())
-    }
-
     /// Names of types that meet requirements.
     pub async fn matching(
         &self,
@@ -263,6 +308,15 @@ impl InstanceTypes {
         matching.insert(key, (Instant::now(), names.clone()));
         Ok(names)
     }
+}
+
+/// All types of the region that run Linux or Windows, by name: about ten pages.
+pub async fn all(client: &Client) -> Result<BTreeMap<String, InstanceTypeInfo>, CloudError> {
+    let form = Form::new()
+        .filter("supported-virtualization-type", ["hvm"])
+        .filter("processor-info.supported-architecture", ["x86_64", "arm64"])
+        .set("MaxResults", PAGE);
+    Ok(describe(client, &form).await?.into_iter().map(|info| (info.name.clone(), info)).collect())
 }
 
 async fn describe(client: &Client, form: &Form) -> Result<Vec<InstanceTypeInfo>, CloudError> {

@@ -16,6 +16,9 @@ pub mod form;
 mod groups;
 pub mod instance_types;
 pub mod launch_templates;
+pub mod lifecycle;
+pub mod pools;
+pub mod sqs;
 pub mod tags;
 pub mod template;
 
@@ -122,15 +125,8 @@ impl Aws {
     /// if the environment does not name it.
     pub async fn new(config: &Config) -> Result<Self, SetupError> {
         let discovery = Discovery::new(&config.nodes, &config.discoveries)?;
-        let region = region(&config.environment).await?;
-        let endpoints = Endpoints::new(&region, &config.environment, config.cloud_config.as_deref())?;
-        let client = Client::new(endpoints, &config.environment, config.on_request.clone())?;
+        let client = connect(config).await?;
         Ok(Self { client, groups: Groups::new(discovery, Timestamp::now()), templates: Templates::default() })
-    }
-
-    /// What speaks to AWS, for node pools.
-    pub fn client(&self) -> &Client {
-        &self.client
     }
 }
 
@@ -164,6 +160,13 @@ impl CloudProvider for Aws {
     fn gpu_label(&self) -> &'static str {
         "k8s.amazonaws.com/accelerator"
     }
+}
+
+/// What speaks to AWS. Asks nothing of it yet, save the metadata service for the region if the environment does not name it.
+pub async fn connect(config: &Config) -> Result<Client, SetupError> {
+    let region = region(&config.environment).await?;
+    let endpoints = Endpoints::new(&region, &config.environment, config.cloud_config.as_deref())?;
+    Client::new(endpoints, &config.environment, config.on_request.clone())
 }
 
 /// The region: the environment's, or the machine's own.

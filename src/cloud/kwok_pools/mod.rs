@@ -2,8 +2,6 @@
 //!
 //! The API server is the cloud: the Node object is the machine, and bears the name of its NodeClaim.
 
-mod catalogue;
-
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -23,8 +21,9 @@ use kube::{
 use parking_lot::Mutex;
 use serde_json::json;
 use tandem_core::{
-    api::karpenter::{KWOKNodeClass, NodeClaim, RequirementWithMinValues},
+    api::karpenter::{KWOKNodeClass, NodeClaim, NodeClassReference, RequirementWithMinValues},
     nodes::pools::{
+        catalogue,
         instance_type::{InstanceType, Offering},
         requirements::{
             Requirements, WellKnownLabels,
@@ -36,7 +35,9 @@ use tandem_core::{
 
 use super::{
     CloudError,
-    pools::{Class, ClassKind, ClassState, LaunchError, Launched, Machine, PoolProvider, quantities},
+    pools::{
+        Class, ClassKind, ClassState, LaunchError, Launched, Machine, PoolProvider, Settings, quantities,
+    },
 };
 use crate::cluster::cache::{Cache, watch_cluster};
 
@@ -67,7 +68,7 @@ impl KwokPools {
     ///
     /// # Errors
     /// The file cannot be read.
-    pub fn connect(client: &Client) -> Result<Self, CloudError> {
+    pub fn connect(client: &Client, settings: &Settings) -> Result<Self, CloudError> {
         let types = match std::env::var_os(FILE).filter(|path| !path.is_empty()) {
             None => catalogue::built_in(),
             Some(path) => {
@@ -77,13 +78,12 @@ impl KwokPools {
                 catalogue::read(&text).map_err(|error| wrong(error.to_string()))?
             }
         };
-        let own = [catalogue::SIZE, catalogue::FAMILY, catalogue::CPU, catalogue::MEMORY];
         Ok(Self {
             nodes: Api::all(client.clone()),
             class_api: Api::all(client.clone()),
-            classes: watch_cluster::<KWOKNodeClass>(client, |_, _| {}),
+            classes: watch_cluster::<KWOKNodeClass>(client, settings.on_change()),
             types: types.into(),
-            well_known: WellKnownLabels::default().with(own),
+            well_known: WellKnownLabels::default().with(catalogue::LABELS),
             delayed: Arc::default(),
         })
     }
@@ -126,8 +126,10 @@ fn launched_of(node: &Node) -> Launched {
         zone: label(ZONE),
         capacity_type: label(CAPACITY_TYPE),
         labels: node.labels().clone(),
+        annotations: BTreeMap::new(),
         capacity: Resources::from_optional(status.and_then(|status| status.capacity.as_ref())),
         allocatable: Resources::from_optional(status.and_then(|status| status.allocatable.as_ref())),
+        sold_out: Vec::new(),
     }
 }
 
@@ -178,6 +180,18 @@ impl PoolProvider for KwokPools {
 
     fn well_known(&self) -> &WellKnownLabels {
         &self.well_known
+    }
+
+    fn classes(&self) -> Vec<Class> {
+        let class = |found: Arc<KWOKNodeClass>| Class {
+            reference: NodeClassReference {
+                group: KIND.group.to_owned(),
+                kind: KIND.kind.to_owned(),
+                name: found.name_any(),
+            },
+            inline: None,
+        };
+        self.classes.list("").into_iter().map(class).collect()
     }
 
     /// What stands in a Provisioner means nothing to kwok, and so is always ready.

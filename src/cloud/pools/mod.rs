@@ -21,19 +21,59 @@ use tandem_core::{
     scheduling::Resources,
 };
 use thiserror::Error;
+use tokio::sync::watch;
 
-use super::{CloudError, kwok_pools::KwokPools};
+use super::{
+    CloudError,
+    aws::{client::OnRequest, pools::AwsPools},
+    kwok_pools::KwokPools,
+};
+use crate::cluster::Key;
 
 /// The names that `--node-pools-provider` may have.
-pub const PROVIDERS: &[&str] = &["kwok"];
+pub const PROVIDERS: &[&str] = &["aws", "kwok"];
+
+/// What the flags say to providers.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// `CLUSTER_NAME`.
+    pub cluster_name: String,
+    /// `CLUSTER_ENDPOINT`; empty asks the provider.
+    pub cluster_endpoint: String,
+    /// `CLUSTER_CA_BUNDLE`, base64; empty is the one that Tandem trusts.
+    pub cluster_authority: String,
+    /// `ISOLATED_VPC`: prices cannot be asked for.
+    pub isolated: bool,
+    /// `VM_MEMORY_OVERHEAD_PERCENT`, a share.
+    pub memory_overhead: f64,
+    /// `RESERVED_ENIS`.
+    pub reserved_interfaces: u32,
+    /// Told of every request to AWS.
+    pub on_aws_request: OnRequest,
+    /// Counts up when a node class changes.
+    pub changes: watch::Sender<u64>,
+}
+
+impl Settings {
+    /// Counts up with every change of an object, for a watch.
+    pub(super) fn on_change<K>(&self) -> impl Fn(Key, &K) + Send + Sync + 'static + use<K> {
+        let changes = self.changes.clone();
+        move |_, _| changes.send_modify(|count| *count += 1)
+    }
+}
 
 /// Makes the provider of this name.
 ///
 /// # Errors
 /// There is no such provider, or what it is told cannot be used.
-pub fn connect(name: &str, client: &Client) -> Result<Arc<dyn PoolProvider>, CloudError> {
+pub async fn connect(
+    name: &str,
+    settings: &Settings,
+    client: &Client,
+) -> Result<Arc<dyn PoolProvider>, CloudError> {
     match name {
-        "kwok" => Ok(Arc::new(KwokPools::connect(client)?)),
+        "aws" => Ok(Arc::new(AwsPools::connect(settings, client).await?)),
+        "kwok" => Ok(Arc::new(KwokPools::connect(client, settings)?)),
         other => {
             let problem = format!("{other:?} is not known; there are {}", PROVIDERS.join(", "));
             Err(CloudError::configuration("--node-pools-provider", problem))
@@ -83,10 +123,14 @@ pub struct Launched {
     pub capacity_type: String,
     /// Further labels of its node.
     pub labels: BTreeMap<String, String>,
+    /// What its claim remembers of it.
+    pub annotations: BTreeMap<String, String>,
     /// What it has.
     pub capacity: Resources,
     /// What pods may use of it.
     pub allocatable: Resources,
+    /// What was seen to be sold out before this one was had.
+    pub sold_out: Vec<OfferingKey>,
 }
 
 impl Launched {
@@ -154,6 +198,9 @@ pub trait PoolProvider: Send + Sync {
 
     /// Labels that its machines have although nobody asks for them.
     fn well_known(&self) -> &WellKnownLabels;
+
+    /// The node classes that are objects of the API, whether or not a pool names them.
+    fn classes(&self) -> Vec<Class>;
 
     /// Looks at a node class, and writes its status if it is an object of the API.
     async fn class_state(&self, class: &Class) -> Result<ClassState, CloudError>;

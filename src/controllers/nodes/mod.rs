@@ -1,6 +1,8 @@
 //! Act: nodes. What the decisions of `tandem_core::nodes` ask for, done on the cluster and at the provider.
 
+pub mod demand;
 pub mod drain;
 pub mod groups;
+pub mod interruption;
 pub mod pools;
 pub mod taint;

@@ -2,6 +2,7 @@
 //!
 //! Everything about an object happens in its one task, so nothing here needs a lock, and no other object waits.
 
+mod demand;
 mod finalize;
 mod hpa;
 mod reconcile;
@@ -14,7 +15,11 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{Resource, ResourceExt};
 use scalers::Push;
-use tandem_core::{api::keda::ScaledObject, pods::annotations::Pause};
+use tandem_core::{
+    api::keda::ScaledObject,
+    nodes::demand::History,
+    pods::{annotations::Pause, polling},
+};
 use tokio::{sync::mpsc, task::JoinSet, time::Instant};
 
 use super::{Shared, manager::Wake};
@@ -23,7 +28,6 @@ use crate::{
     samples::{
         build,
         object::{ObjectSamples, Trigger},
-        schedule,
     },
 };
 use status::StatusKeeper;
@@ -62,6 +66,8 @@ struct Task {
     /// How often this task has polled.
     polls: u64,
     status: StatusKeeper,
+    /// What the HPA controller remembers of an active object, where nodes are scaled.
+    history: Option<History>,
     /// No poll before this.
     first_poll: Instant,
     /// What the push scalers say, where the object has any; dropped with the samples they belong to.
@@ -101,7 +107,8 @@ pub async fn run(shared: Arc<Shared>, key: Key, wake: Arc<Wake>, starting: bool)
         valid: false,
         failing: BTreeSet::new(),
         polls: 0,
-        first_poll: Instant::now() + schedule::phase(&key.to_string(), window),
+        history: None,
+        first_poll: Instant::now() + polling::phase(&key.to_string(), window),
         pushes: None,
         shared,
         key,
@@ -241,7 +248,7 @@ impl Task {
         if interval < SPREAD_FROM {
             return interval;
         }
-        interval / 2 + schedule::phase(&self.key.to_string(), interval / 2)
+        interval / 2 + polling::phase(&self.key.to_string(), interval / 2)
     }
 
     async fn on_due(&mut self, object: &ScaledObject, due: Option<Instant>) {

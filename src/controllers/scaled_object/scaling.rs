@@ -30,8 +30,8 @@ impl Task {
                 return;
             }
         };
-        let evaluation = samples.evaluate(&self.shared.cluster, Some(current)).await;
-        let mut active_triggers = evaluation.active_triggers;
+        let mut evaluation = samples.evaluate(&self.shared.cluster, Some(current)).await;
+        let mut active_triggers = std::mem::take(&mut evaluation.active_triggers);
         if let Some(slot) =
             pushed.and_then(|trigger| samples.slots.iter().find(|slot| slot.trigger == trigger))
             && !active_triggers.contains(&slot.metric)
@@ -63,12 +63,14 @@ impl Task {
             }
         }
         self.tell_failures(object, &samples).await;
-        self.status.activity(evaluation.triggers_activity);
+        self.status.activity(std::mem::take(&mut evaluation.triggers_activity));
         self.status.health(samples.health(), &object.spec);
         let mut scaled = true;
+        let mut replicas_now = current;
         if let Some(replicas) = outcome.scale_to {
             match self.shared.cluster.scale.write(&target, replicas).await {
                 Ok(()) => {
+                    replicas_now = replicas;
                     tracing::info!(key = %self.key, from = current, to = replicas, "scaled");
                     if let Some(event) = &outcome.event {
                         self.tell(object, event).await;
@@ -83,6 +85,7 @@ impl Task {
                 }
             }
         }
+        self.foresee(object, &samples, &evaluation, (&target, replicas_now)).await;
         if outcome.set_last_active && scaled {
             self.status.touch(now);
         }

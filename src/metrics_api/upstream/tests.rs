@@ -59,7 +59,12 @@ async fn bed() -> Bed {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let shutdown = CancellationToken::new();
-    tokio::spawn(serve(listener, server_config(certificates).unwrap(), adapter, shutdown.clone()));
+    tokio::spawn(serve(
+        listener,
+        server_config(certificates, scalers::TlsVersion::Tls12).unwrap(),
+        adapter,
+        shutdown.clone(),
+    ));
     Bed { authority, address, _stop: shutdown.drop_guard() }
 }
 

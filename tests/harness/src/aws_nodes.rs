@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::api::core::v1::{Node, NodeSpec, NodeStatus, Taint};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::api::{Api, DeleteParams, ListParams, ObjectMeta, PostParams};
@@ -20,6 +22,9 @@ const PERIOD: Duration = Duration::from_millis(500);
 /// Tags that a machine's start script turns into labels and taints.
 const LABEL_TAG: &str = "k8s.io/cluster-autoscaler/node-template/label/";
 const TAINT_TAG: &str = "k8s.io/cluster-autoscaler/node-template/taint/";
+
+/// The tag of machines whose kubelet is told by user data what its node is.
+const CLAIM_TAG: &str = "karpenter.sh/nodeclaim";
 
 /// Keeps the nodes of a control plane as moto's machines are, until it is dropped. kwok makes them ready.
 #[derive(Debug)]
@@ -86,7 +91,11 @@ async fn follow(moto: &Moto, client: &Client, shapes: &mut BTreeMap<String, Shap
             shapes.insert(machine.instance_type.clone(), shape(moto, &machine.instance_type).await?);
         }
         let shape = shapes.get(&machine.instance_type).context("no shape")?;
-        nodes.create(&PostParams::default(), &machine.node(shape)).await?;
+        let mut node = machine.node(shape);
+        if machine.tags.contains_key(CLAIM_TAG) {
+            Told::read(&machine.user_data(moto).await?)?.shape(&mut node);
+        }
+        nodes.create(&PostParams::default(), &node).await?;
     }
     Ok(())
 }
@@ -134,7 +143,63 @@ async fn shape(moto: &Moto, instance_type: &str) -> Result<Shape> {
     Ok((resources, if arm { "arm64" } else { "amd64" }.to_owned()))
 }
 
+/// What user data tell a kubelet of its node.
+#[derive(Debug, Default, PartialEq)]
+struct Told {
+    labels: BTreeMap<String, String>,
+    taints: Vec<Taint>,
+    pods: Option<String>,
+}
+
+impl Told {
+    /// Reads a call of `bootstrap.sh` or a `NodeConfig`.
+    fn read(user_data: &str) -> Result<Self> {
+        let text = user_data.replace("\\\"", "\"");
+        let flag =
+            |name: &str| text.split(name).nth(1).and_then(|rest| rest.split('"').next()).unwrap_or_default();
+        let pair = |pair: &str| pair.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let labels = flag("--node-labels=\"").split(',').filter_map(pair).collect();
+        let config = user_data.split("application/node.eks.aws\n\n").nth(1);
+        let config = config.and_then(|rest| rest.split("\n--//").next());
+        if let Some(config) = config {
+            let config: serde_json::Value = serde_json::from_str(config).context("NodeConfig")?;
+            let kubelet = &config["spec"]["kubelet"]["config"];
+            let taints = serde_json::from_value(kubelet["registerWithTaints"].clone()).context("taints")?;
+            let pods = kubelet["maxPods"].as_i64().map(|pods| pods.to_string());
+            return Ok(Self { labels, taints, pods });
+        }
+        let taint = |text: &str| {
+            let (pair, effect) = text.rsplit_once(':')?;
+            let (key, value) = pair.split_once('=')?;
+            let value = Some(value.to_owned()).filter(|value| !value.is_empty());
+            Some(Taint { key: key.to_owned(), value, effect: effect.to_owned(), ..Taint::default() })
+        };
+        let taints = flag("--register-with-taints=\"").split(',').filter_map(taint).collect();
+        let digits = |rest: &str| rest.chars().take_while(char::is_ascii_digit).collect();
+        Ok(Self { labels, taints, pods: text.split("--max-pods=").nth(1).map(digits) })
+    }
+
+    fn shape(self, node: &mut Node) {
+        node.labels_mut().extend(self.labels);
+        node.spec.get_or_insert_default().taints = Some(self.taints);
+        if let (Some(pods), Some(status)) = (self.pods, &mut node.status) {
+            for amounts in [&mut status.capacity, &mut status.allocatable] {
+                amounts.get_or_insert_default().insert("pods".to_owned(), Quantity(pods.clone()));
+            }
+        }
+    }
+}
+
 impl Machine {
+    /// What the machine was told at its start.
+    async fn user_data(&self, moto: &Moto) -> Result<String> {
+        let id = self.provider_id.rsplit('/').next().unwrap_or_default();
+        let attribute = [("InstanceId", id), ("Attribute", "userData")];
+        let answer = moto.ask("ec2", "DescribeInstanceAttribute", &attribute).await?;
+        let data = xml::text(xml::text(&answer, "userData"), "value");
+        Ok(String::from_utf8(STANDARD.decode(data)?)?)
+    }
+
     fn node(&self, (resources, architecture): &Shape) -> Node {
         let own = [
             ("kubernetes.io/hostname", self.name.as_str()),
@@ -178,6 +243,22 @@ impl Machine {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn user_data_tell_what_a_node_is() {
+        let unregistered = Taint { key: "k".to_owned(), effect: "NoExecute".to_owned(), ..Taint::default() };
+        let wanted = Told {
+            labels: BTreeMap::from([("a".to_owned(), "b".to_owned())]),
+            taints: vec![unregistered],
+            pods: Some("29".to_owned()),
+        };
+        let script = "/etc/eks/bootstrap.sh 'c' --kubelet-extra-args '--node-labels=\"a=b\" --register-with-taints=\"k=:NoExecute\" --max-pods=29'";
+        assert_eq!(Told::read(script).unwrap(), wanted);
+        let config = r#"{"spec":{"kubelet":{"config":{"maxPods":29,"registerWithTaints":[{"key":"k","effect":"NoExecute"}]},
+            "flags":["--node-labels=\"a=b\""]}}}"#;
+        let config = format!("--//\nContent-Type: application/node.eks.aws\n\n{config}\n--//--\n");
+        assert_eq!(Told::read(&config).unwrap(), wanted);
+    }
 
     #[test]
     fn machines_are_read_from_reservations() {

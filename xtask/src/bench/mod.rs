@@ -5,6 +5,7 @@ mod latency;
 mod nodes;
 mod pods;
 mod process;
+mod simulate;
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -16,6 +17,8 @@ pub(crate) enum Bench {
     Pods(pods::PodsArgs),
     /// The peers' benchmarks of nodes, each row in processes of its own.
     Nodes(nodes::NodesArgs),
+    /// Weeks of one and of a hundred objects on the virtual clock.
+    Simulate,
 }
 
 /// Measures and prints a table.
@@ -26,5 +29,6 @@ pub(crate) fn run(bench: Bench) -> Result<()> {
     match bench {
         Bench::Pods(args) => pods::run(&args),
         Bench::Nodes(args) => nodes::run(&args),
+        Bench::Simulate => simulate::run(),
     }
 }

@@ -20,8 +20,8 @@ pub(crate) struct Local {
 }
 
 impl Local {
-    /// Builds what is missing and starts it all.
-    pub(crate) async fn start() -> Result<Self> {
+    /// Builds what is missing and starts it all; `tandem run` with these flags beside those of the installation.
+    pub(crate) async fn start(flags: &[&str]) -> Result<Self> {
         say("Building tandem");
         let program = build()?;
         say("Starting etcd, kube-apiserver, kube-controller-manager, kube-scheduler and kwok on loopback");
@@ -36,7 +36,9 @@ impl Local {
         say("Installing Tandem: kubectl apply --server-side -f manifests/install.yaml");
         let install = Install::apply(&control_plane).await?;
         let addresses = Addresses::of_services(&install)?;
-        let tandem = Tandem::start(&control_plane, &program, &install.pods[0], addresses, &[]).await?;
+        let flags: Vec<_> = flags.iter().map(ToString::to_string).collect();
+        let pod = &install.pods[0];
+        let tandem = Tandem::start_with(&control_plane, &program, pod, addresses, &flags, &[]).await?;
         eprintln!("tandem run is ready; logs of all are in {}", control_plane.logs().display());
         let place = Place {
             kubectl: control_plane.kubectl(),

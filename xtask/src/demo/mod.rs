@@ -2,6 +2,7 @@
 
 mod cluster;
 mod local;
+mod nodes;
 mod tour;
 mod traffic;
 
@@ -25,6 +26,9 @@ pub(crate) struct DemoArgs {
     /// plane on this machine.
     #[arg(long)]
     context: Option<String>,
+    /// The whole chain, with nodes: load, replicas, pending pods, nodes, and back.
+    #[arg(long, conflicts_with = "context")]
+    nodes: bool,
     /// Leave everything installed in that cluster.
     #[arg(long, requires = "context")]
     keep: bool,
@@ -60,8 +64,13 @@ pub(crate) fn run(args: &DemoArgs) -> Result<()> {
 async fn show(args: &DemoArgs) -> Result<()> {
     match &args.context {
         None => {
-            let local = local::Local::start().await?;
-            tour::run(local.place()).await?;
+            let flags = if args.nodes { &nodes::FLAGS[..] } else { &[] };
+            let local = local::Local::start(flags).await?;
+            if args.nodes {
+                nodes::run(local.place()).await?;
+            } else {
+                tour::run(local.place()).await?;
+            }
             interact(args, local.place()).await
         }
         Some(context) => {
@@ -91,21 +100,21 @@ async fn interact(args: &DemoArgs, place: &Place) -> Result<()> {
     }
     say("The cluster is yours. In another terminal:");
     eprintln!("{}", place.access);
-    for command in [
-        "get hpa -w",
-        "describe hpa keda-hpa-nginx",
-        "get scaledobject",
-        "get events --sort-by=.lastTimestamp",
-    ] {
+    let (app, hpa) = if args.nodes {
+        (nodes::APP, "get nodes,nodeclaims")
+    } else {
+        (tour::SHOP, "describe hpa keda-hpa-nginx")
+    };
+    for command in ["get hpa -w", hpa, "get scaledobject", "get events --sort-by=.lastTimestamp"] {
         eprintln!("  kubectl -n web {command}");
     }
     eprintln!(
-        "Here: + and - turn the requests to `shop` up and down, a number sets them (a second), q ends."
+        "Here: + and - turn the requests to `{app}` up and down, a number sets them (a second), q ends."
     );
     let mut rps = args.rps;
-    place.traffic.set_rps(tour::SHOP, rps).await?;
+    place.traffic.set_rps(app, rps).await?;
     let mut lines = input();
-    let mut watch = Watch::new();
+    let (mut replicas, mut chain) = (Watch::new(), nodes::Watch::new());
     loop {
         tokio::select! {
             line = lines.recv() => {
@@ -114,13 +123,15 @@ async fn interact(args: &DemoArgs, place: &Place) -> Result<()> {
                     Ok(None) => return Ok(()),
                     Ok(Some(next)) => {
                         rps = next;
-                        place.traffic.set_rps(tour::SHOP, rps).await?;
+                        place.traffic.set_rps(app, rps).await?;
                         eprintln!("{rps} requests a second");
                     }
                     Err(error) => eprintln!("{error}"),
                 }
             }
-            () = tokio::time::sleep(Duration::from_secs(1)) => watch.look(place, tour::SHOP).await?,
+            () = tokio::time::sleep(Duration::from_secs(1)) => {
+                if args.nodes { chain.look(place).await? } else { replicas.look(place, app).await? }
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use tandem_core::{
-    nodes::reasons as nodes,
+    nodes::{demand::reasons as demand, reasons as nodes},
     pods::reasons::{self, event},
 };
 
@@ -35,6 +35,13 @@ pub(super) fn page() -> String {
          | reason | type | when |\n|---|---|---|\n",
     );
     for (reason, type_, when) in nodes::EVENTS {
+        let _ = writeln!(page, "| {reason} | {type_} | {when} |");
+    }
+    page.push_str(
+        "\n## Events of demand\n\nOn a ScaledObject whose target runs on nodes that Tandem scales.\n\n\
+         | reason | type | when |\n|---|---|---|\n",
+    );
+    for (reason, type_, when) in demand::EVENTS {
         let _ = writeln!(page, "| {reason} | {type_} | {when} |");
     }
     page

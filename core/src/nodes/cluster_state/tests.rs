@@ -159,6 +159,25 @@ fn nodes_are_told_apart() {
 }
 
 #[test]
+fn a_machine_that_is_taken_back_is_replaced_by_its_group() {
+    let mut taken = Node::clone(&node("i1", true, 0));
+    taken.taints.push(k8s_openapi::api::core::v1::Taint {
+        key: "aws-node-termination-handler/spot-itn".to_owned(),
+        effect: "NoSchedule".to_owned(),
+        ..Default::default()
+    });
+    let mut state = ClusterState::default();
+    let (seen, found) =
+        look(&mut state, &[node("i0", true, 0), Arc::new(taken.clone())], &group(2, &["i0", "i1"]), 60);
+    assert_eq!((seen.upcoming, seen.readiness.replaced, seen.healthy), (1, 1, true));
+    assert_eq!(found.total.replaced, 1);
+    // The other has come: nothing is awaited any more.
+    let nodes = [node("i0", true, 0), Arc::new(taken), node("i2", true, 61)];
+    let (seen, _) = look(&mut state, &nodes, &group(2, &["i0", "i1", "i2"]), 62);
+    assert_eq!(seen.upcoming, 0);
+}
+
+#[test]
 fn a_cluster_is_unhealthy_only_beyond_both_bounds() {
     // Nodes that do not work, of how many, and whether that is well.
     for (broken, all, healthy) in [(3, 3, true), (4, 4, false), (4, 9, true), (4, 8, false), (50, 200, true)]

@@ -2,6 +2,8 @@
 //!
 //! Pure, so that the live loop and the simulation run the very same pass. What outlives a pass is [`Memory`].
 
+mod defaults;
+pub mod explain;
 mod pending;
 mod quota;
 mod scale_down;
@@ -24,7 +26,7 @@ use super::{
 use crate::scheduling::{ClassId, Node, NodeId, Pod, Snapshot, Surroundings};
 use world::World;
 
-pub use pending::PendingSettings;
+pub use pending::{Ignored, PendingSettings};
 pub use scale_down::{ScaleDownSettings, Unneeded, Unremovable, UnremovableReason};
 pub use scale_up::{
     Candidate, ExpansionOption, MAX_SIZE_REACHED, Refusal, ScaleUp, ScaleUpPlan, ScaleUpSettings, Waiting,

@@ -3,6 +3,7 @@
 use std::{
     cmp::{Ordering, Reverse},
     collections::BTreeMap,
+    fmt,
     sync::Arc,
 };
 
@@ -39,23 +40,74 @@ impl PendingSettings {
         pod.shape.priority.is_some_and(|priority| priority < self.priority_cutoff)
     }
 
-    /// Whether a pod asks for a node now.
-    fn asks(&self, pod: &Pod, now: Timestamp) -> bool {
+    /// Whether a pod that does not exist yet would ask for a node.
+    fn expects(&self, pod: &Pod) -> bool {
+        let known =
+            Pod { scheduled: Scheduled::Unschedulable(Timestamp::UNIX_EPOCH), created: None, ..pod.clone() };
+        self.ignores(&known, Timestamp::UNIX_EPOCH).is_none()
+    }
+
+    /// Why a pod asks for no node now; `None` if it does.
+    pub fn ignores(&self, pod: &Pod, now: Timestamp) -> Option<Ignored> {
+        if pod.node.is_some() || pod.scheduled == Scheduled::Bound {
+            // Most pods of a cluster; nothing else about them is looked at.
+            return Some(Ignored::Bound);
+        }
         let scheduler = &*pod.shape.scheduler;
-        let said = match pod.scheduled {
-            Scheduled::Unschedulable(_) => true,
-            Scheduled::NotTried => self.bypassed.iter().any(|name| name == scheduler),
-            Scheduled::Bound | Scheduled::Gated => false,
-        };
+        let named = |names: &[String]| names.iter().any(|name| name == scheduler);
         let delay = pod.shape.annotations.get(SCALE_UP_DELAY);
         let delay = delay.and_then(|text| text.parse::<SignedDuration>().ok()).unwrap_or_default();
-        said && pod.node.is_none()
-            && pod.deleting.is_none()
-            && matches!(pod.phase, Phase::Pending | Phase::Unknown)
-            && (self.schedulers.is_empty() || self.schedulers.iter().any(|name| name == scheduler))
-            && !pod.is_of_daemon_set()
-            && !self.is_expendable(pod)
-            && pod.created.is_none_or(|created| now.duration_since(created) >= self.delay.max(delay))
+        let delay = self.delay.max(delay);
+        let reasons = [
+            (pod.deleting.is_some(), Ignored::Deleted),
+            (!matches!(pod.phase, Phase::Pending | Phase::Unknown), Ignored::Ended),
+            (pod.scheduled == Scheduled::Gated, Ignored::Gated),
+            (pod.scheduled == Scheduled::NotTried && !named(&self.bypassed), Ignored::NotTried),
+            (!self.schedulers.is_empty() && !named(&self.schedulers), Ignored::Scheduler),
+            (pod.is_of_daemon_set(), Ignored::DaemonSet),
+            (self.is_expendable(pod), Ignored::Expendable),
+            (pod.created.is_some_and(|created| now.duration_since(created) < delay), Ignored::TooYoung),
+        ];
+        reasons.into_iter().find_map(|(holds, reason)| holds.then_some(reason))
+    }
+}
+
+/// Why a pod asks for no node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ignored {
+    /// It has one.
+    Bound,
+    /// It is being deleted.
+    Deleted,
+    /// It has ended.
+    Ended,
+    /// Its scheduling gates hold it back.
+    Gated,
+    /// The scheduler has not looked at it yet.
+    NotTried,
+    /// `--allowed-scheduler-names` does not name its scheduler.
+    Scheduler,
+    /// DaemonSets run on the nodes that there are.
+    DaemonSet,
+    /// `--expendable-pods-priority-cutoff` is above its priority.
+    Expendable,
+    /// `--new-pod-scale-up-delay`, or its annotation, has not passed.
+    TooYoung,
+}
+
+impl fmt::Display for Ignored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Bound => "it has a node",
+            Self::Deleted => "it is being deleted",
+            Self::Ended => "it has ended",
+            Self::Gated => "its scheduling gates hold it back",
+            Self::NotTried => "the scheduler has not looked at it yet",
+            Self::Scheduler => "--allowed-scheduler-names does not name its scheduler",
+            Self::DaemonSet => "pods of DaemonSets run on the nodes that there are",
+            Self::Expendable => "its priority is below --expendable-pods-priority-cutoff",
+            Self::TooYoung => "--new-pod-scale-up-delay or its annotation has not passed yet",
+        })
     }
 }
 
@@ -67,11 +119,15 @@ pub(super) fn waiting(
     settings: &PassSettings,
     outcome: &mut Outcome,
 ) -> Vec<Waiting> {
-    let mut pods: Vec<_> =
-        world.unbound.iter().filter(|pod| settings.pending.asks(pod, input.now)).cloned().collect();
+    let mut pods: Vec<_> = world
+        .unbound
+        .iter()
+        .filter(|pod| settings.pending.ignores(pod, input.now).is_none())
+        .cloned()
+        .collect();
     pods.sort_by(|one, other| by_turn(one, other));
     let tried = u32::try_from(pods.len()).unwrap_or(u32::MAX);
-    pods.retain(|pod| !pod.nominated.as_deref().is_some_and(|node| world.id(node).is_some()));
+    pods.retain(|pod| pod.nominated.as_deref().is_none_or(|node| world.id(node).is_none()));
     let classes = fit(world, pods);
     add_upcoming(world, input, outcome);
     let pods: Vec<_> = classes.into_iter().flat_map(|waiting| waiting.pods).collect();
@@ -80,7 +136,8 @@ pub(super) fn waiting(
     outcome.unschedulable.sort_by(|one, other| by_turn(one, other));
     outcome.fitting = tried - u32::try_from(outcome.unschedulable.len()).unwrap_or(tried);
     // Those that nobody has seen fail yet come last: they must not take the room of those that have.
-    let unseen = moving(world, input).into_iter().chain(input.expected.iter().cloned()).collect();
+    let expected = input.expected.iter().filter(|pod| settings.pending.expects(pod)).cloned();
+    let unseen = moving(world, input).into_iter().chain(expected).collect();
     waiting.extend(fit(world, unseen));
     waiting
 }
@@ -129,7 +186,7 @@ fn fit(world: &mut World, pods: Vec<Arc<Pod>>) -> Vec<Waiting> {
 }
 
 /// Adds copies of the templates of groups whose nodes are on their way.
-fn add_upcoming(world: &mut World, input: &Input, outcome: &mut Outcome) {
+pub(super) fn add_upcoming(world: &mut World, input: &Input, outcome: &mut Outcome) {
     for (id, state) in &outcome.found.groups {
         let Some(template) = input.templates.get(id) else { continue };
         for number in 0..state.upcoming {

@@ -15,6 +15,7 @@ use crate::{
     nodes::{
         action::{Action, Increase},
         estimator::{Limiter, Limits, estimate, estimate_and_keep},
+        expander::{Choice, Pricing},
         group::{NodeGroup, Template},
         similar::{Comparator, balance},
     },
@@ -231,6 +232,19 @@ impl<'a> ScaleUp<'a> {
         kept.nodes
     }
 
+    /// An option, for expanders to choose from.
+    pub fn choice(&self, option: &ExpansionOption, pricing: Pricing) -> Choice {
+        let candidate = &self.candidates[option.candidate];
+        Choice {
+            group: candidate.group.id.clone(),
+            nodes: option.nodes,
+            pods: option.pods(),
+            requested: self.requested(option),
+            capacity: candidate.template.node.capacity.clone(),
+            pricing,
+        }
+    }
+
     /// What the pods of an option request together.
     pub fn requested(&self, option: &ExpansionOption) -> Resources {
         let mut requested = Resources::default();
@@ -404,7 +418,7 @@ fn grow(scale_up: &mut ScaleUp<'_>, room: &mut Room, settings: &ScaleUpSettings,
 }
 
 /// Groups with what they would bring, and why they may not grow.
-fn candidates(memory: &Memory, input: &Input, outcome: &Outcome) -> Vec<Candidate> {
+pub(super) fn candidates(memory: &Memory, input: &Input, outcome: &Outcome) -> Vec<Candidate> {
     let of = |group: &NodeGroup| {
         let template = input.templates.get(&group.id)?.clone();
         let unhealthy = outcome.found.groups.get(&group.id).is_some_and(|state| !state.healthy);
@@ -437,14 +451,14 @@ fn up_to_minimum(input: &Input, increases: &[Increase], room: &mut Room) -> Vec<
 }
 
 /// What the cluster may still grow by.
-struct Room {
+pub(super) struct Room {
     nodes: Option<u32>,
     cores: i64,
     memory: i64,
 }
 
 impl Room {
-    fn new(input: &Input, outcome: &Outcome, settings: &ScaleUpSettings) -> Self {
+    pub(super) fn new(input: &Input, outcome: &Outcome, settings: &ScaleUpSettings) -> Self {
         let mut nodes = u32::try_from(input.nodes.len()).unwrap_or(u32::MAX);
         let mut used = Resources::default();
         for node in &input.nodes {
@@ -467,7 +481,7 @@ impl Room {
     }
 
     /// How many of `nodes` may be added, and the limit that is in the way of the others.
-    fn allowed(&self, capacity: &Resources, nodes: u32) -> (u32, Option<String>) {
+    pub(super) fn allowed(&self, capacity: &Resources, nodes: u32) -> (u32, Option<String>) {
         let by = |room: i64, each: i64| {
             if each <= 0 { nodes } else { u32::try_from((room / each).max(0)).unwrap_or(nodes) }
         };

@@ -1,5 +1,7 @@
 //! Passes over small clusters: what is decided, and what must never be.
 
+mod demand;
+mod explain;
 mod incremental;
 mod properties;
 mod scale_down;

@@ -30,6 +30,15 @@ impl Reason {
             Self::Drifted => "Drifted",
         }
     }
+
+    /// Its name in other metrics than those of budgets.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Underutilized => "underutilized",
+            Self::Empty => "empty",
+            Self::Drifted => "drifted",
+        }
+    }
 }
 
 /// Why a budget cannot be read; it then allows nothing.

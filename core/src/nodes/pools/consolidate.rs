@@ -9,6 +9,7 @@ use std::{
 use thiserror::Error;
 
 use super::{
+    balanced::Score,
     launch::needed_for_min_values,
     requirements::{
         Requirement, WellKnownLabels,
@@ -55,7 +56,12 @@ pub struct Cluster<'c, 'a> {
     pub spot_to_spot: bool,
     /// Labels that a node will have although nobody asks for them.
     pub well_known: &'c WellKnownLabels,
+    /// Whether a command that can be done is worth doing.
+    pub approves: &'c Approves<'c>,
 }
+
+/// Whether a command that can be done is worth doing.
+pub type Approves<'c> = dyn Fn(&Command) -> Result<(), Refused> + 'c;
 
 /// What to do.
 #[derive(Debug, Clone, PartialEq)]
@@ -100,6 +106,15 @@ pub enum Refused {
         "SpotToSpotConsolidation requires {TYPES_FOR_SPOT_TO_SPOT} cheaper instance type options than the current candidate to consolidate, got {0}"
     )]
     FewForSpotToSpot(usize),
+    /// A pool whose policy is Balanced would be disrupted more than it saves.
+    #[error(
+        "nodepool {0:?}: score {score:.2} < threshold {threshold:.2} (savings {savings:.1}%, disruption {disruption:.1}%)",
+        score = .1.score,
+        threshold = .1.threshold,
+        savings = .1.savings * 100.0,
+        disruption = .1.disruption * 100.0,
+    )]
+    Unbalanced(Arc<str>, Score),
 }
 
 /// Consolidates as many nodes as it can at once: the longest prefix of the candidates that a search by halves finds, of two at
@@ -180,11 +195,11 @@ pub fn consolidate(
             return Err(Refused::Uninitialized(cluster.snapshot.node(*node).name().clone()));
         }
     }
-    let Some(claim) = solution.claims.into_iter().next() else {
-        return Ok(Command { remove, replacement: None });
-    };
-    let replacement = cheaper(cluster, candidates, &remove, claim)?;
-    Ok(Command { remove, replacement: Some(replacement) })
+    let claim = solution.claims.into_iter().next();
+    let replacement = claim.map(|claim| cheaper(cluster, candidates, &remove, claim)).transpose()?;
+    let command = Command { remove, replacement };
+    (cluster.approves)(&command)?;
+    Ok(command)
 }
 
 /// The replacement with those of its instance types that are cheaper than what it replaces, however the launch goes.

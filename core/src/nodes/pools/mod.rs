@@ -2,11 +2,23 @@
 
 pub mod balanced;
 pub mod budgets;
+pub mod catalogue;
+pub mod cluster;
 pub mod consolidate;
 pub mod costs;
+pub mod disrupt;
+pub mod fixed;
 pub mod instance_type;
 pub mod launch;
+pub mod names;
+pub mod node_claim;
+pub mod pods;
+pub mod provision;
 pub mod provisioner;
+pub mod repair;
 pub mod requirements;
 pub mod select;
 pub mod solver;
+
+#[cfg(test)]
+mod testing;

@@ -1,6 +1,6 @@
 //! Launching machines through instant fleets, finding them again, ending them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -18,42 +18,8 @@ use crate::cloud::{
     },
 };
 
-/// Records of one page, and ids of one call.
+/// Records of one page.
 const PAGE: usize = 500;
-
-/// What machines are launched from.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct LaunchTemplate {
-    /// Its name; one that depends on all that follows, so that equal ones are shared.
-    pub name: String,
-    /// `ami-…`.
-    pub image_id: String,
-    /// The start script, base64.
-    pub user_data: Option<String>,
-    /// Gives the machine its role.
-    pub instance_profile: Option<String>,
-    /// `sg-…`.
-    pub security_groups: Vec<String>,
-    /// Disks.
-    pub disks: Vec<Disk>,
-    /// Hops that answers of the metadata service may go: 1 keeps pods out.
-    pub metadata_hops: Option<u32>,
-    /// Tags of the launch template itself.
-    pub tags: BTreeMap<String, String>,
-}
-
-/// A disk.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Disk {
-    /// `/dev/xvda`.
-    pub device: String,
-    /// `gp3`.
-    pub volume_type: String,
-    /// In GiB.
-    pub size_gib: u32,
-    /// Whether it is encrypted.
-    pub encrypted: bool,
-}
 
 /// One choice of a launch.
 #[derive(Debug, Clone, PartialEq)]
@@ -73,6 +39,8 @@ pub struct Choice {
 pub struct Launch {
     /// Whether spot capacity is bought.
     pub spot: bool,
+    /// `Context` of the call, for who has one.
+    pub context: Option<String>,
     /// What it may be.
     pub choices: Vec<Choice>,
     /// Tags of the machine, its disks and the fleet.
@@ -120,12 +88,23 @@ pub struct Machine {
     pub instance_lifecycle: Option<String>,
     /// When it was launched.
     pub launch_time: Timestamp,
-    /// The node's name, unless the kubelet takes another.
+    /// `subnet-…`.
     #[serde(default)]
-    pub private_dns_name: String,
+    pub subnet_id: String,
+    /// Its security groups.
+    #[serde(default, deserialize_with = "items")]
+    pub group_set: Vec<GroupId>,
     /// Its tags.
     #[serde(default, deserialize_with = "items")]
     pub tag_set: Vec<MachineTag>,
+}
+
+/// A security group of a machine.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GroupId {
+    /// `sg-…`.
+    pub group_id: String,
 }
 
 /// Where a machine is in its life.
@@ -153,28 +132,17 @@ pub struct MachineTag {
     pub value: String,
 }
 
-/// Makes a launch template; one of that name is taken as it is.
-pub async fn create_launch_template(client: &Client, template: &LaunchTemplate) -> Result<(), CloudError> {
-    let mut data = Form::new()
-        .set("ImageId", &template.image_id)
-        .set_some("UserData", template.user_data.as_deref())
-        .set_some("IamInstanceProfile.Name", template.instance_profile.as_deref())
-        .list("SecurityGroupId", &template.security_groups)
-        .set_some("MetadataOptions.HttpPutResponseHopLimit", template.metadata_hops)
-        .set("MetadataOptions.HttpTokens", "required");
-    for (index, disk) in template.disks.iter().enumerate() {
-        let ebs = Form::new()
-            .set("VolumeType", &disk.volume_type)
-            .set("VolumeSize", disk.size_gib)
-            .set("Encrypted", disk.encrypted)
-            .set("DeleteOnTermination", true);
-        let mapping = Form::new().set("DeviceName", &disk.device).nest("Ebs", ebs);
-        data = data.nest(&format!("BlockDeviceMapping.{}", index + 1), mapping);
-    }
+/// Makes a launch template of this data; one of that name is taken as it is, so the name has to follow from the data.
+pub async fn create_launch_template(
+    client: &Client,
+    name: &str,
+    data: Form,
+    tagged: &BTreeMap<String, String>,
+) -> Result<(), CloudError> {
     let form = Form::new()
-        .set("LaunchTemplateName", &template.name)
+        .set("LaunchTemplateName", name)
         .nest("LaunchTemplateData", data)
-        .nest("TagSpecification.1", tags("launch-template", &template.tags));
+        .nest("TagSpecification.1", tags("launch-template", tagged));
     match client.query::<Ignored>(&CREATE_LAUNCH_TEMPLATE, form).await {
         Err(CloudError::Refused { code, .. })
             if code == "InvalidLaunchTemplateName.AlreadyExistsException" =>
@@ -230,6 +198,7 @@ fn fleet_form(launch: &Launch) -> Form {
     let mut form = Form::new()
         .set("Type", "instant")
         .set("ClientToken", &launch.token)
+        .set_some("Context", launch.context.as_deref())
         .set("TargetCapacitySpecification.TotalTargetCapacity", 1)
         .set("TargetCapacitySpecification.DefaultTargetCapacityType", capacity);
     form = if launch.spot {
@@ -237,9 +206,13 @@ fn fleet_form(launch: &Launch) -> Form {
     } else {
         form.set("OnDemandOptions.AllocationStrategy", "lowest-price")
     };
-    let mut templates: BTreeMap<&str, Vec<&Choice>> = BTreeMap::new();
+    // In the order of the first choice of each.
+    let mut templates: Vec<(&str, Vec<&Choice>)> = Vec::new();
     for choice in &launch.choices {
-        templates.entry(&choice.launch_template).or_default().push(choice);
+        match templates.iter_mut().find(|(name, _)| *name == choice.launch_template) {
+            Some((_, choices)) => choices.push(choice),
+            None => templates.push((&choice.launch_template, vec![choice])),
+        }
     }
     for (index, (template, choices)) in templates.into_iter().enumerate() {
         let mut config = Form::new()
@@ -260,7 +233,8 @@ fn fleet_form(launch: &Launch) -> Form {
     form
 }
 
-fn tags(resource: &str, tags: &BTreeMap<String, String>) -> Form {
+/// Tags of what is made of this kind.
+pub fn tags(resource: &str, tags: &BTreeMap<String, String>) -> Form {
     let mut form = Form::new().set("ResourceType", resource);
     for (index, (key, value)) in tags.iter().enumerate() {
         form = form.set(format!("Tag.{}.Key", index + 1), key).set(format!("Tag.{}.Value", index + 1), value);
@@ -334,7 +308,7 @@ impl FleetAnswer {
     }
 }
 
-/// Machines that have all these tags (`*` means any value) and have not ended.
+/// Machines that have all these tags (`*` means any value) and have not begun to end.
 pub async fn machines(client: &Client, tags: &BTreeMap<String, String>) -> Result<Vec<Machine>, CloudError> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -349,7 +323,7 @@ pub async fn machines(client: &Client, tags: &BTreeMap<String, String>) -> Resul
         #[serde(default, deserialize_with = "items")]
         instances_set: Vec<Machine>,
     }
-    let states = ["pending", "running", "shutting-down", "stopping", "stopped"];
+    let states = ["pending", "running", "stopping", "stopped"];
     let mut form = Form::new().filter("instance-state-name", states).set("MaxResults", PAGE);
     for (key, value) in tags {
         form = if value == "*" {
@@ -369,12 +343,26 @@ pub async fn machines(client: &Client, tags: &BTreeMap<String, String>) -> Resul
     }
 }
 
-/// Ends machines.
-pub async fn terminate(client: &Client, ids: &[String]) -> Result<(), CloudError> {
-    for ids in ids.chunks(PAGE) {
-        client.query::<Ignored>(&TERMINATE_INSTANCES, Form::new().list("InstanceId", ids)).await?;
+/// Ends machines; answers with those that had ended before.
+pub async fn terminate(client: &Client, ids: &[String]) -> Result<BTreeSet<String>, CloudError> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Answer {
+        #[serde(default, deserialize_with = "items")]
+        instances_set: Vec<Change>,
     }
-    Ok(())
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Change {
+        instance_id: String,
+        current_state: MachineState,
+        previous_state: MachineState,
+    }
+    let answer: Answer = client.query(&TERMINATE_INSTANCES, Form::new().list("InstanceId", ids)).await?;
+    let has_ended = |change: &Change| {
+        [&change.current_state, &change.previous_state].iter().any(|state| state.name == "terminated")
+    };
+    Ok(answer.instances_set.into_iter().filter(has_ended).map(|change| change.instance_id).collect())
 }
 
 #[cfg(test)]
@@ -407,6 +395,7 @@ mod tests {
         };
         let launch = Launch {
             spot: true,
+            context: None,
             choices: vec![choice("b", "m5.large"), choice("a", "m6g.large"), choice("b", "c5.large")],
             tags: BTreeMap::from([("k".into(), "v".into())]),
             token: "t".into(),
@@ -414,8 +403,8 @@ mod tests {
         let text = fleet_form(&launch).encode("CreateFleet", "1");
         for part in [
             "SpotOptions.AllocationStrategy=price-capacity-optimized",
-            "LaunchTemplateConfigs.1.LaunchTemplateSpecification.LaunchTemplateName=a",
-            "LaunchTemplateConfigs.2.Overrides.2.InstanceType=c5.large",
+            "LaunchTemplateConfigs.2.LaunchTemplateSpecification.LaunchTemplateName=a",
+            "LaunchTemplateConfigs.1.Overrides.2.InstanceType=c5.large",
             "TagSpecification.3.ResourceType=fleet&TagSpecification.3.Tag.1.Key=k",
         ] {
             assert!(text.contains(part), "{part} in {text}");

@@ -15,6 +15,9 @@ use crate::cloud::{
     },
 };
 
+/// Images that one page may hold.
+const IMAGES: u32 = 1000;
+
 /// A selector term.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Term {
@@ -117,6 +120,7 @@ pub async fn subnets(client: &Client, terms: &[Term]) -> Result<Vec<Subnet>, Clo
         }
     }
     let mut found: Vec<_> = found.into_values().collect();
+    // Stable: of as many addresses each, by id.
     found.sort_by_key(|subnet| std::cmp::Reverse(subnet.available_ip_address_count));
     Ok(found)
 }
@@ -154,6 +158,7 @@ pub async fn images(client: &Client, terms: &[Term]) -> Result<Vec<Image>, Cloud
     struct Page {
         #[serde(default, deserialize_with = "items")]
         images_set: Vec<Image>,
+        next_token: Option<String>,
     }
     let mut found = BTreeMap::new();
     for term in terms {
@@ -162,9 +167,17 @@ pub async fn images(client: &Client, terms: &[Term]) -> Result<Vec<Image>, Cloud
             (None, Some(_)) => vec![],
             (None, None) => vec!["self", "amazon"],
         };
-        let form = term.form("image-id", "name").list("Owner", owners);
-        let page: Page = client.query(&DESCRIBE_IMAGES, form).await?;
-        found.extend(page.images_set.into_iter().map(|image| (image.image_id.clone(), image)));
+        let form = term.form("image-id", "name").list("Owner", owners).set("MaxResults", IMAGES);
+        let mut token = None;
+        loop {
+            let page: Page =
+                client.query(&DESCRIBE_IMAGES, form.clone().set_some("NextToken", token)).await?;
+            found.extend(page.images_set.into_iter().map(|image| (image.image_id.clone(), image)));
+            token = next(page.next_token);
+            if token.is_none() {
+                break;
+            }
+        }
     }
     let mut found: Vec<_> = found.into_values().collect();
     found.sort_by(|a, b| (&b.creation_date, &a.name).cmp(&(&a.creation_date, &b.name)));

@@ -165,14 +165,7 @@ impl Choices {
         } else {
             Pricing::default()
         };
-        Choice {
-            group: candidate.group.id.clone(),
-            nodes: option.nodes,
-            pods: option.pods(),
-            requested: scale_up.requested(option),
-            capacity: node.capacity.clone(),
-            pricing,
-        }
+        scale_up.choice(option, pricing)
     }
 }
 

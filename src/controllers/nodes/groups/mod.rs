@@ -3,22 +3,22 @@
 mod act;
 mod choose;
 mod expander_server;
+pub mod look;
 pub mod metrics;
 pub mod remove;
 mod report;
-mod settings;
-mod status_map;
+pub mod settings;
+pub mod status_map;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use jiff::Timestamp;
 use kube::Client;
 use parking_lot::Mutex;
 use tandem_core::nodes::{
     action::Action,
-    group::{NodeGroup, Template},
+    group::NodeGroup,
     pass::{self, Input, Memory, Model, Outcome, PassSettings, ScaleUp},
-    template::{self, PassingTaints},
+    template::PassingTaints,
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -35,6 +35,7 @@ use crate::{
     cli::nodes::NodeArgs,
     cloud::{CloudError, CloudProvider},
     cluster::world::World,
+    controllers::nodes::demand::Demand,
     telemetry::events::Events,
 };
 
@@ -47,6 +48,7 @@ const BATCH_MAX: Duration = Duration::from_secs(1);
 pub struct NodeGroups {
     client: Client,
     world: Arc<World>,
+    demand: Option<Arc<Demand>>,
     provider: Arc<dyn CloudProvider>,
     args: NodeArgs,
     settings: PassSettings,
@@ -69,7 +71,7 @@ impl NodeGroups {
     /// `--expander` has `grpc`, and it is not said where the server is, or whom to trust.
     pub fn new(
         client: Client,
-        world: Arc<World>,
+        (world, demand): (Arc<World>, Option<Arc<Demand>>),
         provider: Arc<dyn CloudProvider>,
         args: NodeArgs,
         events: Events,
@@ -93,6 +95,7 @@ impl NodeGroups {
             removing: Arc::default(),
             client,
             world,
+            demand,
             provider,
             args,
         })
@@ -106,6 +109,7 @@ impl NodeGroups {
     /// Runs passes while this replica leads, until `shutdown`.
     pub async fn run(mut self, mut leading: watch::Receiver<bool>, shutdown: CancellationToken) {
         self.world.synced().await;
+        let mut rises = self.demand.as_ref().map(|demand| demand.rises());
         let (removed, mut removals) = mpsc::unbounded_channel();
         loop {
             tokio::select! {
@@ -128,7 +132,7 @@ impl NodeGroups {
                     }
                     Err(error) => tracing::error!(%error, "the provider's node groups cannot be read"),
                 }
-                self.wait(started, &mut memory, &mut removals, &shutdown).await;
+                self.wait(started, &mut memory, &mut removals, &mut rises, &shutdown).await;
             }
             if shutdown.is_cancelled() {
                 return self.status.clear().await;
@@ -136,12 +140,13 @@ impl NodeGroups {
         }
     }
 
-    /// Until the next pass is due: at once for pods that fit nowhere, else after the scan interval.
+    /// Until the next pass is due: at once for pods that fit nowhere or are expected, else after the scan interval.
     async fn wait(
         &self,
         started: Instant,
         memory: &mut Memory,
         removals: &mut mpsc::UnboundedReceiver<Removed>,
+        rises: &mut Option<watch::Receiver<u64>>,
         shutdown: &CancellationToken,
     ) {
         let due = started + self.args.scan_interval;
@@ -150,6 +155,7 @@ impl NodeGroups {
                 () = shutdown.cancelled() => return,
                 () = tokio::time::sleep_until(due) => return,
                 Some(removed) = removals.recv() => act::remember(memory, &removed, &self.settings),
+                () = rise(rises, started) => return tracing::debug!("more pods are expected, the next pass is due"),
                 () = self.world.unschedulable.notified() => {
                     let why = batch(&self.world).await;
                     return tracing::debug!(why, "the next pass is due");
@@ -164,18 +170,7 @@ impl NodeGroups {
         first: bool,
         removed: &mpsc::UnboundedSender<Removed>,
     ) -> Result<(Outcome, Vec<NodeGroup>), CloudError> {
-        let (mut groups, unreadable) = self.provider.groups().await?;
-        for (group, error) in &unreadable {
-            tracing::warn!(group, %error, "node group cannot be read and is left alone");
-        }
-        groups.sort_by(|one, other| one.id.cmp(&other.id));
-        groups.dedup_by(|one, other| {
-            let twice = one.id == other.id;
-            if twice {
-                tracing::warn!(group = %one.id, "the provider lists this node group twice; the first counts");
-            }
-            twice
-        });
+        let groups = look::groups(&*self.provider).await?;
         let input = self.input(groups.clone()).await;
         if first {
             for action in pass::left_over(&input.nodes, &input.removing) {
@@ -192,44 +187,12 @@ impl NodeGroups {
     }
 
     async fn input(&self, groups: Vec<NodeGroup>) -> Input {
-        let now = Timestamp::now();
-        let nodes: Vec<_> = self.world.nodes().into_iter().map(|node| self.passing.unready(node)).collect();
-        let daemon_sets = self.world.daemon_sets.all();
-        let mut templates = BTreeMap::new();
-        for group in &groups {
-            let model = nodes.iter().find(|node| {
-                template::is_model(node, now)
-                    && group.instances.iter().any(|instance| instance.id == node.provider_id)
-            });
-            let (node, pods) = match model {
-                Some(node) => (template::fresh(node, &group.id, &self.passing), Vec::new()),
-                None => match self.provider.template(&group.id).await {
-                    Ok(Some(Template { node, pods })) => {
-                        (template::fresh(&node, &group.id, &self.passing), pods)
-                    }
-                    Ok(None) => continue,
-                    Err(error) => {
-                        let group = &group.id;
-                        tracing::warn!(%group, %error, "it is not known what nodes of this group look like; it cannot grow");
-                        continue;
-                    }
-                },
-            };
-            templates.insert(group.id.clone(), template::with_daemon_pods(node, pods, &daemon_sets));
+        let mut input = look::look(&self.world, &*self.provider, &self.passing, groups).await;
+        if let Some(demand) = &self.demand {
+            input.expected = demand.expected(&input.pods).await;
         }
-        Input {
-            now,
-            nodes,
-            pods: self.world.pods.all(),
-            expected: Vec::new(),
-            daemon_sets,
-            budgets: self.world.budgets(),
-            owners: Some(self.world.owners()),
-            surroundings: Arc::new(self.world.surroundings()),
-            groups,
-            templates,
-            removing: self.removing.lock().clone(),
-        }
+        input.removing = self.removing.lock().clone();
+        input
     }
 
     /// The pass itself, off the threads that serve: it computes for as long as a second on a great cluster.
@@ -262,6 +225,18 @@ impl NodeGroups {
             self.act(action, memory, removed).await;
         }
     }
+}
+
+/// Waits until more pods are expected than were. Samples of a thousand objects start no more than a pass a second.
+async fn rise(rises: &mut Option<watch::Receiver<u64>>, passed: Instant) {
+    let Some(rises) = rises else { return std::future::pending().await };
+    if rises.changed().await.is_err() {
+        return std::future::pending().await;
+    }
+    // Whoever stops waiting here must hear of it again.
+    rises.mark_changed();
+    tokio::time::sleep_until(passed + BATCH_MAX).await;
+    rises.mark_unchanged();
 }
 
 /// Waits for the pods that follow the first one.

@@ -20,7 +20,11 @@ fn signed(duration: Duration) -> SignedDuration {
 }
 
 /// For the pass.
-pub(super) fn pass(args: &NodeArgs, provider: &dyn CloudProvider) -> PassSettings {
+pub fn pass(args: &NodeArgs, provider: &dyn CloudProvider) -> PassSettings {
+    of_flags(args, provider.name(), provider.gpu_label())
+}
+
+fn of_flags(args: &NodeArgs, provider: &str, gpu_label: &str) -> PassSettings {
     PassSettings {
         cluster: ClusterStateSettings {
             max_unready_percentage: args.max_total_unready_percentage,
@@ -46,7 +50,7 @@ pub(super) fn pass(args: &NodeArgs, provider: &dyn CloudProvider) -> PassSetting
             max_memory: gibibytes(args.memory_total.max),
             from_zero: args.scale_up_from_zero,
             enforce_min: args.enforce_node_group_min_size,
-            balance: args.balance_similar_node_groups.then(|| comparator(args, provider.name())),
+            balance: args.balance_similar_node_groups.then(|| comparator(args, provider)),
         },
         scale_down: ScaleDownSettings {
             enabled: args.scale_down_enabled,
@@ -66,7 +70,7 @@ pub(super) fn pass(args: &NodeArgs, provider: &dyn CloudProvider) -> PassSetting
             min_cores: args.cores_total.min,
             min_memory: gibibytes(args.memory_total.min),
             marks_at_once: args.max_bulk_soft_taint_count,
-            gpu_label: provider.gpu_label().to_owned(),
+            gpu_label: gpu_label.to_owned(),
         },
         drain: drain::Options {
             skip_system_pods: args.skip_nodes_with_system_pods,
@@ -111,7 +115,7 @@ pub(super) fn remove(args: &NodeArgs) -> RemoveOptions {
 }
 
 /// For templates.
-pub(super) fn passing_taints(args: &NodeArgs) -> PassingTaints {
+pub fn passing_taints(args: &NodeArgs) -> PassingTaints {
     PassingTaints {
         startup: args.startup_taint.iter().chain(&args.ignore_taint).cloned().collect(),
         startup_prefixes: args.startup_taint_prefix.clone(),
@@ -125,4 +129,23 @@ fn named(names: &[String]) -> Vec<String> {
 
 fn gibibytes(count: i64) -> i64 {
     count.saturating_mul(1 << 30)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Flags {
+        #[command(flatten)]
+        nodes: NodeArgs,
+    }
+
+    #[test]
+    fn without_flags_the_settings_are_those_of_a_simulation() {
+        let args = Flags::parse_from(["tandem"]).nodes;
+        assert_eq!(format!("{:?}", of_flags(&args, "kwok", "")), format!("{:?}", PassSettings::default()));
+    }
 }

@@ -37,6 +37,19 @@ struct Written {
     at: Timestamp,
 }
 
+/// What an earlier process, or the one that runs, remembers.
+pub async fn remembered(maps: &Api<ConfigMap>, name: &str) -> Memory {
+    let map = match maps.get_opt(name).await {
+        Ok(map) => map,
+        Err(error) => {
+            tracing::warn!(%error, map = name, "what was remembered cannot be read; timers start anew");
+            None
+        }
+    };
+    let text = map.and_then(|map| map.metadata.annotations?.remove(MEMORY));
+    text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
+}
+
 /// The ConfigMap as the object of events.
 pub(super) fn reference(namespace: &str, name: &str) -> ObjectReference {
     ObjectReference {
@@ -56,22 +69,10 @@ impl StatusMap {
     /// Says that passes are about to begin; returns what an earlier process remembered.
     pub(super) async fn start(&mut self) -> Memory {
         self.written = None;
-        let memory = self.read_memory().await;
+        let memory = remembered(&self.maps, &self.name).await;
         let now = Timestamp::now();
         self.apply(Status::initializing(now), &memory, now).await;
         memory
-    }
-
-    async fn read_memory(&self) -> Memory {
-        let map = match self.maps.get_opt(&self.name).await {
-            Ok(map) => map,
-            Err(error) => {
-                tracing::warn!(%error, map = self.name, "what was remembered cannot be read; timers start anew");
-                None
-            }
-        };
-        let text = map.and_then(|map| map.metadata.annotations?.remove(MEMORY));
-        text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
     }
 
     /// Writes what there is after a pass, if it says anything new or was not written for long.

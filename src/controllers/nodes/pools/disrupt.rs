@@ -1,267 +1,231 @@
-//! Nodes that go although nothing forces them to: those that are empty, then those that have drifted (core,
-//! `pkg/controllers/disruption`).
+//! Nodes that go although nothing forces them to: those that are empty, have drifted, or whose pods fit elsewhere for less
+//! (core, `pkg/controllers/disruption`).
 //!
-//! A node with pods goes when they have a place: on other nodes, or on new ones that are ready by then. What replaces what is
-//! known in memory only: after a restart the new nodes are empty and go, and the drifted ones are looked at again.
+//! [`decide`] finds a command; one that time could still prove wrong is held against the cluster again after a while
+//! ([`validate`]), others go on meanwhile. What is being done ([`queue`]) is known in memory only: after a restart
+//! replacements are empty and go, and their nodes are given back and looked at again.
 
-mod eligible;
+mod queue;
+mod say;
 
-use std::{
-    collections::{BTreeMap, HashSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use jiff::Timestamp;
-use kube::ResourceExt as _;
+use jiff::{SignedDuration, Timestamp};
 use tandem_core::{
     api::karpenter::NodeClaim,
     nodes::{
-        drain::Evictable,
-        pools::budgets::{NodeFacts, PoolCount, Reason},
+        drain::Budgets,
+        pools::{
+            cluster::Cluster,
+            disrupt::{Command, Decision, Input, Method, decide, validate},
+            solver::Options,
+        },
     },
 };
+use tokio::time::Instant;
 
 use super::{
     Pools,
-    claim::{changed, holds, is_deleting},
-    claims::StepError,
-    names::{DISRUPTED, condition, disrupted},
-    provision::{create, solve},
-    view::Pool,
+    lifecycle::initialized,
+    observe::{observe, options},
 };
-use crate::controllers::nodes::taint::{Marking, mark};
-use eligible::{Candidate, candidate};
-use tokio::time::Instant;
+use queue::Queue;
+use say::Told;
 
 /// What comes within this time is looked at together.
 const CALM: Duration = Duration::from_secs(1);
 /// The longest time between two looks (core, `pollingPeriod`).
 const PERIOD: Duration = Duration::from_secs(10);
+/// What was found is looked at again after so long before it is done (core, `commandValidationDelay`).
+const VALIDATED_AFTER: Duration = Duration::from_secs(15);
+/// A cluster that has not changed is looked at again after so long (core, `ConsolidationState`).
+const SETTLED_FOR: Duration = Duration::from_mins(5);
+/// How long the search for many nodes at once may take (core, `MultiNodeConsolidationTimeoutDuration`).
+const MULTI_NODE_WITHIN: Duration = Duration::from_mins(1);
+/// How long the search for one node may take (core, `SingleNodeConsolidationTimeoutDuration`).
+const SINGLE_NODE_WITHIN: Duration = Duration::from_mins(3);
 
-/// Claims that wait for others to take their place: by name, the names of those.
-type Replacing = BTreeMap<String, Vec<String>>;
+/// A command that is to be looked at again.
+struct Waiting {
+    command: Command,
+    due: Instant,
+}
+
+/// What is known from pass to pass.
+#[derive(Default)]
+struct Disruption {
+    queue: Queue,
+    waiting: Vec<Waiting>,
+    told: Told,
+    /// The version of the world in which there was nothing to do, and since when.
+    settled: Option<(u64, Instant)>,
+}
 
 /// Takes nodes away, for ever.
 pub(super) async fn run(pools: Arc<Pools>) {
     let mut changes = pools.world.changes.subscribe();
-    let mut replacing = Replacing::new();
+    let mut disruption = Disruption::default();
     let mut is_new = true;
     loop {
         if pools.leads() {
             if std::mem::take(&mut is_new) {
-                release(&pools).await;
+                queue::release(&pools).await;
             }
-            if let Err(error) = pass(&pools, &mut replacing).await {
-                tracing::warn!(%error, "no node can be taken away now, tried again later");
-            }
+            disruption.pass(&pools).await;
         } else {
             // What another leader does, this one will not know.
-            (is_new, replacing) = (true, Replacing::new());
+            (is_new, disruption) = (true, Disruption::default());
+            pools.leaving.lock().clear();
         }
-        pools.changed(&mut changes, CALM, PERIOD).await;
+        pools.changed(&mut changes, CALM, disruption.next()).await;
     }
 }
 
-/// Gives nodes back that an earlier leader was about to take away.
-async fn release(pools: &Pools) {
-    let deleting: HashSet<Arc<str>> = pools
-        .claims_of(None)
-        .iter()
-        .filter(|claim| is_deleting(claim))
-        .filter_map(|claim| Some(pools.node_of(claim)?.name.clone()))
-        .collect();
-    for node in pools.world.nodes.all() {
-        if node.taint(DISRUPTED).is_some() && node.deleting.is_none() && !deleting.contains(&node.name) {
-            untaint(pools, &node.name).await;
-        }
-    }
-}
-
-async fn untaint(pools: &Pools, node: &str) {
-    let marking = Marking { remove: vec![DISRUPTED.to_owned()], ..Marking::default() };
-    if let Err(error) = mark(&pools.client, node, &marking).await {
-        tracing::warn!(node, %error, "a node that stays could not be given back to the scheduler");
-    }
-}
-
-async fn pass(pools: &Arc<Pools>, replacing: &mut Replacing) -> Result<(), StepError> {
-    replace(pools, replacing).await?;
-    let now = Timestamp::now();
-    for pool in pools.pools() {
-        let claims = pools.claims_of(Some(&pool.name));
-        let count = PoolCount::of(claims.iter().map(|claim| facts(pools, claim, replacing)));
-        let candidates: Vec<_> = claims
-            .iter()
-            .filter(|claim| !replacing.contains_key(&claim.name_any()))
-            .filter_map(|claim| candidate(pools, claim, now))
-            .collect();
-        let disrupting = empty(pools, &pool, count, &candidates, now).await?;
-        drifted(pools, &pool, count, &candidates, replacing, disrupting, now).await?;
-        pools.metrics.eligible(&pool.name, candidates.len());
-    }
-    Ok(())
-}
-
-fn facts(pools: &Pools, claim: &NodeClaim, replacing: &Replacing) -> NodeFacts {
-    NodeFacts {
-        managed: true,
-        initialized: holds(claim, condition::INITIALIZED),
-        instance_terminating: holds(claim, condition::INSTANCE_TERMINATING),
-        ready: pools.node_of(claim).is_some_and(|node| node.ready),
-        marked_for_deletion: is_deleting(claim) || replacing.contains_key(&claim.name_any()),
-    }
-}
-
-/// How many nodes of a pool may go now, beside `disrupting` that this pass has chosen.
-async fn allowed(
-    pools: &Pools,
-    pool: &Pool,
-    count: PoolCount,
-    reason: Reason,
-    disrupting: usize,
+/// What a decision reads, owned, so that it can be made beside the other tasks.
+struct Seen {
+    cluster: Cluster,
+    budgets: Budgets,
+    nominated: BTreeSet<String>,
+    options: Options,
+    spot_to_spot: bool,
     now: Timestamp,
-) -> usize {
-    let allowance = count.allowed(&pool.spec.disruption.budgets(), reason, now);
-    for problem in &allowance.problems {
-        tracing::warn!(pool = pool.name, %problem, "a budget cannot be read and allows nothing");
-    }
-    let left = usize::try_from(allowance.nodes).unwrap_or(0).saturating_sub(disrupting);
-    pools.metrics.allowed(&pool.name, reason.name(), left);
-    if left == 0
-        && let Some(object) = pools.node_pools.get("", &pool.name)
-    {
-        let message =
-            format!("No allowed disruptions for disruption reason {} due to blocking budget", reason.name());
-        pools.tell(&*object, "Normal", "DisruptionBlocked", message).await;
-    }
-    left
 }
 
-/// Takes empty nodes away that have been calm long enough. Returns how many.
-async fn empty(
-    pools: &Pools,
-    pool: &Pool,
-    count: PoolCount,
-    candidates: &[Candidate],
-    now: Timestamp,
-) -> Result<usize, StepError> {
-    let empty: Vec<_> = candidates
-        .iter()
-        .filter(|candidate| candidate.is_empty && holds(&candidate.claim, condition::CONSOLIDATABLE))
-        .collect();
-    if empty.is_empty() {
-        return Ok(0);
-    }
-    let left = allowed(pools, pool, count, Reason::Empty, 0, now).await;
-    let chosen = &empty[..left.min(empty.len())];
-    for candidate in chosen {
-        take(pools, candidate, "empty").await?;
-    }
-    Ok(chosen.len())
-}
-
-/// No pod more, and the claim's end. A pod that came between is evicted under its budget like any other.
-async fn take(pools: &Pools, candidate: &Candidate, reason: &'static str) -> Result<(), StepError> {
-    let marking = Marking { add: vec![disrupted()], ..Marking::default() };
-    mark(&pools.client, &candidate.node.name, &marking).await?;
-    let message = format!("Disrupting NodeClaim: {reason}");
-    pools.tell(&*candidate.claim, "Normal", "DisruptionTerminating", message).await;
-    pools.delete_claim(&candidate.claim, reason).await?;
-    Ok(())
-}
-
-/// Takes a drifted node away, empty ones first, then the one that drifted first. Returns how many were begun.
-async fn drifted(
-    pools: &Arc<Pools>,
-    pool: &Pool,
-    count: PoolCount,
-    candidates: &[Candidate],
-    replacing: &mut Replacing,
-    disrupting: usize,
-    now: Timestamp,
-) -> Result<usize, StepError> {
-    let mut drifted: Vec<_> =
-        candidates.iter().filter(|candidate| holds(&candidate.claim, condition::DRIFTED)).collect();
-    if drifted.is_empty() || allowed(pools, pool, count, Reason::Drifted, disrupting, now).await == 0 {
-        return Ok(0);
-    }
-    drifted.sort_by_key(|candidate| {
-        (!candidate.is_empty, changed(&candidate.claim, condition::DRIFTED), candidate.claim.name_any())
-    });
-    let budgets = pools.world.budgets();
-    for candidate in drifted {
-        if let Evictable::Not(pod) = budgets.can_evict(&candidate.pods)
-            && candidate.claim.spec.termination_grace_period.is_none()
-        {
-            let message = format!("pdb prevents pod evictions (pod={})", pod.key());
-            pools.tell(&*candidate.claim, "Normal", "DisruptionBlocked", message).await;
-            continue;
-        }
-        if move_off(pools, candidate, replacing, now).await? {
-            return Ok(1);
+impl Seen {
+    /// The cluster without what is waiting to be done.
+    async fn look(pools: &Pools, waiting: &[Waiting]) -> Self {
+        let now = Timestamp::now();
+        let mut cluster = observe(pools, now).await;
+        cluster.leaving.extend(waiting.iter().flat_map(|waiting| waiting.command.claims.iter().cloned()));
+        Self {
+            cluster,
+            budgets: pools.world.budgets(),
+            nominated: pools.nominations.names(Instant::now()),
+            options: options(pools),
+            spot_to_spot: pools.settings.feature_gates.is_on("SpotToSpotConsolidation"),
+            now,
         }
     }
-    Ok(0)
+
+    fn input(&self) -> Input<'_> {
+        Input {
+            cluster: &self.cluster,
+            budgets: &self.budgets,
+            nominated: &self.nominated,
+            options: self.options.clone(),
+            spot_to_spot: self.spot_to_spot,
+            now: self.now,
+        }
+    }
 }
 
-/// Finds places for a candidate's pods, and takes it away once they are there; whether that has begun.
-async fn move_off(
-    pools: &Arc<Pools>,
-    candidate: &Candidate,
-    replacing: &mut Replacing,
-    now: Timestamp,
-) -> Result<bool, StepError> {
-    let name = candidate.claim.name_any();
-    let except = replacing.keys().cloned().chain([name.clone()]).collect();
-    let solution = solve(pools, candidate.pods.clone(), &except, now).await;
-    if let Some((place, why)) = solution.unschedulable.first() {
-        let message = format!("pod {} would have no place: {why}", solution.pods[*place].key());
-        pools.tell(&*candidate.claim, "Normal", "DisruptionBlocked", message).await;
-        return Ok(false);
-    }
-    if solution.nodes.is_empty() {
-        take(pools, candidate, "drifted").await?;
-        return Ok(true);
-    }
-    let marking = Marking { add: vec![disrupted()], ..Marking::default() };
-    mark(&pools.client, &candidate.node.name, &marking).await?;
-    let wanted = solution.nodes.len();
-    let mut made: Vec<String> =
-        create(pools, &solution, "drifted").await.into_iter().map(|(_, name)| name).collect();
-    made.sort_unstable();
-    made.dedup();
-    if made.len() < wanted {
-        // Those that were made are empty, and go by themselves.
-        untaint(pools, &candidate.node.name).await;
-        return Ok(false);
-    }
-    let message = format!("Launching NodeClaim: {}", made.join(", "));
-    pools.tell(&*candidate.claim, "Normal", "DisruptionLaunching", message).await;
-    replacing.insert(name, made);
-    Ok(true)
+/// Runs what takes long on a thread of its own.
+async fn beside<T: Send + 'static>(think: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let thought = tokio::task::spawn_blocking(think).await;
+    thought.inspect_err(|error| tracing::error!(%error, "nothing could be decided about nodes")).ok()
 }
 
-/// Takes away those whose replacements are ready, and gives back those whose replacements failed.
-async fn replace(pools: &Pools, replacing: &mut Replacing) -> Result<(), StepError> {
-    for (name, made) in std::mem::take(replacing) {
-        let Some(claim) = pools.claims.get("", &name).filter(|claim| !is_deleting(claim)) else { continue };
-        let found: Vec<_> = made.iter().filter_map(|name| pools.claims.get("", name)).collect();
-        if found.len() < made.len() || found.iter().any(|claim| is_deleting(claim)) {
-            if let Some(node) = pools.node_of(&claim) {
-                untaint(pools, &node.name).await;
+impl Disruption {
+    /// How long it may take until the next pass.
+    fn next(&self) -> Duration {
+        let due = self.waiting.iter().map(|waiting| waiting.due).min();
+        due.map_or(PERIOD, |due| due.saturating_duration_since(Instant::now()).min(PERIOD))
+    }
+
+    async fn pass(&mut self, pools: &Arc<Pools>) {
+        self.queue.advance(pools).await;
+        while let Some(at) = self.waiting.iter().position(|waiting| waiting.due <= Instant::now()) {
+            let Waiting { command, .. } = self.waiting.remove(at);
+            self.look_again(pools, command, at).await;
+        }
+        let version = *pools.world.changes.borrow();
+        let is_settled = |(then, since): (u64, Instant)| then == version && since.elapsed() < SETTLED_FOR;
+        if self.settled.is_some_and(is_settled) {
+            return;
+        }
+        let Some(decision) = self.decide(pools).await else { return };
+        self.told.tell(pools, &decision).await;
+        let is_final = decision.command.is_none() && !decision.is_held && self.waiting.is_empty();
+        self.settled = is_final.then(|| (version, Instant::now()));
+        let Some(command) = decision.command else { return };
+        match wait(pools, &command, Timestamp::now()) {
+            Duration::ZERO => self.queue.begin(pools, command).await,
+            wait => {
+                tracing::info!(%command, savings = command.savings, seconds = wait.as_secs_f64(), "nodes could go");
+                self.waiting.push(Waiting { command, due: Instant::now() + wait });
             }
-            continue;
-        }
-        // Nobody takes them away while they wait for the pods.
-        for name in &made {
-            pools.nominations.note(name, pools.settings.batch_max_duration, Instant::now());
-        }
-        if found.iter().all(|claim| holds(claim, condition::INITIALIZED)) {
-            pools.delete_claim(&claim, "drifted").await?;
-        } else {
-            replacing.insert(name, made);
         }
     }
-    Ok(())
+
+    async fn decide(&self, pools: &Arc<Pools>) -> Option<Decision> {
+        let seen = Seen::look(pools, &self.waiting).await;
+        let metrics = pools.metrics.clone();
+        beside(move || {
+            let started = Instant::now();
+            let goes_on = |method: Method| {
+                let within = if method == Method::MultiNode { MULTI_NODE_WITHIN } else { SINGLE_NODE_WITHIN };
+                let goes_on = started.elapsed() < within;
+                if !goes_on {
+                    metrics.consolidation_timed_out(method);
+                }
+                goes_on
+            };
+            let decision = decide(&seen.input(), goes_on);
+            metrics.decided(&decision, started.elapsed());
+            decision
+        })
+        .await
+    }
+
+    /// Does what was found a while ago, if it is still right. Those that were found `before` it go first.
+    async fn look_again(&mut self, pools: &Arc<Pools>, command: Command, before: usize) {
+        let seen = Seen::look(pools, &self.waiting[..before]).await;
+        let wanted = command.clone();
+        let Some(valid) = beside(move || validate(&seen.input(), &wanted)).await else { return };
+        match valid {
+            Ok(command) => self.queue.begin(pools, command).await,
+            Err(why) => {
+                tracing::info!(%command, %why, "nodes stay after all");
+                pools.metrics.failed_validation(command.method);
+                say::rejected(pools, &command, &why).await;
+            }
+        }
+    }
+}
+
+/// How long a command waits. Drift is what it is; and who has been empty for a while has waited already.
+fn wait(pools: &Pools, command: &Command, now: Timestamp) -> Duration {
+    match command.method {
+        Method::Drift => Duration::ZERO,
+        Method::MultiNode | Method::SingleNode => VALIDATED_AFTER,
+        Method::Emptiness => {
+            let claims = command.claims.iter().filter_map(|name| pools.claims.get("", name));
+            let empty_since = claims.filter_map(|claim| last_event(&claim)).max();
+            empty_since.map_or(VALIDATED_AFTER, |since| left_of(VALIDATED_AFTER, now.duration_since(since)))
+        }
+    }
+}
+
+fn left_of(wait: Duration, passed: SignedDuration) -> Duration {
+    wait.saturating_sub(Duration::try_from(passed).unwrap_or(Duration::ZERO))
+}
+
+/// When a pod last came to the node of a claim or left it; else, when the node became one.
+fn last_event(claim: &NodeClaim) -> Option<Timestamp> {
+    let event = claim.status.as_ref().and_then(|status| status.last_pod_event_time.as_ref());
+    event.map(|time| time.0).max(initialized(claim))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_been_empty_for_a_while_waits_no_more() {
+        let seconds = SignedDuration::from_secs;
+        assert_eq!(left_of(VALIDATED_AFTER, seconds(0)), VALIDATED_AFTER);
+        assert_eq!(left_of(VALIDATED_AFTER, seconds(-5)), VALIDATED_AFTER);
+        assert_eq!(left_of(VALIDATED_AFTER, seconds(10)), Duration::from_secs(5));
+        assert_eq!(left_of(VALIDATED_AFTER, seconds(30)), Duration::ZERO);
+    }
 }

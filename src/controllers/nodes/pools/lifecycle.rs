@@ -68,6 +68,7 @@ pub(super) fn class_of(pools: &Pools, claim: &NodeClaim) -> Class {
 async fn launch(pools: &Pools, claim: &NodeClaim, now: Timestamp) -> Result<Next, StepError> {
     match create(pools, claim, now).await {
         Ok(launched) => {
+            pools.sold_out.note(launched.sold_out.iter().cloned(), now);
             let next = write_launched(pools, claim, &launched, now).await?;
             tracing::info!(
                 claim = claim.name_any(),
@@ -111,7 +112,12 @@ async fn write_launched(
     now: Timestamp,
 ) -> Result<Next, StepError> {
     let api = pools.claim_api();
-    let claim = write::metadata(&api, claim, json!({ "labels": launched.all_labels() })).await?;
+    let claim = write::metadata(
+        &api,
+        claim,
+        json!({ "labels": launched.all_labels(), "annotations": launched.annotations }),
+    )
+    .await?;
     let mut status = claim.status.clone().unwrap_or_default();
     status.provider_id = Some(launched.provider_id.clone());
     status.image_id = launched.image.clone();

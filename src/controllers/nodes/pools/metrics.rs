@@ -11,7 +11,10 @@ use prometheus_client::{
 };
 use tandem_core::{
     api::karpenter::NodeClaim,
-    nodes::pools::requirements::labels::{CAPACITY_TYPE, NODE_POOL, ZONE},
+    nodes::pools::{
+        disrupt::{Command, Decision, Method},
+        requirements::labels::{CAPACITY_TYPE, NODE_POOL, ZONE},
+    },
 };
 
 /// From a millisecond to a minute.
@@ -58,6 +61,39 @@ struct Allowed {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Broken {
+    condition: &'static str,
+    nodepool: String,
+    capacity_type: String,
+    image_id: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfReason {
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfMethod {
+    consolidation_type: &'static str,
+}
+
+/// What was decided about nodes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Decided {
+    decision: &'static str,
+    reason: &'static str,
+    consolidation_type: &'static str,
+}
+
+impl Decided {
+    fn of(command: &Command) -> Self {
+        let (decision, method) = (command.decision(), command.method);
+        Self { decision, reason: method.reason().label(), consolidation_type: method.consolidation_type() }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Eviction {
     code: &'static str,
 }
@@ -82,6 +118,7 @@ pub struct Metrics {
     created: Family<Created, Counter>,
     terminated: Family<Terminated, Counter>,
     disrupted: Family<Disrupted, Counter>,
+    broken: Family<Broken, Counter>,
     nodes_created: Family<OfZone, Counter>,
     nodes_terminated: Family<OfZone, Counter>,
     nodes_drained: Family<OfPool, Counter>,
@@ -90,7 +127,12 @@ pub struct Metrics {
     scheduling_seconds: Arc<Histogram>,
     unschedulable: Family<OfController, Gauge>,
     allowed: Family<Allowed, Gauge>,
-    consuming: Family<OfPool, Gauge>,
+    eligible: Family<OfReason, Gauge>,
+    decision_seconds: Arc<Histogram>,
+    decisions: Family<Decided, Counter>,
+    decisions_failed: Family<Decided, Counter>,
+    timeouts: Family<OfMethod, Counter>,
+    failed_validations: Family<OfMethod, Counter>,
 }
 
 impl Default for Metrics {
@@ -99,6 +141,7 @@ impl Default for Metrics {
             created: Family::default(),
             terminated: Family::default(),
             disrupted: Family::default(),
+            broken: Family::default(),
             nodes_created: Family::default(),
             nodes_terminated: Family::default(),
             nodes_drained: Family::default(),
@@ -107,7 +150,12 @@ impl Default for Metrics {
             scheduling_seconds: Arc::new(Histogram::new(BUCKETS)),
             unschedulable: Family::default(),
             allowed: Family::default(),
-            consuming: Family::default(),
+            eligible: Family::default(),
+            decision_seconds: Arc::new(Histogram::new(BUCKETS)),
+            decisions: Family::default(),
+            decisions_failed: Family::default(),
+            timeouts: Family::default(),
+            failed_validations: Family::default(),
         }
     }
 }
@@ -130,6 +178,11 @@ impl Metrics {
             "nodeclaims_disrupted",
             "NodeClaims that were deleted, and why",
             self.disrupted.clone(),
+        );
+        registry.register(
+            "nodeclaims_unhealthy_disrupted",
+            "NodeClaims that were deleted since their nodes were broken",
+            self.broken.clone(),
         );
         registry.register(
             "nodeclaims_termination_duration_seconds",
@@ -155,10 +208,31 @@ impl Metrics {
             "Nodes of a pool that may go now",
             self.allowed.clone(),
         );
+        self.register_disruption(registry.sub_registry_with_prefix("voluntary_disruption"));
+    }
+
+    fn register_disruption(&self, registry: &mut Registry) {
+        registry.register("eligible_nodes", "Nodes that may be taken away", self.eligible.clone());
         registry.register(
-            "voluntary_disruption_eligible_nodes",
-            "Nodes of a pool that could be taken away",
-            self.consuming.clone(),
+            "decision_evaluation_duration_seconds",
+            "How long it took to decide which nodes go",
+            (*self.decision_seconds).clone(),
+        );
+        registry.register("decisions", "Decisions that were carried out", self.decisions.clone());
+        registry.register(
+            "queue_failures",
+            "Decisions that were begun and came to nothing",
+            self.decisions_failed.clone(),
+        );
+        registry.register(
+            "consolidation_timeouts",
+            "Searches for nodes to take away that took too long",
+            self.timeouts.clone(),
+        );
+        registry.register(
+            "failed_validations",
+            "Decisions that were not right any more a while later",
+            self.failed_validations.clone(),
         );
     }
 
@@ -175,6 +249,12 @@ impl Metrics {
     pub(super) fn disrupted(&self, claim: &NodeClaim, reason: &'static str) {
         let (nodepool, capacity_type) = (label(claim, NODE_POOL), label(claim, CAPACITY_TYPE));
         self.disrupted.get_or_create(&Disrupted { reason, nodepool, capacity_type }).inc();
+    }
+
+    pub(super) fn broken(&self, claim: &NodeClaim, condition: &'static str) {
+        let image_id = claim.status.as_ref().and_then(|status| status.image_id.clone()).unwrap_or_default();
+        let (nodepool, capacity_type) = (label(claim, NODE_POOL), label(claim, CAPACITY_TYPE));
+        self.broken.get_or_create(&Broken { condition, nodepool, capacity_type, image_id }).inc();
     }
 
     pub(super) fn drained(&self, claim: &NodeClaim) {
@@ -208,13 +288,33 @@ impl Metrics {
         self.unschedulable.get_or_create(&PROVISIONER).set(i64::try_from(pods).unwrap_or(i64::MAX));
     }
 
-    pub(super) fn allowed(&self, pool: &str, reason: &'static str, nodes: usize) {
-        let labels = Allowed { nodepool: pool.to_owned(), reason };
-        self.allowed.get_or_create(&labels).set(i64::try_from(nodes).unwrap_or(i64::MAX));
+    /// What was decided about nodes, and how long that took.
+    pub(super) fn decided(&self, decision: &Decision, took: Duration) {
+        let gauge = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        self.decision_seconds.observe(took.as_secs_f64());
+        for (reason, count) in &decision.eligible {
+            self.eligible.get_or_create(&OfReason { reason: reason.label() }).set(gauge(*count));
+        }
+        for ((pool, reason), count) in &decision.allowed {
+            let labels = Allowed { nodepool: pool.to_string(), reason: reason.name() };
+            self.allowed.get_or_create(&labels).set(gauge(*count));
+        }
     }
 
-    pub(super) fn eligible(&self, pool: &str, nodes: usize) {
-        let labels = OfPool { nodepool: pool.to_owned() };
-        self.consuming.get_or_create(&labels).set(i64::try_from(nodes).unwrap_or(i64::MAX));
+    pub(super) fn disrupting(&self, command: &Command) {
+        self.decisions.get_or_create(&Decided::of(command)).inc();
+    }
+
+    pub(super) fn disruption_failed(&self, command: &Command) {
+        self.decisions_failed.get_or_create(&Decided::of(command)).inc();
+    }
+
+    pub(super) fn consolidation_timed_out(&self, method: Method) {
+        self.timeouts.get_or_create(&OfMethod { consolidation_type: method.consolidation_type() }).inc();
+    }
+
+    pub(super) fn failed_validation(&self, method: Method) {
+        let labels = OfMethod { consolidation_type: method.consolidation_type() };
+        self.failed_validations.get_or_create(&labels).inc();
     }
 }

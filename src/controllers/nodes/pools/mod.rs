@@ -6,24 +6,32 @@
 
 mod claim;
 mod claims;
-mod conditions;
+mod classes;
+
 mod consolidatable;
 mod disrupt;
 mod drift;
 mod expiration;
+pub mod explain;
+mod fixed;
 mod garbage;
+mod interruption;
 mod lifecycle;
 pub mod metrics;
-pub mod names;
 mod nominations;
-mod pack;
+mod observe;
 mod pool;
 mod provision;
+mod repair;
 mod termination;
 mod view;
 mod write;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{Api, Client, Resource, ResourceExt, api::DeleteParams, api::Preconditions};
@@ -31,8 +39,8 @@ use parking_lot::Mutex;
 use tandem_core::{
     api::karpenter::{AWSNodeTemplate, NodeClaim, NodeClassReference, NodePool, Provisioner},
     nodes::pools::{
+        node_claim::pool_of,
         provisioner::{ProvisionerError, Translation, translate},
-        requirements::labels::NODE_POOL,
     },
     pods::reasons::Event,
     scheduling::{Node, Pod},
@@ -47,10 +55,14 @@ use crate::{
     cloud::pools::{PoolProvider, sold_out::SoldOut},
     cluster::{
         cache::{Cache, watch_cluster},
+        conditions,
         world::World,
     },
+    controllers::nodes::demand::Demand,
     telemetry::events::Events,
 };
+pub use tandem_core::nodes::pools::names;
+
 use metrics::Metrics;
 use nominations::Nominations;
 use view::Pool;
@@ -64,6 +76,8 @@ pub struct Config {
     pub client: Client,
     /// Pods, nodes and DaemonSets.
     pub world: Arc<World>,
+    /// Pods that are about to be made.
+    pub demand: Option<Arc<Demand>>,
     /// The provider of machines.
     pub provider: Arc<dyn PoolProvider>,
     /// Writes events.
@@ -82,6 +96,7 @@ type NodeNames = HashMap<Arc<str>, Arc<str>>;
 pub struct Pools {
     client: Client,
     world: Arc<World>,
+    demand: Option<Arc<Demand>>,
     provider: Arc<dyn PoolProvider>,
     events: Events,
     leading: watch::Receiver<bool>,
@@ -94,6 +109,10 @@ pub struct Pools {
     names_of_nodes: Mutex<(u64, NodeNames)>,
     sold_out: SoldOut,
     nominations: Nominations,
+    /// Claims, by name, that are deleted as soon as their replacements are ready.
+    leaving: Mutex<BTreeSet<Arc<str>>>,
+    /// Held while claims are replaced, so that nobody counts those of a static pool in between.
+    replacing: tokio::sync::Mutex<()>,
     /// What they have done, for `/metrics`.
     pub metrics: Metrics,
 }
@@ -104,7 +123,7 @@ pub type ClaimChanges = mpsc::UnboundedReceiver<String>;
 impl Pools {
     /// Starts the watches.
     pub fn start(config: Config) -> (Arc<Self>, ClaimChanges) {
-        let Config { client, world, provider, events, leading, settings } = config;
+        let Config { client, world, demand, provider, events, leading, settings } = config;
         let (changed_claim, claim_changes) = mpsc::unbounded_channel();
         let count = world.changes.clone();
         let changed = move || count.send_modify(|count| *count += 1);
@@ -124,8 +143,11 @@ impl Pools {
             metrics: Metrics::default(),
             sold_out: SoldOut::default(),
             nominations: Nominations::default(),
+            leaving: Mutex::default(),
+            replacing: tokio::sync::Mutex::default(),
             client,
             world,
+            demand,
             provider,
             events,
             leading,
@@ -281,11 +303,6 @@ impl Pools {
     }
 }
 
-/// The pool that a claim is of.
-fn pool_of(claim: &NodeClaim) -> Option<&str> {
-    claim.labels().get(NODE_POOL).map(String::as_str)
-}
-
 /// Runs every controller; never returns.
 pub async fn run(pools: Arc<Pools>, claim_changes: ClaimChanges) {
     let started = Instant::now();
@@ -299,11 +316,14 @@ pub async fn run(pools: Arc<Pools>, claim_changes: ClaimChanges) {
     );
     tokio::join!(
         claims::run(pools.clone(), claim_changes),
+        classes::run(pools.clone()),
         pool::run(pools.clone()),
         provision::run(pools.clone()),
         consolidatable::run(pools.clone()),
         drift::run(pools.clone()),
         disrupt::run(pools.clone()),
         garbage::run(pools.clone()),
+        repair::run(pools.clone()),
+        fixed::run(pools.clone()),
     );
 }

@@ -1,6 +1,9 @@
 //! Which nodes pods are expected on: those are not taken away before the scheduler has had its turn.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -19,11 +22,11 @@ impl Nominations {
         self.0.lock().insert(name.to_owned(), until);
     }
 
-    /// Whether pods are expected on a node.
-    pub(super) fn holds(&self, name: &str, now: Instant) -> bool {
+    /// Nodes that pods are expected on.
+    pub(super) fn names(&self, now: Instant) -> BTreeSet<String> {
         let mut nominations = self.0.lock();
         nominations.retain(|_, until| *until > now);
-        nominations.contains_key(name)
+        nominations.keys().cloned().collect()
     }
 }
 
@@ -37,7 +40,7 @@ mod tests {
         let at = |seconds| start + Duration::from_secs(seconds);
         let nominations = Nominations::default();
         nominations.note("a", Duration::from_secs(10), start);
-        assert!(nominations.holds("a", at(19)) && !nominations.holds("b", at(19)));
-        assert!(!nominations.holds("a", at(20)));
+        assert_eq!(nominations.names(at(19)), BTreeSet::from(["a".to_owned()]));
+        assert_eq!(nominations.names(at(20)), BTreeSet::new());
     }
 }

@@ -4,7 +4,6 @@
 //! A claim that has not become a node yet counts as one, so that no need is answered twice, after a restart neither.
 
 mod batch;
-mod solve;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -16,14 +15,20 @@ use futures::{StreamExt as _, stream};
 use jiff::{SignedDuration, Timestamp};
 use kube::{ResourceExt as _, api::PostParams};
 use tandem_core::{
-    api::karpenter::NodeClaim,
-    scheduling::{Pod, pod::Scheduled},
+    nodes::pools::{
+        cluster::Target,
+        provision::{Input, Plan, provision},
+        solver,
+    },
+    scheduling::Pod,
 };
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 
-use super::{Pools, claim, claim::is_deleting, pack::NewNode};
+use super::{
+    Pools, claim,
+    observe::{observe, options, present},
+};
 use batch::Batch;
-pub(super) use solve::{Solution, solve};
 
 /// Pods that still wait are thought about again after so long.
 const AGAIN: Duration = Duration::from_secs(10);
@@ -39,10 +44,13 @@ const TOLD_AGAIN: SignedDuration = SignedDuration::from_mins(5);
 /// Gives pods nodes, for ever.
 pub(super) async fn run(pools: Arc<Pools>) {
     let mut changes = pools.world.changes.subscribe();
+    let mut rises = pools.demand.as_ref().map(|demand| demand.rises());
     let mut batch = Batch::default();
     let mut told = Told::default();
     loop {
-        let due = batch.look(&needy(&pools), claim_names(&pools), ready_pools(&pools), Instant::now());
+        let mut pods = present(&pools).needy();
+        pods.extend(expected(&pools).await);
+        let due = batch.look(&pods, claim_names(&pools), ready_pools(&pools), Instant::now());
         let times = (pools.settings.batch_idle_duration, pools.settings.batch_max_duration);
         if pools.leads() && batch.is_due(times, Instant::now()) {
             let started = Instant::now();
@@ -52,8 +60,29 @@ pub(super) async fn run(pools: Arc<Pools>) {
             continue;
         }
         let wait = due.map_or(AGAIN, |_| times.0).min(AGAIN);
-        // The time that ran out is as good as a change.
-        let _ = tokio::time::timeout(wait, changes.changed()).await;
+        tokio::select! {
+            // Its sender lives as long as the pools.
+            _ = changes.changed() => {}
+            () = rise(rises.as_mut()) => {}
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+}
+
+/// Until more pods are expected than were.
+async fn rise(rises: Option<&mut watch::Receiver<u64>>) {
+    match rises {
+        // Its sender lives as long as the pools.
+        Some(rises) => drop(rises.changed().await),
+        None => std::future::pending().await,
+    }
+}
+
+/// Pods that are about to be made.
+async fn expected(pools: &Pools) -> Vec<Arc<Pod>> {
+    match &pools.demand {
+        Some(demand) if pools.leads() => demand.expected(&pools.world.pods.all()).await,
+        _ => Vec::new(),
     }
 }
 
@@ -65,45 +94,30 @@ fn ready_pools(pools: &Pools) -> HashSet<String> {
     pools.pools().iter().filter(|pool| pool.is_ready).map(|pool| pool.name.clone()).collect()
 }
 
-/// Pods that need a node: those that fit on none, and those whose node goes.
-fn needy(pools: &Pools) -> Vec<Arc<Pod>> {
-    let leaving: HashSet<Arc<str>> = pools
-        .claims_of(None)
-        .iter()
-        .filter(|claim| is_deleting(claim))
-        .filter_map(|claim| Some(pools.node_of(claim)?.name.clone()))
-        .collect();
-    let needs = |pod: &Arc<Pod>| is_provisionable(pod) || is_leaving(pod, &leaving);
-    pools.world.pods.all().into_iter().filter(needs).collect()
+/// What was decided for pods.
+struct Solution {
+    /// Pods that wait; the plan's further places are those of expected ones, whom nobody can tell anything.
+    pods: Vec<Arc<Pod>>,
+    plan: Plan,
 }
 
-/// Whether a pod waits for a node that new nodes could help (core, `pkg/utils/pod/scheduling.go`, `IsProvisionable`).
-fn is_provisionable(pod: &Pod) -> bool {
-    matches!(pod.scheduled, Scheduled::Unschedulable(_))
-        && pod.node.is_none()
-        && pod.nominated.is_none()
-        && pod.deleting.is_none()
-        && !pod.is_terminal()
-        && !pod.is_of_daemon_set()
-        && !is_of_node(pod)
-}
-
-/// Whether a pod will be made again elsewhere when its node goes.
-fn is_leaving(pod: &Pod, leaving: &HashSet<Arc<str>>) -> bool {
-    pod.node.as_ref().is_some_and(|node| leaving.contains(node)) && moves(pod)
-}
-
-/// Whether a pod would have to move if its node went (core, `IsReschedulable`).
-pub(super) fn moves(pod: &Pod) -> bool {
-    pod.deleting.is_none()
-        && !pod.is_terminal()
-        && !pod.is_of_daemon_set()
-        && !pod.is_mirror()
-        && !is_of_node(pod)
-}
-
-fn is_of_node(pod: &Pod) -> bool {
-    pod.shape.owner.as_ref().is_some_and(|owner| &*owner.kind == "Node")
+/// Finds nodes for pods that need them. Beside the other tasks, since it may take a while where there are many.
+async fn solve(pools: &Pools, now: Timestamp) -> Solution {
+    let (cluster, options) = (observe(pools, now).await, options(pools));
+    let expected = expected(pools).await;
+    let decide = move || {
+        let mut pods = cluster.needy();
+        let waiting = pods.len();
+        pods.extend(expected);
+        let mut plan = provision(&Input { cluster: &cluster, pods: &pods, options });
+        pods.truncate(waiting);
+        plan.unschedulable.retain(|failure| failure.pod < waiting);
+        Solution { pods, plan }
+    };
+    tokio::task::spawn_blocking(decide).await.unwrap_or_else(|error| {
+        tracing::error!(%error, "no nodes could be found for pods");
+        Solution { pods: Vec::new(), plan: Plan::default() }
+    })
 }
 
 /// What pods have been told.
@@ -115,59 +129,72 @@ struct Told {
 
 async fn pass(pools: &Arc<Pools>, told: &mut Told) {
     let now = Timestamp::now();
-    let pods = needy(pools);
-    let solution = solve(pools, pods, &HashSet::new(), now).await;
-    let batch = pools.settings.batch_max_duration;
-    for (_, node) in &solution.placed {
-        pools.nominations.note(node, batch, Instant::now());
+    let Solution { pods, plan } = solve(pools, now).await;
+    for (_, target) in &plan.nominations {
+        nominate(pools, target);
     }
-    let made = create(pools, &solution, "provisioned").await;
-    pools.metrics.unschedulable(solution.unschedulable.len());
-    told.retain(&solution.pods);
-    tell(pools, told, &solution, &made, now);
+    let made = create(pools, &plan.claims, "provisioned").await;
+    pools.metrics.unschedulable(plan.unschedulable.len());
+    told.retain(&pods);
+    tell(pools, told, &pods, &plan, &made, now);
 }
 
-/// Makes the claims; returns the pods' places with the names of their claims. Returns when the watch has told of them.
-pub(super) async fn create(pools: &Pools, solution: &Solution, reason: &'static str) -> Vec<(usize, String)> {
+/// Keeps a node that pods are expected on.
+fn nominate(pools: &Pools, Target { claim, node }: &Target) {
+    if let Some(name) = claim.as_ref().or(node.as_ref()) {
+        pools.nominations.note(name, pools.settings.batch_max_duration, Instant::now());
+    }
+}
+
+/// Makes the claims; returns the name of each that could be made. Returns when the watch has told of them.
+pub(super) async fn create(
+    pools: &Pools,
+    claims: &[solver::Claim],
+    reason: &'static str,
+) -> Vec<Option<String>> {
     let api = pools.claim_api();
-    let write = |node: &NewNode| {
-        let (api, wanted, places) = (api.clone(), claim::build(&node.pool, &node.claim), node.pods.clone());
-        async move { (api.create(&PostParams::default(), &wanted).await, places) }
-    };
-    let made: Vec<(Result<NodeClaim, _>, _)> =
-        stream::iter(solution.nodes.iter().map(write)).buffered(AT_ONCE).collect().await;
-    let mut names = Vec::new();
-    let mut placed = Vec::new();
-    for (result, places) in made {
-        match result {
-            Err(error) => {
-                tracing::warn!(%error, "a NodeClaim could not be made, its pods are thought about again");
-            }
-            Ok(claim) => {
-                let name = claim.name_any();
-                tracing::info!(claim = name, pods = places.len(), reason, "NodeClaim is made");
-                pools.metrics.created(&claim, reason);
-                pools.nominations.note(&name, pools.settings.batch_max_duration, Instant::now());
-                placed.extend(places.into_iter().map(|place| (place, name.clone())));
-                names.push(name);
+    let served = pools.pools();
+    let write = |wanted: &solver::Claim| {
+        let pool = served.iter().find(|pool| *pool.name == *wanted.pool);
+        let (api, wanted) = (api.clone(), pool.map(|pool| claim::build(pool, wanted)));
+        async move {
+            match wanted {
+                Some(wanted) => api.create(&PostParams::default(), &wanted).await.map(Some),
+                // Its pool is gone by now.
+                None => Ok(None),
             }
         }
+    };
+    let made: Vec<_> = stream::iter(claims.iter().map(write)).buffered(AT_ONCE).collect().await;
+    let mut names = Vec::new();
+    for (result, wanted) in made.into_iter().zip(claims) {
+        let made = result.unwrap_or_else(|error| {
+            tracing::warn!(%error, "a NodeClaim could not be made, its pods are thought about again");
+            None
+        });
+        names.push(made.map(|claim| {
+            let name = claim.name_any();
+            tracing::info!(claim = name, pods = wanted.pods.len(), reason, "NodeClaim is made");
+            pools.metrics.created(&claim, reason);
+            pools.nominations.note(&name, pools.settings.batch_max_duration, Instant::now());
+            name
+        }));
     }
-    heard_of(pools, &names).await;
-    placed
+    heard_of(pools, names.iter().flatten()).await;
+    names
 }
 
 /// Waits until the watch has told of these claims: what is not known counts as no node on its way.
-async fn heard_of(pools: &Pools, names: &[String]) {
+async fn heard_of(pools: &Pools, names: impl Iterator<Item = &String> + Clone) {
     let mut changes = pools.world.changes.subscribe();
     let all = async {
-        while names.iter().any(|name| pools.claims.get("", name).is_none()) {
+        while names.clone().any(|name| pools.claims.get("", name).is_none()) {
             // Its sender lives as long as the pools.
             let _ = changes.changed().await;
         }
     };
     if tokio::time::timeout(HEARD_WITHIN, all).await.is_err() {
-        tracing::warn!(claims = names.len(), "the watch of NodeClaims lags behind");
+        tracing::warn!(claims = names.count(), "the watch of NodeClaims lags behind");
     }
 }
 
@@ -181,29 +208,34 @@ impl Told {
 }
 
 /// Tells pods where they will run, or why nowhere. Beside the pass, which waits for no event.
-fn tell(pools: &Arc<Pools>, told: &mut Told, solution: &Solution, made: &[(usize, String)], now: Timestamp) {
+fn tell(
+    pools: &Arc<Pools>,
+    told: &mut Told,
+    pods: &[Arc<Pod>],
+    plan: &Plan,
+    made: &[Option<String>],
+    now: Timestamp,
+) {
     let mut events = Vec::new();
-    let on_claims = made.iter().map(|(place, claim)| (*place, format!("nodeclaim/{claim}")));
-    let on_nodes = solution.placed.iter().map(|(place, node)| (*place, format!("node/{node}")));
-    for (place, target) in on_claims.chain(on_nodes) {
-        let pod = &solution.pods[place];
+    let on_claims = plan.claims.iter().zip(made).flat_map(|(claim, name)| {
+        claim.pods.iter().filter_map(move |pod| Some((*pod, format!("nodeclaim/{}", name.as_ref()?))))
+    });
+    let on_nodes = plan.nominations.iter().map(|(pod, target)| (*pod, target.to_string()));
+    for (pod, target) in on_claims.chain(on_nodes) {
+        let Some(pod) = pods.get(pod) else { continue };
         if events.len() < MOST_EVENTS && told.nominated.get(&pod.uid) != Some(&target) {
             told.nominated.insert(pod.uid.clone(), target.clone());
             events.push((pod.clone(), "Normal", "Nominated", format!("Pod should schedule on: {target}")));
         }
     }
     let nominated = events.len();
-    for (place, why) in &solution.unschedulable {
-        let pod = &solution.pods[*place];
+    for failure in &plan.unschedulable {
+        let pod = &pods[failure.pod];
         let is_told = told.failed.get(&pod.uid).is_some_and(|at| *at + TOLD_AGAIN > now);
         if events.len() < nominated + MOST_EVENTS && !is_told {
             told.failed.insert(pod.uid.clone(), now);
-            events.push((
-                pod.clone(),
-                "Warning",
-                "FailedScheduling",
-                format!("Failed to schedule pod, {why}"),
-            ));
+            let message = format!("Failed to schedule pod, {failure}");
+            events.push((pod.clone(), "Warning", "FailedScheduling", message));
         }
     }
     let pools = pools.clone();

@@ -4,8 +4,6 @@
 
 mod order;
 
-pub(super) use order::is_protected;
-
 use std::{sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};

@@ -5,12 +5,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Resource, ResourceExt};
 use tandem_core::{
-    api::karpenter::{NodePool, NodePoolSpec, Provisioner, RequirementWithMinValues},
-    nodes::pools::{
-        provisioner::Translation,
-        requirements::{Requirement, Requirements, labels::NODE_POOL},
-    },
-    scheduling::Resources,
+    api::karpenter::{NodePool, NodePoolSpec, Provisioner},
+    nodes::pools::{cluster::labels_of, provisioner::Translation},
 };
 
 use super::conditions;
@@ -82,33 +78,7 @@ impl Pool {
 
     /// Labels that every node of it has because it says so.
     pub(super) fn labels(&self) -> BTreeMap<String, String> {
-        let metadata = self.spec.template.metadata.as_ref();
-        let mut labels = metadata.and_then(|metadata| metadata.labels.clone()).unwrap_or_default();
-        labels.insert(NODE_POOL.to_owned(), self.name.clone());
-        let reference = &self.class.reference;
-        let class = format!("{}/{}", reference.group, reference.kind.to_lowercase());
-        labels.insert(class, reference.name.clone());
-        labels
-    }
-
-    /// What the labels of its nodes have to be.
-    pub(super) fn requirements(&self) -> Requirements {
-        let labels = self.labels();
-        let labels = labels.iter().map(|(key, value)| Requirement::is(key, value));
-        let mut requirements = RequirementWithMinValues::read_all(&self.spec.template.spec.requirements);
-        requirements.extend(labels);
-        requirements
-    }
-
-    /// What its nodes together may not exceed, by resource; `nodes` counts them.
-    pub(super) fn limits(&self) -> BTreeMap<String, i64> {
-        let limits = self.spec.limits.iter().flatten();
-        limits
-            .map(|(name, quantity)| {
-                let one = BTreeMap::from([(name.clone(), quantity.clone())]);
-                (name.clone(), Resources::from_list(&one).get(name))
-            })
-            .collect()
+        labels_of(&self.name, &self.spec)
     }
 }
 
@@ -125,7 +95,7 @@ fn digest(spec: &NodePoolSpec) -> String {
 
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+    use tandem_core::api::karpenter::RequirementWithMinValues;
 
     use super::*;
 
@@ -139,15 +109,5 @@ mod tests {
         let mut other = spec.clone();
         other.template.spec.expire_after = Some("1h".to_owned());
         assert_ne!(digest(&spec), digest(&other));
-    }
-
-    #[test]
-    fn limits_are_in_the_unit_of_resources() {
-        let limits = [("cpu", "1000"), ("memory", "1Gi"), ("nodes", "3")];
-        let limits = limits.map(|(name, amount)| (name.to_owned(), Quantity(amount.to_owned()))).into();
-        let spec = NodePoolSpec { limits: Some(limits), ..NodePoolSpec::default() };
-        let pool = Pool::of_node_pool(&NodePool { spec, ..NodePool::default() });
-        let wanted = [("cpu", 1_000_000), ("memory", 1 << 30), ("nodes", 3)];
-        assert_eq!(pool.limits(), wanted.map(|(name, amount)| (name.to_owned(), amount)).into());
     }
 }

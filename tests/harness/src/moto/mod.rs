@@ -1,8 +1,10 @@
 //! AWS, played by moto, with a proxy of ours in front that adds what moto lacks and fails on request.
 
+mod fleet;
 mod install;
 mod proxy;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -125,6 +127,81 @@ impl Moto {
         self.proxy.exhaust(group, reason);
     }
 
+    /// From now on fleets get no machine of this type in this zone.
+    pub fn sell_out(&self, instance_type: &str, zone: &str) {
+        self.proxy.state().fleets.sold_out.insert((instance_type.to_owned(), zone.to_owned()));
+    }
+
+    /// From now on fleets get no machine with this instance profile.
+    pub fn forget_profile(&self, name: &str) {
+        self.proxy.state().fleets.unknown_profiles.insert(name.to_owned());
+    }
+
+    /// Makes a subnet in each of these zones, and a security group, with these tags; their ids, the group's last.
+    pub async fn create_network(&self, zones: &[&str], tags: &[(&str, &str)]) -> Result<Vec<String>> {
+        let mut ids = Vec::new();
+        let tag = |resource: &str| {
+            let mut parameters = vec![("TagSpecification.1.ResourceType".to_owned(), resource.to_owned())];
+            for (index, (key, value)) in tags.iter().enumerate() {
+                let field = |field: &str| format!("TagSpecification.1.Tag.{}.{field}", index + 1);
+                parameters.extend([(field("Key"), (*key).to_owned()), (field("Value"), (*value).to_owned())]);
+            }
+            parameters
+        };
+        let vpc = self.ask("ec2", "CreateVpc", &[("CidrBlock", "10.7.0.0/16")]).await?;
+        let vpc = xml::text(&vpc, "vpcId").to_owned();
+        for (index, zone) in zones.iter().enumerate() {
+            let mut parameters = tag("subnet");
+            parameters.push(("VpcId".to_owned(), vpc.clone()));
+            parameters.push(("AvailabilityZone".to_owned(), (*zone).to_owned()));
+            parameters.push(("CidrBlock".to_owned(), format!("10.7.{index}.0/24")));
+            let subnet = self.ask("ec2", "CreateSubnet", &borrowed(&parameters)).await?;
+            ids.push(xml::text(&subnet, "subnetId").to_owned());
+        }
+        let mut parameters = tag("security-group");
+        parameters.push(("VpcId".to_owned(), vpc));
+        parameters.push(("GroupName".to_owned(), "nodes".to_owned()));
+        parameters.push(("GroupDescription".to_owned(), "nodes".to_owned()));
+        let group = self.ask("ec2", "CreateSecurityGroup", &borrowed(&parameters)).await?;
+        ids.push(xml::text(&group, "groupId").to_owned());
+        Ok(ids)
+    }
+
+    /// Makes a role that machines may have.
+    pub async fn create_role(&self, name: &str) -> Result<()> {
+        let parameters = [("RoleName", name), ("AssumeRolePolicyDocument", "{}")];
+        self.ask("iam", "CreateRole", &parameters).await.map(drop)
+    }
+
+    /// Tags of a machine.
+    pub async fn tags_of(&self, machine: &str) -> Result<BTreeMap<String, String>> {
+        let filter = [("Filter.1.Name", "resource-id"), ("Filter.1.Value.1", machine)];
+        let answer = self.ask("ec2", "DescribeTags", &filter).await?;
+        let tags = xml::children(&answer, "tagSet", "item").into_iter();
+        Ok(tags.map(|tag| (xml::text(tag, "key").to_owned(), xml::text(tag, "value").to_owned())).collect())
+    }
+
+    /// Makes a queue; its address.
+    pub async fn create_queue(&self, name: &str) -> Result<String> {
+        let answer = self.ask("sqs", "CreateQueue", &[("QueueName", name)]).await?;
+        Ok(xml::text(&answer, "QueueUrl").to_owned())
+    }
+
+    /// Puts a message into a queue.
+    pub async fn send(&self, queue: &str, body: &str) -> Result<()> {
+        self.ask("sqs", "SendMessage", &[("QueueUrl", queue), ("MessageBody", body)]).await.map(drop)
+    }
+
+    /// How many messages a queue has, those that were received and not deleted included.
+    pub async fn messages(&self, queue: &str) -> Result<u32> {
+        let parameters = [("QueueUrl", queue), ("AttributeName.1", "All")];
+        let answer = self.ask("sqs", "GetQueueAttributes", &parameters).await?;
+        let wanted = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"];
+        let attributes = xml::elements(&answer, "Attribute").into_iter();
+        let counts = attributes.filter(|attribute| wanted.contains(&xml::text(attribute, "Name")));
+        counts.map(|attribute| Ok(xml::text(attribute, "Value").parse::<u32>()?)).sum()
+    }
+
     /// Asks moto itself, past the proxy: nothing is recorded, nothing fails.
     pub async fn ask(&self, service: &str, action: &str, parameters: &[(&str, &str)]) -> Result<String> {
         let (status, body) = self.proxy.ask(service, action, parameters).await?;
@@ -167,9 +244,7 @@ impl Moto {
             parameters.extend([tag("Key", key), tag("Value", value), tag("PropagateAtLaunch", "true")]);
             parameters.extend([tag("ResourceId", group.name), tag("ResourceType", "auto-scaling-group")]);
         }
-        let borrowed: Vec<_> =
-            parameters.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        self.ask("autoscaling", "CreateAutoScalingGroup", &borrowed).await.map(|_| ())
+        self.ask("autoscaling", "CreateAutoScalingGroup", &borrowed(&parameters)).await.map(|_| ())
     }
 
     /// Gives a group a hook that holds its machines when they end.
@@ -209,4 +284,8 @@ impl Moto {
         drop(server);
         process.stop().await.map(|_| ())
     }
+}
+
+fn borrowed(parameters: &[(String, String)]) -> Vec<(&str, &str)> {
+    parameters.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
 }

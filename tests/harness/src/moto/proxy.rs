@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use anyhow::{Context, Result};
 use jiff::Timestamp;
 
+use super::fleet::{self, Fleets};
 use crate::http::{Request, Response, answer};
 use crate::xml;
 
@@ -24,6 +25,9 @@ const CANDIDATES: [&str; 10] = [
     "t3.medium",
 ];
 
+/// Families that the region has: all of moto's take it seven seconds to tell.
+const FAMILIES: [&str; 6] = ["c5.*", "g4dn.*", "m5.*", "m6g.*", "r5.*", "t3.*"];
+
 /// Makes calls of an action fail.
 #[derive(Debug, Clone)]
 pub struct Fault {
@@ -40,7 +44,8 @@ pub struct Fault {
 }
 
 #[derive(Debug, Default)]
-struct State {
+pub(super) struct State {
+    pub(super) fleets: Fleets,
     calls: Vec<String>,
     faults: Vec<Fault>,
     page_size: Option<usize>,
@@ -63,16 +68,22 @@ pub(super) struct Proxy {
 }
 
 /// A call, read.
-struct Call {
+pub(super) struct Call {
     service: String,
     action: String,
-    parameters: Vec<(String, String)>,
+    pub(super) parameters: Vec<(String, String)>,
 }
 
 impl Call {
-    fn get(&self, name: &str) -> &str {
+    pub(super) fn get(&self, name: &str) -> &str {
         let found = self.parameters.iter().find(|(key, _)| key == name);
         found.map_or("", |(_, value)| value)
+    }
+
+    /// Values of all parameters whose name begins so.
+    pub(super) fn values(&self, prefix: &str) -> Vec<String> {
+        let found = self.parameters.iter().filter(|(name, _)| name.starts_with(prefix));
+        found.map(|(_, value)| value.clone()).collect()
     }
 }
 
@@ -101,7 +112,7 @@ impl Proxy {
         self.state().exhausted.insert(group.to_owned(), reason.to_owned());
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         // A handler that panicked has failed its test already.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -113,7 +124,12 @@ impl Proxy {
         action: &str,
         parameters: &[(&str, &str)],
     ) -> Result<(u16, String)> {
-        let version = if service == "ec2" { "2016-11-15" } else { "2011-01-01" };
+        let version = match service {
+            "ec2" => "2016-11-15",
+            "iam" => "2010-05-08",
+            "sqs" => "2012-11-05",
+            _ => "2011-01-01",
+        };
         let mut form = vec![("Action", action), ("Version", version)];
         form.extend_from_slice(parameters);
         let scope = format!("test/20260101/{}/{service}/aws4_request", super::REGION);
@@ -137,6 +153,14 @@ impl Proxy {
             "autoscaling:RecordLifecycleActionHeartbeat" => Ok(Some(empty(&call.action))),
             "autoscaling:CompleteLifecycleAction" => self.complete(&call).await,
             "autoscaling:DescribeAutoScalingGroups" => self.groups(&call).await.map(Some),
+            "ec2:CreateLaunchTemplate" => {
+                self.launch_template(&call);
+                Ok(None)
+            }
+            "ec2:CreateFleet" => self.fleet(&call).await.map(Some),
+            "ssm:GetParameter" => self.parameter(request.body()).await,
+            "eks:DescribeCluster" => Ok(Some(fleet::cluster())),
+            "pricing:GetProducts" => fleet::products(request.body()).map(Some),
             "ec2:DescribeInstanceTypes" => self.instance_types(&call).await.map(Some),
             "ec2:GetInstanceTypesFromInstanceRequirements" => self.matching(&call).await.map(Some),
             _ => Ok(None),
@@ -296,7 +320,17 @@ impl Proxy {
 
     async fn instance_types(&self, call: &Call) -> Result<Response> {
         let own = ["Action", "Version", "NextToken", "MaxResults"];
-        let (status, body) = self.ask(&call.service, &call.action, &without(call, &own)).await?;
+        let mut parameters = without(call, &own);
+        // moto reads filters up to the first number that is missing.
+        let filter = 1 + parameters.iter().filter(|(name, _)| name.ends_with(".Name")).count();
+        let name = format!("Filter.{filter}.Name");
+        let families: Vec<_> =
+            (1..=FAMILIES.len()).map(|index| format!("Filter.{filter}.Value.{index}")).collect();
+        if !parameters.iter().any(|(_, value)| *value == "instance-type") {
+            parameters.push((&name, "instance-type"));
+            parameters.extend(families.iter().map(String::as_str).zip(FAMILIES));
+        }
+        let (status, body) = self.ask(&call.service, &call.action, &parameters).await?;
         let size = self.state().page_size.unwrap_or(100).min(call.get("MaxResults").parse().unwrap_or(100));
         let body = page(&body, ("instanceTypeSet", "item", "nextToken"), size, call.get("NextToken"));
         Ok(answer(status, "text/xml", body))
@@ -365,6 +399,7 @@ fn read(request: &Request) -> Call {
     if call.action.is_empty() {
         call.action = match (call.get("Action"), request.uri().path()) {
             ("", path) if path.contains("/node-groups/") => "DescribeNodegroup".to_owned(),
+            ("", path) if path.starts_with("/clusters/") => "DescribeCluster".to_owned(),
             (action, _) => action.to_owned(),
         };
     }
@@ -399,7 +434,7 @@ fn decode(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-fn ok(body: &str) -> Response {
+pub(super) fn ok(body: &str) -> Response {
     answer(200, "text/xml", body.to_owned())
 }
 
@@ -411,11 +446,11 @@ fn broken(error: &anyhow::Error) -> Response {
     answer(500, "text/plain", format!("proxy: {error:#}"))
 }
 
-fn refusal(service: &str, status: u16, code: &str, message: &str) -> Response {
+pub(super) fn refusal(service: &str, status: u16, code: &str, message: &str) -> Response {
     let problem = format!("<Error><Code>{code}</Code><Message>{message}</Message></Error>");
     match service {
         "ec2" => answer(status, "text/xml", format!("<Response><Errors>{problem}</Errors></Response>")),
-        "autoscaling" | "sts" => {
+        "autoscaling" | "iam" | "sts" => {
             answer(status, "text/xml", format!("<ErrorResponse>{problem}</ErrorResponse>"))
         }
         _ => answer(

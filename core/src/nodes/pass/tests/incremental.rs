@@ -71,7 +71,7 @@ impl Cluster {
             Change::Nothing => {}
             Change::Run(node, cpu) => {
                 if let Some(node) = name(&self.input.nodes, node) {
-                    self = self.running(&node, cpu, |shape| app(shape, ["a", "b"][(cpu % 2) as usize]));
+                    self = self.running(&node, cpu, |shape| app(shape, if cpu % 2 == 0 { "a" } else { "b" }));
                 }
             }
             Change::Wait(cpu) => self = self.waiting(1, cpu),

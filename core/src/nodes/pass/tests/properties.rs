@@ -337,7 +337,7 @@ fn spoil(draws: &mut Draws, mut cluster: Cluster) -> Cluster {
         }
         6 => {
             cluster = cluster.group("bad", (0, 2), 1).instance("bad", "full", false);
-            for template in cluster.input.templates.get_mut("bad").iter_mut() {
+            if let Some(template) = cluster.input.templates.get_mut("bad") {
                 template.node.capacity.cpu = amount;
                 template.node.allocatable.cpu = amount;
             }
@@ -350,8 +350,8 @@ fn spoil(draws: &mut Draws, mut cluster: Cluster) -> Cluster {
     cluster
 }
 
-/// Worlds of one kind: of the two kinds a hundred thousand.
-const WORLDS: u32 = 50_000;
+/// Worlds of each of the first two kinds; with a quarter of it for each of the others a hundred thousand.
+const WORLDS: u32 = 40_000;
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: WORLDS, ..ProptestConfig::default() })]
@@ -375,13 +375,15 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: WORLDS / 5, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: WORLDS / 4, ..ProptestConfig::default() })]
 
     #[test]
     fn a_crash_at_any_step_makes_no_node_twice(seed in any::<u64>()) {
         let mut draws = Draws(seed);
         let waiting = usize::try_from(draws.below(20)).unwrap();
         let mut cluster = draws.cluster().waiting(waiting, 1000);
+        // Pods that are all alike: others might take the place of one that is more particular, and it needs one more then.
+        cluster.input.removing.clear();
         let mut settings = draws.settings();
         // A group that grows for pods gets its minimum in the pass after: another need.
         settings.scale_up.enforce_min = false;

@@ -96,6 +96,7 @@ fn decide<T>(
         uninitialized: &BTreeSet::new(),
         spot_to_spot,
         well_known: &well_known,
+        approves: &|_| Ok(()),
     };
     decide(&mut cluster, &candidates)
 }

@@ -1,6 +1,6 @@
 //! Why pods go nowhere, pool by pool, in Karpenter's words.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use k8s_openapi::api::core::v1::Taint;
 use thiserror::Error;
@@ -21,6 +21,19 @@ pub struct Failure {
     pub pod: usize,
     /// Pools, and why each has no node for it.
     pub reasons: Vec<(Arc<str>, Refusal)>,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.reasons.is_empty() {
+            return f.write_str("there is no NodePool that is ready");
+        }
+        for (at, (pool, why)) in self.reasons.iter().enumerate() {
+            let separator = if at == 0 { "" } else { "; " };
+            write!(f, "{separator}incompatible with nodepool {pool:?}, {why}")?;
+        }
+        Ok(())
+    }
 }
 
 /// Why a pool has no node for a pod.

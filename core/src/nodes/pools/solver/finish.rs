@@ -11,7 +11,7 @@ use super::{
 use crate::{
     nodes::pools::{
         launch::{MinValuesPolicy, needed_for_min_values},
-        requirements::Requirement,
+        requirements::{Operator, Requirement, labels::ZONE},
     },
     scheduling::Resources,
 };
@@ -58,6 +58,10 @@ impl Run<'_, '_> {
         solution
     }
 
+    fn has_placed_volumes(&self, plan: usize) -> bool {
+        self.snapshot.has_placed_volumes(self.catalog.kinds[self.plans[plan].kind].class)
+    }
+
     /// A claim as it is asked for.
     fn claim(&self, open: &Open) -> Result<Claim, Refusal> {
         let market = &self.catalog.markets[open.market];
@@ -72,6 +76,9 @@ impl Run<'_, '_> {
                 let value = open.known[rules.key].map(|at| Requirement::is(&key.name, &key.values[at].name));
                 requirements.extend(value);
             }
+        }
+        if open.pods.iter().any(|held| self.has_placed_volumes(held.plan)) {
+            requirements.add(Requirement::new(ZONE, Operator::In, market.zones(&open.offers)));
         }
         let mut types = market.types(&open.offers);
         types.truncate(options.most_types);

@@ -1,6 +1,9 @@
 //! What one pool can have: every offering of every instance type as a bit, the cheapest first.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use super::{Pool, mask::Mask};
 use crate::{
@@ -309,6 +312,12 @@ impl<'a> Market<'a> {
         self.choices.iter().all(|(least, values)| {
             values.iter().filter(|value| value.meets(offers)).take(*least as usize).count() >= *least as usize
         })
+    }
+
+    /// The zones of offers.
+    pub(super) fn zones(&self, offers: &Mask) -> BTreeSet<&'a str> {
+        let offering = |Offer { of, offering, .. }: Offer| &self.pool.types[of].offerings[offering];
+        offers.iter().filter_map(|at| offering(self.offers[at]).zone()).collect()
     }
 
     /// The instance types of a set of offers, cheapest first.

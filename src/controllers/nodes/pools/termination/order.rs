@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use tandem_core::scheduling::{Pod, taints::tolerates};
-
-use super::{
-    super::names::{DO_NOT_DISRUPT, disrupted},
-    Waiting,
+use tandem_core::{
+    nodes::pools::pods::is_protected,
+    scheduling::{Pod, taints::tolerates},
 };
+
+use super::{super::names::disrupted, Waiting};
 
 /// A pod that should have been gone for so long is not waited for.
 const STUCK: SignedDuration = SignedDuration::from_mins(1);
@@ -39,17 +39,6 @@ pub(super) fn turn(waiting: &[Arc<Pod>]) -> Waiting {
 /// Whether a pod may be evicted; one that is not to be disrupted is waited for.
 pub(super) fn may_be_evicted(pod: &Pod, now: Timestamp) -> bool {
     !is_protected(pod, now)
-}
-
-/// Whether a pod says that it is not to be disrupted: always, or for so long from its start.
-pub(in super::super) fn is_protected(pod: &Pod, now: Timestamp) -> bool {
-    match pod.shape.annotations.get(DO_NOT_DISRUPT).map(String::as_str) {
-        None => false,
-        Some("true") => true,
-        Some(text) => text
-            .parse::<SignedDuration>()
-            .is_ok_and(|period| pod.started.is_none_or(|started| now < started + period)),
-    }
 }
 
 /// Whether a pod, asked to stop now, would outlive its node, and has not been asked before.
@@ -101,27 +90,6 @@ mod tests {
         let pods = vec![Arc::new(stays), Arc::new(stuck), pod("goes", 0, "ReplicaSet")];
         let names: Vec<_> = waiting(pods, now).iter().map(|pod| pod.name.to_string()).collect();
         assert_eq!(names, ["goes"]);
-    }
-
-    #[test]
-    fn protection_may_end() {
-        let start = Timestamp::UNIX_EPOCH;
-        for (said, after, wanted) in [
-            ("true", 999, true),
-            ("5m", 299, true),
-            ("5m", 300, false),
-            ("soon", 0, false),
-            ("false", 0, false),
-        ] {
-            let annotations = [(DO_NOT_DISRUPT.to_owned(), said.to_owned())].into();
-            let shape = Arc::new(Shape { annotations, ..Shape::default() });
-            let pod = Pod { shape, started: Some(start), ..Pod::default() };
-            assert_eq!(
-                is_protected(&pod, start + SignedDuration::from_secs(after)),
-                wanted,
-                "{said} {after}"
-            );
-        }
     }
 
     #[test]

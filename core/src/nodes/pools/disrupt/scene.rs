@@ -1,0 +1,197 @@
+//! The cluster to try removals on, with the pods that wait where they will be.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    sync::Arc,
+};
+
+use super::{
+    Input,
+    candidate::{Candidate, worths},
+    is_calm,
+};
+use crate::{
+    api::karpenter::ConsolidationPolicy,
+    nodes::pools::{
+        balanced::{self, TOLERANCE},
+        cluster::{Cluster, Layout},
+        consolidate::{self, Refused},
+        fixed,
+        node_claim::pool_of,
+        provision::with_daemons,
+        requirements::labels::{CAPACITY_TYPE, INSTANCE_TYPE},
+        solver::{Claim, Options, Place, Refusal, Solver},
+    },
+    scheduling::{NodeId, Pod, Resources, pod::Shape},
+};
+
+/// The cluster to try removals on.
+pub(super) struct Scene<'a> {
+    cluster: &'a Cluster,
+    options: Options,
+    layout: Layout,
+    /// Nodes by the names of their claims.
+    nodes: BTreeMap<Arc<str>, NodeId>,
+    /// Nodes that pods that wait will be on.
+    expecting: BTreeSet<NodeId>,
+    daemons: Vec<Pod>,
+}
+
+impl<'a> Scene<'a> {
+    /// Pods that wait are put where they will be; those that need a new node are left out, since nothing that is there
+    /// helps them.
+    pub(super) fn new(input: &Input<'a>) -> Self {
+        let cluster = input.cluster;
+        let needy: Vec<Pod> = cluster.needy().iter().map(|pod| (**pod).clone()).collect();
+        let moving: HashSet<Arc<str>> = needy.iter().map(|pod| pod.uid.clone()).collect();
+        let mut layout = cluster.lay_out(&moving);
+        let daemons: Vec<Pod> = cluster.daemon_sets.iter().map(|pod| (**pod).clone()).collect();
+        let mut expecting = BTreeSet::new();
+        if !needy.is_empty() {
+            let offers = cluster.offers(&daemons);
+            let solution = Solver::new(&mut layout.snapshot, &offers, input.options.clone())
+                .solve(&mut layout.snapshot, &needy);
+            for (pod, place) in solution.placements {
+                if let Place::Node(node) = place {
+                    let class = layout.snapshot.class(&needy[pod]);
+                    layout.snapshot.bind(class, node);
+                    expecting.insert(node);
+                }
+            }
+        }
+        let named = layout.targets.iter().filter_map(|(node, target)| Some((target.claim.clone()?, *node)));
+        let nodes = named.collect();
+        Self { cluster, options: input.options.clone(), layout, nodes, expecting, daemons }
+    }
+
+    /// Whether pods that wait will be on the node of a claim.
+    pub(super) fn expects(&self, claim: &str) -> bool {
+        self.nodes.get(claim).is_some_and(|node| self.expecting.contains(node))
+    }
+
+    /// New nodes that it takes to be without a candidate, however many.
+    ///
+    /// # Errors
+    /// A pod would have no place, or none that is ready.
+    pub(super) fn replace(&mut self, candidate: &Candidate) -> Result<Vec<Claim>, String> {
+        let pods: Vec<Pod> = candidate.pods.iter().map(|pod| (**pod).clone()).collect();
+        let offers = self.cluster.offers(&self.daemons);
+        let Layout { snapshot, uninitialized, targets } = &mut self.layout;
+        let mut solver = Solver::new(snapshot, &offers, self.options.clone());
+        let checkpoint = snapshot.checkpoint();
+        if let Some(node) = self.nodes.get(&candidate.name) {
+            snapshot.remove_node(*node);
+        }
+        let solution = solver.solve(snapshot, &pods);
+        snapshot.rollback(checkpoint);
+        if let Some(failure) = solution.failures.first() {
+            return Err(format!("not all pods would schedule, {} => {failure}", pods[failure.pod].key()));
+        }
+        for (pod, place) in &solution.placements {
+            if let Place::Node(node) = place
+                && uninitialized.contains(node)
+            {
+                let target = targets.get(node).map(ToString::to_string).unwrap_or_default();
+                let pod = pods[*pod].key();
+                return Err(format!(
+                    "not all pods would schedule, {pod} => would schedule against uninitialized {target}"
+                ));
+            }
+        }
+        let mut claims = solution.claims;
+        for claim in &mut claims {
+            with_daemons(claim, self.cluster, &self.options.well_known);
+        }
+        Ok(claims)
+    }
+
+    /// The node that stands for one of a static pool, within the limits of the pool.
+    ///
+    /// # Errors
+    /// There is none to be had.
+    pub(super) fn replace_static(&self, candidate: &Candidate) -> Result<Vec<Claim>, String> {
+        let pool = self.cluster.pool(&candidate.pool).filter(|pool| pool.is_usable);
+        let pool = pool.ok_or_else(|| format!("nodepool {:?} is not ready", candidate.pool))?;
+        if fixed::nodes_left(self.cluster, pool) == 0 {
+            return Err(Refusal::NodeLimit.to_string());
+        }
+        let claim = fixed::claim(self.cluster, pool, &self.options);
+        claim.map(|claim| vec![claim]).ok_or_else(|| Refusal::NoTypes.to_string())
+    }
+
+    /// Decides about consolidation: pods that move go on no node that is not calm yet, and pools whose policy is Balanced agree
+    /// only to what is worth the disruption.
+    pub(super) fn consolidate<T>(
+        &mut self,
+        input: &Input<'_>,
+        candidates: &[Candidate],
+        decide: impl FnOnce(&mut consolidate::Cluster<'_, '_>, &[consolidate::Candidate]) -> T,
+    ) -> T {
+        let balanced: BTreeSet<&str> = self
+            .cluster
+            .pools
+            .iter()
+            .filter(|pool| pool.spec.disruption.policy() == ConsolidationPolicy::Balanced)
+            .map(|pool| &*pool.name)
+            .collect();
+        let totals = if balanced.is_empty() { BTreeMap::new() } else { balanced::totals(&worths(input)) };
+        let approves = |command: &consolidate::Command| {
+            let moved: Vec<_> = command.remove.iter().map(|at| candidates[*at].worth()).collect();
+            let price = command.replacement.as_ref().map_or(0.0, |claim| claim.price);
+            let is_balanced = |pool: &str| balanced.contains(pool);
+            let evaluation = balanced::evaluate(&moved, price, is_balanced, &totals, TOLERANCE);
+            let low = evaluation.scores.into_iter().find(|(_, score)| !score.is_approved());
+            low.map_or(Ok(()), |(pool, score)| Err(Refused::Unbalanced(pool, score)))
+        };
+        let nodes: Vec<_> = candidates.iter().filter_map(|candidate| self.as_node(candidate)).collect();
+        let offers = self.cluster.offers(&self.daemons);
+        let restless = self.restless();
+        let snapshot = &mut self.layout.snapshot;
+        let mut solver = Solver::new(snapshot, &offers, self.options.clone());
+        let checkpoint = snapshot.checkpoint();
+        let requests = Resources { pods: 1, ..Resources::default() };
+        let filler = Pod { shape: Arc::new(Shape { requests, ..Shape::default() }), ..Pod::default() };
+        let filler = snapshot.class(&filler);
+        for node in restless {
+            let free = u32::try_from(snapshot.free(node).pods).unwrap_or(0);
+            snapshot.bind_many(filler, node, free);
+        }
+        let mut cluster = consolidate::Cluster {
+            snapshot,
+            solver: &mut solver,
+            pending: &[],
+            uninitialized: &self.layout.uninitialized,
+            spot_to_spot: input.spot_to_spot,
+            well_known: &self.cluster.well_known,
+            approves: &approves,
+        };
+        let decided = decide(&mut cluster, &nodes);
+        self.layout.snapshot.rollback(checkpoint);
+        decided
+    }
+
+    /// Nodes within the time that their pool gives them to fill up or calm down.
+    fn restless(&self) -> Vec<NodeId> {
+        let is_restless = |claim: &&Arc<crate::api::karpenter::NodeClaim>| {
+            let pool = pool_of(claim).and_then(|pool| self.cluster.pool(pool));
+            let waits =
+                pool.is_some_and(|pool| matches!(pool.spec.disruption.consolidate_after(), Ok(Some(_))));
+            waits && !is_calm(claim)
+        };
+        let restless = self.cluster.claims.iter().filter(is_restless);
+        let nodes = restless.filter_map(|claim| self.nodes.get(claim.metadata.name.as_deref()?).copied());
+        nodes.filter(|node| !self.layout.uninitialized.contains(node)).collect()
+    }
+
+    fn as_node(&self, candidate: &Candidate) -> Option<consolidate::Candidate> {
+        let label = |key: &str| candidate.node.labels.get(key).map(String::as_str).unwrap_or_default();
+        Some(consolidate::Candidate {
+            node: *self.nodes.get(&candidate.name)?,
+            pool: candidate.pool.clone(),
+            instance_type: label(INSTANCE_TYPE).into(),
+            capacity_type: label(CAPACITY_TYPE).into(),
+            price: candidate.price,
+            pods: candidate.pods.iter().map(|pod| (**pod).clone()).collect(),
+        })
+    }
+}

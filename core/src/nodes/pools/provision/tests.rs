@@ -1,0 +1,271 @@
+//! Plans, each feature by a case; the solver has its own tests.
+
+use std::collections::BTreeMap;
+
+use kube::ResourceExt as _;
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    api::karpenter::RequirementWithMinValues,
+    nodes::pools::{
+        launch::MinValuesPolicy,
+        requirements::{
+            Operator, Requirement,
+            labels::{INSTANCE_TYPE, ZONE},
+        },
+        solver::Preferences,
+        testing::{ZONES, add_node, claim, cluster, limit, pod, pool, spread, with},
+    },
+    scheduling::{
+        pod::{HostPort, Owner},
+        surroundings,
+    },
+};
+
+fn plan(cluster: &mut Cluster, pods: Vec<Pod>, options: Options) -> Plan {
+    cluster.pods.extend(pods.into_iter().map(Arc::new));
+    let pods = cluster.needy();
+    provision(&Input { cluster, pods: &pods, options })
+}
+
+fn zones(plan: &Plan) -> Vec<String> {
+    let zone = |claim: &Claim| claim.requirements.get(ZONE).map(ToString::to_string).unwrap_or_default();
+    let mut zones: Vec<_> = plan.claims.iter().map(zone).collect();
+    zones.sort();
+    zones
+}
+
+fn reasons(plan: &Plan) -> Vec<String> {
+    plan.unschedulable.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn pods_that_are_spread_get_a_node_in_each_zone() {
+    let mut cluster = cluster();
+    let pods = (0..3).map(|number| {
+        let pod = pod(&format!("web-{number}"), "web", 500);
+        with(pod, |shape| shape.spread = vec![spread("web", ZONE, "DoNotSchedule")])
+    });
+    let plan = plan(&mut cluster, pods.collect(), Options::default());
+    let wanted = ZONES.map(|zone| Requirement::is(ZONE, zone).to_string());
+    assert_eq!(zones(&plan), wanted);
+    assert_eq!(plan.unschedulable, []);
+    assert_eq!(&*plan.claims[0].types[0].name, "cores-01", "cheapest first");
+}
+
+#[test]
+fn nodes_that_are_there_come_before_those_on_their_way_and_these_before_new_ones() {
+    let mut cluster = cluster();
+    add_node(&mut cluster, "zz", 2, "zone-1", vec![pod("old", "old", 1_000)]);
+    cluster.claims.push(Arc::new(claim("aa", 2, "zone-1", "on-demand")));
+    let mut ended = claim("ended", 20, "zone-1", "on-demand");
+    ended.metadata.deletion_timestamp = ended.metadata.creation_timestamp.clone();
+    cluster.claims.push(Arc::new(ended));
+    let pods = ["a", "b", "c"].map(|name| pod(name, "new", 1_000));
+    let more = [pod("d", "new", 900)];
+    let plan = plan(&mut cluster, pods.into_iter().chain(more).collect(), Options::default());
+    let targets: Vec<String> = plan.nominations.iter().map(|(_, target)| target.to_string()).collect();
+    assert_eq!(targets, ["nodeclaim/zz, node/zz", "nodeclaim/aa", "nodeclaim/aa"]);
+    assert_eq!(plan.claims.len(), 1);
+}
+
+#[test]
+fn pods_of_nodes_that_go_need_room_elsewhere() {
+    let mut cluster = cluster();
+    add_node(&mut cluster, "goes", 4, "zone-1", vec![pod("moves", "old", 3_000)]);
+    assert_eq!(cluster.needy(), []);
+    cluster.leaving.insert("goes".into());
+    let plan = plan(&mut cluster, vec![pod("waits", "new", 1_000)], Options::default());
+    assert_eq!((plan.nominations.len(), plan.claims.len()), (0, 1));
+    assert_eq!((&*plan.claims[0].types[0].name, plan.claims[0].pods.len()), ("cores-04", 2));
+}
+
+#[test]
+fn daemon_sets_take_their_part_of_nodes_new_and_expected() {
+    let mut cluster = cluster();
+    let owner = |kind: &str| {
+        Some(Owner { kind: kind.into(), name: "d".into(), uid: "d".into(), api_version: "apps/v1".into() })
+    };
+    let daemon = with(pod("d", "d", 500), |shape| shape.owner = owner("DaemonSet"));
+    cluster.daemon_sets = vec![Arc::new(daemon.clone())];
+    add_node(&mut cluster, "new", 1, "zone-1", vec![]);
+    add_node(&mut cluster, "old", 1, "zone-1", vec![Pod { uid: "d-1".into(), ..daemon }]);
+    cluster.claims.push(Arc::new(claim("soon", 1, "zone-1", "on-demand")));
+    let plan =
+        plan(&mut cluster, ["a", "b", "c", "d"].map(|name| pod(name, "a", 500)).into(), Options::default());
+    let targets: Vec<String> = plan.nominations.iter().map(|(_, target)| target.to_string()).collect();
+    assert_eq!(targets, ["nodeclaim/new, node/new", "nodeclaim/old, node/old", "nodeclaim/soon"]);
+    assert_eq!(plan.claims[0].requests.cpu, 1_000);
+    assert_eq!(&*plan.claims[0].types[0].name, "cores-01");
+}
+
+#[test]
+fn pools_are_tried_by_weight_and_within_their_limits() {
+    let mut cluster = cluster();
+    let mut heavy = pool("heavy");
+    heavy.spec.weight = Some(10);
+    limit(&mut heavy, "cpu", "3");
+    let mut off = pool("off");
+    (off.spec.weight, off.is_usable) = (Some(99), false);
+    let mut fixed = pool("static");
+    (fixed.spec.weight, fixed.spec.replicas) = (Some(98), Some(1));
+    cluster.pools.extend([heavy, off, fixed]);
+    let pods = vec![pod("a", "a", 3_000), pod("b", "b", 3_000)];
+    let plan = plan(&mut cluster, pods, Options::default());
+    let pools: Vec<&str> = plan.claims.iter().map(|claim| &*claim.pool).collect();
+    assert_eq!(pools, ["heavy", "general"]);
+    assert_eq!(plan.claims[0].types.len(), 1, "no greater machine is within the limit");
+}
+
+#[test]
+fn what_cannot_be_had_is_said_pool_by_pool() {
+    type Change = fn(&mut Cluster);
+    let cases: [(&str, Change, Pod, &str); 5] = [
+        (
+            "limits",
+            |cluster| limit(&mut cluster.pools[0], "cpu", "1"),
+            pod("a", "a", 1_500),
+            "incompatible with nodepool \"general\", all available instance types exceed limits for nodepool",
+        ),
+        (
+            "nodes",
+            |cluster| limit(&mut cluster.pools[0], "nodes", "0"),
+            pod("a", "a", 1_500),
+            "incompatible with nodepool \"general\", node limits have been exhausted for nodepool",
+        ),
+        (
+            "no pool",
+            |cluster| cluster.pools.clear(),
+            pod("a", "a", 1_500),
+            "there is no NodePool that is ready",
+        ),
+        (
+            "labels",
+            |_| (),
+            with(pod("a", "a", 1), |shape| {
+                shape.node_selector.insert(ZONE.to_owned(), "moon".to_owned());
+            }),
+            "incompatible with nodepool \"general\", no instance type met the scheduling requirements or had a required offering",
+        ),
+        (
+            "claims that are not there",
+            |_| (),
+            Pod { claims: vec!["data".into()], ..pod("a", "a", 1) },
+            "incompatible with nodepool \"general\", persistentvolumeclaim \"data\" not found",
+        ),
+    ];
+    for (name, change, pod, wanted) in cases {
+        let mut cluster = cluster();
+        change(&mut cluster);
+        let plan = plan(&mut cluster, vec![pod], Options::default());
+        assert_eq!(plan.claims, [], "{name}");
+        let got = reasons(&plan);
+        assert!(got.len() == 1 && got[0].starts_with(wanted), "{name}: {got:?}");
+    }
+}
+
+#[test]
+fn volumes_and_ports_decide_where() {
+    let mut cluster = cluster();
+    let affinity = serde_json::from_value(serde_json::json!({
+        "nodeSelectorTerms": [{"matchExpressions": [{"key": ZONE, "operator": "In", "values": ["zone-3"]}]}]
+    }));
+    let volume = surroundings::Volume { node_affinity: affinity.unwrap(), ..Default::default() };
+    let bound = surroundings::Claim { volume: Some("pv".into()), ..Default::default() };
+    cluster.surroundings = Arc::new(surroundings::Surroundings {
+        claims: BTreeMap::from([(("default".into(), "data".into()), bound)]),
+        volumes: BTreeMap::from([("pv".into(), volume)]),
+        ..Default::default()
+    });
+    let port = HostPort { ip: "".into(), protocol: "TCP".into(), port: 80 };
+    let serving = |name: &str| with(pod(name, "web", 100), |shape| shape.ports = vec![port.clone()]);
+    let with_data = Pod { claims: vec!["data".into()], ..pod("db", "db", 100) };
+    let plan = plan(&mut cluster, vec![with_data, serving("a"), serving("b")], Options::default());
+    assert_eq!(plan.claims.len(), 2, "the ports keep two apart");
+    let of_data = plan.claims.iter().find(|claim| claim.pods.contains(&0)).unwrap();
+    let types = &of_data.types;
+    assert!(of_data.requirements.allows(ZONE, "zone-3"), "{}", of_data.requirements);
+    assert!(!of_data.requirements.allows(ZONE, "zone-1"), "{}", of_data.requirements);
+    assert_eq!(&*types[0].name, "cores-01");
+}
+
+#[test]
+fn preferences_are_respected_or_not() {
+    for (preferences, claims) in [(Preferences::Respect, 3), (Preferences::Ignore, 1)] {
+        let pods = (0..3).map(|number| {
+            let pod = pod(&number.to_string(), "web", 100);
+            with(pod, |shape| shape.spread = vec![spread("web", ZONE, "ScheduleAnyway")])
+        });
+        let options = Options { preferences, ..Options::default() };
+        assert_eq!(plan(&mut cluster(), pods.collect(), options).claims.len(), claims, "{preferences:?}");
+    }
+}
+
+#[test]
+fn a_choice_that_cannot_be_had_makes_pods_wait_or_is_given_up() {
+    for (min_values, wanted) in [(MinValuesPolicy::Strict, 0), (MinValuesPolicy::BestEffort, 1)] {
+        let mut cluster = cluster();
+        let mut names = RequirementWithMinValues::new(INSTANCE_TYPE, Operator::In, &["cores-01", "cores-02"]);
+        names.min_values = Some(2);
+        cluster.pools[0].spec.template.spec.requirements.push(names);
+        let options = Options { min_values, ..Options::default() };
+        let plan = plan(&mut cluster, vec![pod("a", "a", 1_500)], options);
+        assert_eq!((plan.claims.len(), plan.unschedulable.len()), (wanted, 1 - wanted), "{min_values:?}");
+    }
+}
+
+#[test]
+fn a_claim_without_a_machine_counts_as_the_greatest_that_it_may_become() {
+    let mut cluster = cluster();
+    limit(&mut cluster.pools[0], "cpu", "24");
+    let mut waiting = claim("waits", 20, "zone-1", "on-demand");
+    waiting.status = None;
+    waiting.spec.requirements =
+        vec![RequirementWithMinValues::new(INSTANCE_TYPE, Operator::In, &["cores-04", "cores-20"])];
+    waiting.labels_mut().remove(INSTANCE_TYPE);
+    cluster.claims.push(Arc::new(waiting));
+    let pods = vec![pod("a", "a", 4_000), pod("b", "b", 5_000)];
+    let plan = plan(&mut cluster, pods, Options::default());
+    assert_eq!(plan.nominations.len(), 1, "it may become one of four cores");
+    assert_eq!(
+        reasons(&plan),
+        ["incompatible with nodepool \"general\", all available instance types exceed limits for nodepool"]
+    );
+}
+
+proptest! {
+    #[test]
+    fn limits_hold_and_every_pod_is_answered_once(
+        cpus in prop::collection::vec(1i64..6_000, 0..20),
+        nodes in prop::collection::vec((1i64..8, 0i64..4_000), 0..6),
+        cores in 0i64..30,
+        most_nodes in 0i64..8,
+    ) {
+        let mut cluster = cluster();
+        limit(&mut cluster.pools[0], "cpu", &cores.to_string());
+        limit(&mut cluster.pools[0], "nodes", &most_nodes.to_string());
+        for (number, (cores, used)) in nodes.iter().enumerate() {
+            let on_it = vec![pod(&format!("on-{number}"), "old", *used)];
+            add_node(&mut cluster, &format!("node-{number}"), *cores, ZONES[number % 3], on_it);
+        }
+        let pods = cpus.iter().enumerate().map(|(number, cpu)| pod(&format!("p-{number}"), "new", *cpu));
+        let plan = plan(&mut cluster, pods.collect(), Options::default());
+        let mut answered: Vec<usize> = plan.nominations.iter().map(|(pod, _)| *pod).collect();
+        answered.extend(plan.claims.iter().flat_map(|claim| &claim.pods));
+        answered.extend(plan.unschedulable.iter().map(|failure| failure.pod));
+        answered.sort_unstable();
+        prop_assert_eq!(answered, (0..cpus.len()).collect::<Vec<_>>());
+        if !plan.claims.is_empty() {
+            let there: i64 = nodes.iter().map(|(cores, _)| cores * 1_000).sum();
+            let most = |claim: &Claim| claim.types.iter().map(|it| it.capacity.cpu).max().unwrap_or(0);
+            let more: i64 = plan.claims.iter().map(most).sum();
+            prop_assert!(there + more <= cores * 1_000, "{} + {} > {}", there, more, cores * 1_000);
+            prop_assert!(nodes.len() + plan.claims.len() <= usize::try_from(most_nodes).unwrap());
+        }
+        for claim in &plan.claims {
+            let asked: i64 = claim.pods.iter().map(|pod| cpus[*pod]).sum();
+            prop_assert!(claim.types.iter().all(|it| it.allocatable().cpu >= asked));
+        }
+    }
+}

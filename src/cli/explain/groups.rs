@@ -1,0 +1,49 @@
+//! Node groups as the running process sees them, read without a trace.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use anyhow::Context as _;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::{Api, Client};
+use tandem_core::nodes::{
+    action::TO_BE_DELETED,
+    pass::{Input, Memory, PassSettings},
+};
+
+use super::OfNodes;
+use crate::{
+    cloud::provider,
+    cluster::world::World,
+    controllers::nodes::groups::{
+        look::{groups, look},
+        settings,
+        status_map::remembered,
+    },
+};
+
+/// What a pass would see now.
+pub(super) struct Groups {
+    pub(super) input: Input,
+    pub(super) memory: Memory,
+    pub(super) settings: PassSettings,
+}
+
+/// Looks at the provider that `--cloud-provider` names; `None` if it names none.
+pub(super) async fn read(of: &OfNodes, client: &Client, world: &World) -> anyhow::Result<Option<Groups>> {
+    let name = of.nodes.cloud_provider.as_deref().filter(|name| !name.is_empty());
+    let Some(name) = name else { return Ok(None) };
+    let settings = of.nodes.provider_settings();
+    let provider = provider::connect(name, &settings, client.clone()).await?;
+    let groups = groups(&*provider).await.context("the provider's node groups cannot be read")?;
+    let mut input = look(world, &*provider, &settings::passing_taints(&of.nodes), groups).await;
+    // Whoever removes a node has put its taint on first.
+    let leaves = |node: &&Arc<_>| -> bool {
+        let node: &tandem_core::scheduling::Node = node;
+        node.taint(TO_BE_DELETED).is_some()
+    };
+    input.removing =
+        input.nodes.iter().filter(leaves).map(|node| (node.name.clone(), true)).collect::<BTreeMap<_, _>>();
+    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), &of.tandem_namespace);
+    let memory = remembered(&maps, &of.nodes.status_config_map_name).await;
+    Ok(Some(Groups { input, memory, settings: settings::pass(&of.nodes, &*provider) }))
+}

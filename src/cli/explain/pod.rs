@@ -1,0 +1,205 @@
+//! `tandem explain pod`.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use kube::Client;
+use serde_json::{Value, json};
+use tandem_core::{
+    nodes::pass::explain::{self, Fit, GroupVerdict, PodExplanation},
+    scheduling::Pod,
+};
+
+use super::{
+    Answer, OfNodes, groups,
+    page::{Page, counted},
+    pools,
+};
+use crate::{
+    cluster::world::World,
+    controllers::nodes::pools::explain::{PodOfPools, PoolVerdict},
+};
+
+/// Reads the cluster and explains the pod.
+pub(super) async fn explain(of: &OfNodes, client: Client) -> anyhow::Result<Answer> {
+    let (namespace, name) = (of.common.namespace(&client), of.common.name.as_str());
+    let world = World::start(&client);
+    world.synced().await;
+    let pod = world.pods.get(namespace, name);
+    let pod = pod.with_context(|| format!("there is no pod {namespace}/{name}"))?;
+    let groups = groups::read(of, &client, &world).await?;
+    let pools = pools::for_pod(of, &client, &world, &pod).await?;
+    let explanation =
+        groups.as_ref().map(|groups| explain::pod(&pod, &groups.memory, &groups.input, &groups.settings));
+    Ok(answer(&pod, explanation.as_ref(), pools.as_ref()))
+}
+
+fn answer(pod: &Arc<Pod>, groups: Option<&PodExplanation>, pools: Option<&PodOfPools>) -> Answer {
+    Answer { page: page(pod, groups, pools), json: to_json(pod, groups, pools) }
+}
+
+fn page(pod: &Arc<Pod>, groups: Option<&PodExplanation>, pools: Option<&PodOfPools>) -> Page {
+    let mut page = Page::default();
+    let key = pod.key();
+    if let Some(node) = &pod.node {
+        page.say(&format!("Pod {key} has the node {node} and asks for none."));
+        return page;
+    }
+    let requests = &pod.shape.requests;
+    let (cpu, memory) = (requests.cpu, requests.memory >> 20);
+    page.say(&format!("Pod {key} has no node. It requests {cpu}m CPU and {memory} MiB of memory."));
+    match groups {
+        None => page.heading(
+            "Node groups were not considered: give --cloud-provider and its flags as tandem run has them.",
+        ),
+        Some(groups) => of_groups(&mut page, groups),
+    }
+    match pools {
+        None => {
+            page.heading("Node pools were not considered: give --node-pools-provider as tandem run has it.");
+        }
+        Some(PodOfPools { pools, .. }) if pools.is_empty() => page.heading("There is no node pool."),
+        Some(PodOfPools { fits, pools }) => {
+            page.heading("Node pools");
+            if let Some(fits) = fits {
+                page.item(&format!("{fits} takes it."));
+            }
+            let row = |verdict: &PoolVerdict| {
+                let text = verdict.refusal.clone().unwrap_or_else(|| "can help".to_owned());
+                [verdict.pool.clone(), text]
+            };
+            page.table(&pools.iter().map(row).collect::<Vec<_>>());
+        }
+    }
+    page
+}
+
+fn of_groups(page: &mut Page, explanation: &PodExplanation) {
+    if explanation.unhealthy {
+        page.say("Nothing is scaled: too many nodes do not work (--max-total-unready-percentage).");
+    }
+    if let Some(ignored) = explanation.ignored {
+        page.say(&format!("It causes no scale-up of node groups: {ignored}."));
+    }
+    match &explanation.fits {
+        Some(Fit::There(node)) => page.say(&format!("It fits on the node {node}, which is there.")),
+        Some(Fit::OnItsWay) => page.say("It fits on a node that is on its way."),
+        None => {}
+    }
+    if !explanation.nodes.is_empty() {
+        let nodes: u32 = explanation.nodes.iter().map(|(_, count)| count).sum();
+        page.heading(&format!("What keeps it from {}", counted(nodes as usize, "node")));
+        let row = |(reason, count): &(String, u32)| [count.to_string(), reason.clone()];
+        page.table(&explanation.nodes.iter().map(row).collect::<Vec<_>>());
+    }
+    if explanation.groups.is_empty() {
+        return page.heading("The provider has no node group.");
+    }
+    page.heading("Node groups");
+    let row = |verdict: &GroupVerdict| {
+        let (target, min, max) = verdict.size;
+        let text = verdict.refusal.clone().unwrap_or_else(|| "can help".to_owned());
+        [verdict.group.to_string(), format!("{target} of {min}..{max}"), text]
+    };
+    page.table(&explanation.groups.iter().map(row).collect::<Vec<_>>());
+}
+
+fn to_json(pod: &Arc<Pod>, groups: Option<&PodExplanation>, pools: Option<&PodOfPools>) -> Value {
+    let of_group = |verdict: &GroupVerdict| {
+        let (target, min, max) = verdict.size;
+        let (group, refusal) = (&verdict.group, &verdict.refusal);
+        json!({"name": &**group, "target": target, "min": min, "max": max, "helps": refusal.is_none(), "reason": refusal})
+    };
+    let groups = groups.map(|explanation| {
+        let fits = explanation.fits.as_ref().map(|fit| match fit {
+            Fit::There(node) => json!({"node": &**node}),
+            Fit::OnItsWay => json!({"node": null}),
+        });
+        let nodes = explanation.nodes.iter().map(|(reason, count)| json!({"reason": reason, "nodes": count}));
+        json!({
+            "healthy": !explanation.unhealthy,
+            "ignored": explanation.ignored.map(|ignored| ignored.to_string()),
+            "fits": fits,
+            "nodes": nodes.collect::<Vec<_>>(),
+            "groups": explanation.groups.iter().map(of_group).collect::<Vec<_>>(),
+        })
+    });
+    let of_pool = |verdict: &PoolVerdict| json!({"name": verdict.pool, "helps": verdict.refusal.is_none(), "reason": verdict.refusal});
+    json!({
+        "pod": pod.key(),
+        "node": pod.node.as_deref(),
+        "nodeGroups": groups,
+        "nodePools": pools.map(|pools| json!({
+            "fits": pools.fits,
+            "pools": pools.pools.iter().map(of_pool).collect::<Vec<_>>(),
+        })),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use tandem_core::scheduling::{Resources, pod::Shape};
+
+    use super::*;
+
+    fn pod(node: Option<&str>) -> Arc<Pod> {
+        let requests = Resources { cpu: 64_000, memory: 512 << 20, ..Resources::default() };
+        let shape = Shape { namespace: "default".into(), requests, ..Shape::default() };
+        Arc::new(Pod {
+            name: "giant".into(),
+            shape: Arc::new(shape),
+            node: node.map(Arc::from),
+            ..Pod::default()
+        })
+    }
+
+    fn explanation() -> PodExplanation {
+        let verdict = |group: &str, refusal: Option<&str>| GroupVerdict {
+            group: group.into(),
+            size: (1, 1, 8),
+            refusal: refusal.map(str::to_owned),
+        };
+        PodExplanation {
+            ignored: None,
+            fits: None,
+            nodes: vec![
+                ("Insufficient cpu".to_owned(), 2),
+                ("node(s) had untolerated taint(s)".to_owned(), 1),
+            ],
+            groups: vec![verdict("gpu", Some("Insufficient cpu")), verdict("workers", None)],
+            unhealthy: false,
+        }
+    }
+
+    #[test]
+    fn every_group_has_its_line() {
+        let text = page(&pod(None), Some(&explanation()), None).text();
+        assert_eq!(
+            text,
+            "Pod default/giant has no node. It requests 64000m CPU and 512 MiB of memory.\n\
+             \n\
+             What keeps it from 3 nodes\n  \
+               2  Insufficient cpu\n  \
+               1  node(s) had untolerated taint(s)\n\
+             \n\
+             Node groups\n  \
+               gpu      1 of 1..8  Insufficient cpu\n  \
+               workers  1 of 1..8  can help\n\
+             \n\
+             Node pools were not considered: give --node-pools-provider as tandem run has it.\n"
+        );
+    }
+
+    #[test]
+    fn a_pod_with_a_node_needs_none() {
+        assert!(page(&pod(Some("n")), None, None).text().contains("has the node n"));
+    }
+
+    #[test]
+    fn programs_get_the_same() {
+        let json = to_json(&pod(None), Some(&explanation()), None);
+        assert_eq!(json["nodeGroups"]["groups"][0]["reason"], "Insufficient cpu");
+        assert_eq!(json["nodeGroups"]["groups"][1]["helps"], true);
+        assert_eq!(json["nodePools"], Value::Null);
+    }
+}

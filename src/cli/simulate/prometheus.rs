@@ -1,0 +1,89 @@
+//! Histories from a Prometheus server: each trigger's own query, as range queries.
+
+use std::sync::Arc;
+
+use kube::ResourceExt;
+use scalers::{Context, Offline};
+use serde::Deserialize;
+use simulate::{
+    Input, Manifest, Options, Problem,
+    history::{History, Sample},
+};
+use tandem_core::api::keda::{ScaleTrigger, ScaledObject};
+
+use super::SimulateArgs;
+
+/// Seconds between samples, when nothing says: the rhythm of the HPA.
+const STEP: u32 = 15;
+
+/// Puts the histories of all prometheus triggers that have none into the input.
+pub(super) fn fetch(
+    input: &mut Input,
+    options: &Options,
+    url: &str,
+    args: &SimulateArgs,
+) -> Result<(), Vec<Problem>> {
+    let failed = |problem: String| vec![Problem::new(problem)];
+    let (Some(start), Some(end)) = (options.start, options.end) else {
+        return Err(failed("--prometheus needs --start and --end".to_owned()));
+    };
+    let range = scalers::Range { start, end, step: args.step.unwrap_or(STEP) };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| failed(format!("no runtime: {error}")))?;
+    let context = Context::without_cluster().map_err(|error| failed(error.to_string()))?;
+    let mut problems = Vec::new();
+    for manifest in input.manifests.clone() {
+        if manifest.kind() != "ScaledObject" {
+            continue;
+        }
+        let Ok(object) = ScaledObject::deserialize(&*manifest.value) else { continue };
+        for (index, trigger) in object.spec.triggers.iter().enumerate() {
+            let key = (manifest.key(), format!("s{index}-prometheus"));
+            let names = [Some(index.to_string()), trigger.name.clone(), Some(key.1.clone())];
+            let known = |name: String| input.histories.contains_key(&(manifest.key(), name));
+            if trigger.type_ != "prometheus" || names.into_iter().flatten().any(known) {
+                continue;
+            }
+            match runtime.block_on(history(&context, (&manifest, &object), (index, trigger), url, range)) {
+                Ok(history) => {
+                    input.histories.insert(key, Arc::new(history));
+                }
+                Err(message) => {
+                    let place = manifest.place(&format!("spec.triggers[{index}].metadata.query"));
+                    problems.push(Problem::at(place, message));
+                }
+            }
+        }
+    }
+    if problems.is_empty() { Ok(()) } else { Err(problems) }
+}
+
+async fn history(
+    context: &Context,
+    (manifest, object): (&Manifest, &ScaledObject),
+    (index, trigger): (usize, &ScaleTrigger),
+    url: &str,
+    range: scalers::Range,
+) -> Result<History, String> {
+    let mut input = triggers::input(object, index, trigger);
+    input.metric_type = triggers::metric_type(trigger).map_err(|error| error.to_string())?;
+    input.metadata.insert("serverAddress".to_owned(), url.to_owned());
+    input.namespace = manifest.namespace().to_owned();
+    let offline = Offline { auth: true, env: true };
+    let (scaler, _) = scalers::replay(&input, offline, context).map_err(|error| error.to_string())?;
+    let values = scaler.history(context, range).await.map_err(|error| error.to_string())?;
+    if values.is_empty() {
+        return Err(format!("{url} has no data from {} to {}", range.start, range.end));
+    }
+    // A step without a result is an empty answer, which the trigger may take for 0.
+    let mut answers = values.into_iter().peekable();
+    let mut samples = Vec::new();
+    let mut at = range.start.as_second();
+    while at <= range.end.as_second() {
+        let answer = answers.next_if(|(time, _)| *time <= at);
+        samples.push(Sample { at, value: Some(answer.map_or(f64::NAN, |(_, value)| value)) });
+        at += i64::from(range.step.max(1));
+    }
+    let name = format!("{url} {}/{} trigger {index}", manifest.namespace(), object.name_any());
+    History::new(&name, &samples).map_err(|problem| problem.to_string())
+}

@@ -1,0 +1,161 @@
+//! A node that is no pool's is marked and emptied; what a hook holds is then let go.
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ObjectReference, Taint};
+use tandem_core::{
+    nodes::interruption::{Home, Kind, Notice},
+    pods::reasons::Event,
+    scheduling::{Node, Pod},
+};
+use tokio::time::{Instant, interval};
+
+use super::{Interruptions, Outcome};
+use crate::{
+    cloud::aws::lifecycle::Held,
+    controllers::nodes::{
+        drain::{DrainOptions, Left, drain},
+        taint::{Marking, mark},
+    },
+};
+
+/// The label that takes a node out of load balancers, and its value.
+const NO_LOAD_BALANCER: (&str, &str) =
+    ("node.kubernetes.io/exclude-from-external-load-balancers", "aws-node-termination-handler");
+
+impl Interruptions {
+    pub(super) async fn empty(
+        &self,
+        notice: &Notice,
+        machine: &str,
+        node: &Node,
+        taint: Option<&'static str>,
+        evict: bool,
+    ) -> Outcome {
+        let (reason, message) = notice.kind.event(Home::Other);
+        tracing::info!(node = &*node.name, machine, notice = notice.kind.name(), "the node is emptied");
+        self.tell(node, "Warning", reason, message.to_owned()).await;
+        if let Err(error) = mark(&self.config.client, &node.name, &self.marking(taint)).await {
+            self.metrics.acted("cordon", false);
+            self.tell(node, "Warning", "CordonError", error.to_string()).await;
+            return Outcome::Again;
+        }
+        let action = if evict { "cordon-and-drain" } else { "cordon" };
+        let held = held(notice, machine);
+        let left = if evict { self.drain(notice, node, held.as_ref()).await } else { Vec::new() };
+        self.metrics.acted(action, left.is_empty());
+        if left.is_empty() {
+            let reason = if evict { "CordonAndDrain" } else { "Cordon" };
+            self.tell(node, "Normal", reason, "Node successfully cordoned and drained".to_owned()).await;
+        } else {
+            let texts: Vec<_> = left.iter().map(|left| format!("{}: {}", left.pod.key(), left.why)).collect();
+            self.tell(node, "Warning", "CordonAndDrainError", texts.join("; ")).await;
+            // Budgets may let more go by the time the message comes again, as long as the machine is there.
+            if notice.deadline().is_none_or(|deadline| Timestamp::now() < deadline) {
+                return Outcome::Again;
+            }
+        }
+        let Some(held) = held else { return Outcome::Done };
+        match held.complete(&self.config.aws).await {
+            Ok(()) => Outcome::Done,
+            Err(error) => {
+                self.metrics.failed("complete lifecycle action");
+                tracing::warn!(%error, machine, group = held.group, "a machine that is empty could not be let go");
+                Outcome::Again
+            }
+        }
+    }
+
+    fn marking(&self, taint: Option<&'static str>) -> Marking {
+        let args = &self.config.args;
+        let taint = taint.map(|key| Taint {
+            key: key.to_owned(),
+            effect: args.taint_effect.clone(),
+            ..Taint::default()
+        });
+        let label = args
+            .exclude_from_load_balancers
+            .then(|| (NO_LOAD_BALANCER.0.to_owned(), Some(NO_LOAD_BALANCER.1.to_owned())));
+        Marking {
+            add: taint.into_iter().collect(),
+            cordon: Some(true),
+            labels: label.into_iter().collect(),
+            ..Marking::default()
+        }
+    }
+
+    /// Evicts what runs there, and keeps the hook waiting meanwhile; answers with the pods that stay.
+    async fn drain(&self, notice: &Notice, node: &Node, held: Option<&Held<'_>>) -> Vec<Left> {
+        let options = self.drain_options(notice);
+        let pods = self.pods_of(node);
+        let emptied = drain(&self.config.client, &self.config.world.pods, &pods, &options, |_, _| {});
+        tokio::pin!(emptied);
+        let args = &self.config.args;
+        let until = Instant::now() + Duration::from_secs(args.heartbeat_until);
+        let mut beats = interval(Duration::from_secs(args.heartbeat_interval.max(1)));
+        // The first is due at once, and a hook has just begun to wait.
+        beats.tick().await;
+        loop {
+            tokio::select! {
+                left = &mut emptied => return left,
+                now = beats.tick() => {
+                    if let Some(held) = held.filter(|_| now < until)
+                        && let Err(error) = held.heartbeat(&self.config.aws).await
+                    {
+                        self.metrics.failed("heartbeat");
+                        tracing::warn!(%error, machine = held.machine, "the hook of a machine could not be kept waiting");
+                    }
+                }
+            }
+        }
+    }
+
+    /// As long as the flags say, and no longer than the machine is there.
+    fn drain_options(&self, notice: &Notice) -> DrainOptions {
+        let args = &self.config.args;
+        let left = notice.deadline().map(|deadline| {
+            let left = deadline.duration_since(Timestamp::now());
+            Duration::try_from(left).unwrap_or(Duration::ZERO)
+        });
+        let grace = left.map_or(args.grace(), |left| args.grace().min(left));
+        let max_grace = match (args.pod_grace(), left) {
+            (Some(own), Some(left)) => Some(own.min(left)),
+            (own, left) => own.or(left),
+        };
+        DrainOptions { eviction_time: grace, max_grace, wait: true }
+    }
+
+    /// Pods that have to go; those of DaemonSets end with the node.
+    fn pods_of(&self, node: &Node) -> Vec<Arc<Pod>> {
+        let mut pods = self.config.world.pods.all();
+        pods.retain(|pod| {
+            pod.node.as_deref() == Some(&*node.name)
+                && !pod.is_terminal()
+                && !pod.is_mirror()
+                && !pod.is_of_daemon_set()
+        });
+        pods.sort_by_key(|pod| pod.key());
+        pods
+    }
+
+    async fn tell(&self, node: &Node, type_: &'static str, reason: &'static str, message: String) {
+        let about = ObjectReference {
+            api_version: Some("v1".to_owned()),
+            kind: Some("Node".to_owned()),
+            name: Some(node.name.to_string()),
+            uid: Some(node.name.to_string()),
+            ..ObjectReference::default()
+        };
+        self.config.events.tell(&about, &Event { type_, reason, message }).await;
+    }
+}
+
+fn held<'a>(notice: &'a Notice, machine: &'a str) -> Option<Held<'a>> {
+    match &notice.kind {
+        Kind::TerminateHook(hook) => {
+            Some(Held { group: &hook.group, hook: &hook.name, token: &hook.token, machine })
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,103 @@
+//! What node pools could do for a pod, and what becomes of a node, by the decisions that the loops make. Nothing is
+//! written.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use jiff::Timestamp;
+use tandem_core::{
+    nodes::pools::{
+        cluster::{Cluster, Pool},
+        disrupt::{self, decide},
+        provision::{Input, provision},
+        solver::Options,
+    },
+    scheduling::Pod,
+};
+
+use super::{
+    Pools,
+    observe::{observe, options},
+};
+
+/// What pools could do for a pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PodOfPools {
+    /// The node or the NodeClaim that takes it already, as events name it.
+    pub fits: Option<String>,
+    /// Each pool, by name.
+    pub pools: Vec<PoolVerdict>,
+}
+
+/// What one pool could do for a pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolVerdict {
+    /// The pool.
+    pub pool: String,
+    /// Why it cannot help; `None` if it can.
+    pub refusal: Option<String>,
+}
+
+/// Explains a pod that has no node.
+pub async fn pod(pools: &Pools, pod: &Arc<Pod>) -> PodOfPools {
+    pools.synced().await;
+    let (cluster, options) = (observe(pools, Timestamp::now()).await, options(pools));
+    let pods = [pod.clone()];
+    let plan = provision(&Input { cluster: &cluster, pods: &pods, options: options.clone() });
+    let fits = plan.nominations.first().map(|(_, target)| target.to_string());
+    let verdict = |pool: &Pool| verdict(&cluster, pool, &pods, &options);
+    PodOfPools { fits, pools: cluster.pools.iter().map(verdict).collect() }
+}
+
+/// What a pool could do if there were no other, and no node.
+fn verdict(cluster: &Cluster, pool: &Pool, pods: &[Arc<Pod>], options: &Options) -> PoolVerdict {
+    let refusal = if !pool.is_usable {
+        Some("it is not ready, or is being deleted; see its conditions".to_owned())
+    } else if pool.spec.is_static() {
+        Some("it has a fixed number of nodes (spec.replicas)".to_owned())
+    } else {
+        // Nodes stay out of it, claims do not: they count against its limits.
+        let alone = Cluster { pools: vec![pool.clone()], nodes: Vec::new(), ..cluster.clone() };
+        let plan = provision(&Input { cluster: &alone, pods, options: options.clone() });
+        plan.unschedulable.first().map(ToString::to_string)
+    };
+    PoolVerdict { pool: pool.name.to_string(), refusal }
+}
+
+/// What becomes of a node.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NodeOfPools {
+    /// What is to be done next, if that is about this node.
+    pub command: Option<String>,
+    /// What keeps it although it would go.
+    pub blocked: Option<String>,
+    /// Why nothing would be saved without it.
+    pub stays: Option<String>,
+    /// How many nodes of its pool the budgets let go now, by reason.
+    pub allowed: Vec<(&'static str, usize)>,
+}
+
+/// Explains the node of a claim. Which nodes pods are expected on is known to the running process only.
+pub async fn node(pools: &Pools, claim: &str, pool: &str) -> NodeOfPools {
+    pools.synced().await;
+    let now = Timestamp::now();
+    let cluster = observe(pools, now).await;
+    let decision = decide(
+        &disrupt::Input {
+            cluster: &cluster,
+            budgets: &pools.world.budgets(),
+            nominated: &BTreeSet::new(),
+            options: options(pools),
+            spot_to_spot: pools.settings.feature_gates.is_on("SpotToSpotConsolidation"),
+            now,
+        },
+        |_| true,
+    );
+    let of = |name: &Arc<str>| **name == *claim;
+    let allowed = decision.allowed.iter().filter(|((of, _), _)| **of == *pool);
+    NodeOfPools {
+        command: decision.command.filter(|command| command.claims.iter().any(of)).map(|it| it.to_string()),
+        blocked: decision.blocked.iter().find(|(name, _)| of(name)).map(|(_, why)| why.to_string()),
+        stays: decision.unconsolidatable.iter().find(|(name, _)| of(name)).map(|(_, why)| why.clone()),
+        allowed: allowed.map(|((_, reason), count)| (reason.name(), *count)).collect(),
+    }
+}

@@ -1,0 +1,60 @@
+//! The cluster as decisions about pools see it, read from the caches.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tandem_core::nodes::pools::{
+    cluster::{self, Cluster},
+    solver::{Options, Preferences},
+};
+
+use super::Pools;
+use crate::cli::pools::PreferencePolicy;
+
+/// What is there, what is on its way, and what can be had. Pools whose instance types cannot be told are left out.
+pub(super) async fn observe(pools: &Pools, now: Timestamp) -> Cluster {
+    let mut served = Vec::new();
+    for pool in pools.pools() {
+        match pools.provider.instance_types(&pool.class).await {
+            Ok(types) => served.push(cluster::Pool {
+                name: pool.name.as_str().into(),
+                spec: pool.spec.clone(),
+                types: pools.sold_out.mask(&types, now),
+                is_usable: pool.is_ready && !pool.is_deleting,
+            }),
+            Err(error) => tracing::warn!(pool = pool.name, %error, "its instance types cannot be told"),
+        }
+    }
+    Cluster {
+        nodes: pools.world.nodes(),
+        daemon_sets: pools.world.daemon_sets.all(),
+        surroundings: Arc::new(pools.world.surroundings()),
+        pools: served,
+        well_known: pools.provider.well_known().clone(),
+        ..present(pools)
+    }
+}
+
+/// Nodes, claims and pods alone.
+pub(super) fn present(pools: &Pools) -> Cluster {
+    Cluster {
+        nodes: pools.world.nodes.all(),
+        claims: pools.claims_of(None),
+        pods: pools.world.pods.all(),
+        leaving: pools.leaving.lock().clone(),
+        ..Cluster::default()
+    }
+}
+
+/// How nodes are found for pods, as the flags say.
+pub(super) fn options(pools: &Pools) -> Options {
+    Options {
+        preferences: match pools.settings.preference_policy {
+            PreferencePolicy::Respect => Preferences::Respect,
+            PreferencePolicy::Ignore => Preferences::Ignore,
+        },
+        min_values: pools.settings.min_values_policy.into(),
+        well_known: pools.provider.well_known().clone(),
+        ..Options::default()
+    }
+}

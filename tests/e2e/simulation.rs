@@ -1,0 +1,110 @@
+//! The simulation against the real thing: one ScaledObject and one trace of its metric, on the real kube-controller-manager
+//! and on the virtual clock, compared replica by replica.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+use simulate::{
+    Input, Manifest, Options,
+    history::{History, Sample},
+};
+
+use crate::case::{Case, workload};
+use crate::world::HPA_SYNC_PERIOD;
+
+/// What the metric is set to, and for how long, in seconds. 150 asks for more than a policy gives at once.
+const TRACE: &[(u32, u64)] = &[(45, 24), (150, 40), (95, 24), (20, 24), (5, 24)];
+/// How often the target is looked at.
+const LOOK: Duration = Duration::from_millis(200);
+/// The HPA controller comes at its own times, and the machine may be busy.
+const LATE: Duration = Duration::from_secs(8);
+
+/// Counts, each with the time since the beginning at which it was first seen.
+type Changes = Vec<(Duration, u32)>;
+
+pub(crate) async fn replica_by_replica(case: &Case<'_>) -> Result<()> {
+    case.set_requests(5).await?;
+    case.deployment("shop", 1).await?;
+    let trigger = case.prometheus(&case.requests(), "10");
+    let spec = json!({ "minReplicaCount": 1, "maxReplicaCount": 20, "triggers": [trigger] });
+    case.scaled_object("shop", spec).await?;
+    case.wait_condition("shop", "Active", "True", "ScalerActive").await?;
+    case.wait_condition("shop", "HPAActive", "True", "HPAActive").await?;
+
+    let begun = Timestamp::now();
+    let mut samples = vec![Sample { at: begun.as_second(), value: Some(5.0) }];
+    let mut real: Changes = vec![(Duration::ZERO, 1)];
+    for (value, seconds) in TRACE {
+        case.set_requests(*value).await?;
+        let set = Timestamp::now();
+        // The value before holds until this one was there to be read.
+        let last = *samples.last().context("no sample")?;
+        samples.extend((last.at + 1..set.as_second()).map(|at| Sample { at, ..last }));
+        samples.push(Sample { at: set.as_second(), value: Some(f64::from(*value)) });
+        while set.duration_until(Timestamp::now()) < SignedDuration::from_secs(seconds.cast_signed()) {
+            let count = u32::try_from(case.replicas("shop").await?)?;
+            if real.last().is_none_or(|(_, known)| *known != count) {
+                real.push((begun.duration_until(Timestamp::now()).unsigned_abs(), count));
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+    let end = Timestamp::now();
+    let last = *samples.last().context("no sample")?;
+    samples.extend((last.at + 1..=end.as_second()).map(|at| Sample { at, ..last }));
+
+    let minor = case.client().apiserver_version().await?.minor;
+    let minor = minor.trim_end_matches('+').parse()?;
+    let simulated = simulated(case, &samples, (begun, end), minor).await?;
+    let counts = |changes: &Changes| changes.iter().map(|(_, count)| *count).collect::<Vec<_>>();
+    ensure!(
+        counts(&real) == counts(&simulated),
+        "the controller went {real:?}, the simulation {simulated:?} on {samples:?}"
+    );
+    for ((real, count), (simulated, _)) in real.iter().zip(&simulated) {
+        ensure!(
+            real.abs_diff(*simulated) <= LATE,
+            "{count} replicas after {real:?}, in the simulation after {simulated:?}"
+        );
+    }
+    Ok(())
+}
+
+/// The same objects on the virtual clock.
+async fn simulated(
+    case: &Case<'_>,
+    samples: &[Sample],
+    (start, end): (Timestamp, Timestamp),
+    kubernetes_minor: u32,
+) -> Result<Changes> {
+    let manifest = |mut value: Value| {
+        value["metadata"]["namespace"] = json!(case.namespace);
+        Manifest { file: "e2e".into(), line: 1, value: Arc::new(value) }
+    };
+    let history = Arc::new(History::new("trace", samples)?);
+    let input = Input {
+        name: case.namespace.clone(),
+        manifests: vec![manifest(workload("Deployment", "shop", 1)), manifest(case.get("shop").await?)],
+        histories: [((format!("{}/shop", case.namespace), "0".to_owned()), history)].into(),
+        notes: Vec::new(),
+    };
+    let options = Options {
+        start: Some(Timestamp::from_second(start.as_second())?),
+        end: Some(end),
+        kubernetes_minor,
+        hpa_sync_period: u32::try_from(HPA_SYNC_PERIOD.as_secs())?,
+        pod_start: 1,
+        step: Some(1),
+        ..Options::default()
+    };
+    let outcome = simulate::run(&input, &options).map_err(|problems| anyhow::anyhow!("{problems:?}"))?;
+    let mut changes = Changes::new();
+    for (second, count) in outcome.objects[0].wanted.iter().enumerate() {
+        if changes.last().is_none_or(|(_, known)| known != count) {
+            changes.push((Duration::from_secs(second as u64), *count));
+        }
+    }
+    Ok(changes)
+}
