@@ -230,6 +230,12 @@ const ROWS: &[Row] = &[
         peer: "-",
         targets: &[Within(2_000.0)],
     },
+    Row {
+        name: "one pod later",
+        what: "A pass after one pod changed, 5,000 nodes, 150,000 pods",
+        peer: "-",
+        targets: &[],
+    },
     Row { name: "idle", what: "An idle pass, 5,000 nodes, 150,000 pods", peer: "-", targets: &[Within(1.0)] },
 ];
 
