@@ -269,3 +269,89 @@ fn seconds(text: &str) -> Result<i64, String> {
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The values at seconds after the first sample.
+    fn values<const N: usize>(text: &str, at: [i64; N]) -> [Option<f64>; N] {
+        let history = History::parse("h.csv", text).unwrap();
+        let mut cursor = Cursor::default();
+        at.map(|second| history.at(history.start().as_second() + second, &mut cursor))
+    }
+
+    #[test]
+    fn a_sample_holds_until_the_next_and_not_for_ever() {
+        let text = "time,value\n100,1\n\n# from here on more\n160,2\n220,\n280,4\n1000,5\n";
+        assert_eq!(
+            values(text, [-1, 0, 59, 60, 120, 179, 180, 539, 540, 899, 900]),
+            [None, Some(1.0), Some(1.0), Some(2.0), None, None, Some(4.0), Some(4.0), None, None, Some(5.0)]
+        );
+    }
+
+    #[test]
+    fn times_are_absolute_in_whatever_form() {
+        let texts =
+            ["1767571200,1", "1767571200.4,1", "2026-01-05T00:00:00Z,1", "\"2026-01-05T01:00:00+01:00\", 1"];
+        for text in texts {
+            let history = History::parse("h.csv", text).unwrap();
+            assert_eq!(history.start().as_second(), 1_767_571_200, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_its_line() {
+        for (text, wanted) in [
+            ("", "h.csv: has no samples"),
+            ("time,value\n", "h.csv: has no samples"),
+            ("1,\n2,\n", "h.csv: has no samples"),
+            ("1,1\n2\n", "h.csv:2: \"2\" is no \"time,value\""),
+            ("1,1\n2,x\n", "h.csv:2: value \"x\" is no number, leave it empty where the source failed"),
+            (
+                "20,1\n\n10,2\n",
+                "h.csv:3: time 1970-01-01T00:00:10Z is before 1970-01-01T00:00:20Z of line 1: sort the lines by time",
+            ),
+            ("20,1\n20,1\n", "h.csv:2: time 1970-01-01T00:00:20Z is that of line 1 already: keep one"),
+            (
+                "2026-01-05 08:00:00,1\n",
+                "h.csv:1: time \"2026-01-05 08:00:00\" has no time zone, add Z or an offset such as +02:00",
+            ),
+            (
+                "1767571200000,1\n",
+                "h.csv:1: time 1767571200000 is not in Unix seconds; milliseconds must be divided by 1000",
+            ),
+            (
+                "1,1\nnoon,2\n",
+                "h.csv:2: time \"noon\" is neither RFC 3339 such as 2026-01-31T08:00:00Z nor Unix seconds",
+            ),
+        ] {
+            let problems = History::parse("h.csv", text).unwrap_err();
+            assert_eq!(problems[0].to_string(), wanted, "{text:?}");
+        }
+        let all = History::parse("h.csv", "1,1\nx,1\n3,y\n").unwrap_err();
+        assert_eq!(all.len(), 2);
+    }
+
+    #[test]
+    fn gaps_nans_and_counters_are_told() {
+        let notes = |samples: &[(i64, f64)], length: i64| {
+            let samples: Vec<_> =
+                samples.iter().map(|(at, value)| Sample { at: *at, value: Some(*value) }).collect();
+            let at = |second| Timestamp::from_second(second).unwrap();
+            History::new("h", &samples).unwrap().notes(at(0), at(length))
+        };
+        let told = notes(&[(0, 1.0), (15, f64::NAN), (1015, 1.0), (1030, 1.0)], 1040);
+        assert!(told[0].starts_with("h: 1 values are NaN, the first at 1970-01-01T00:00:15Z"), "{told:?}");
+        assert!(
+            told[1].starts_with("h: no samples from 1970-01-01T00:05:15Z to 1970-01-01T00:16:55Z"),
+            "{told:?}"
+        );
+        let counter: Vec<_> = (0..100).map(|i| (i * 15, f64::from(u8::try_from(i % 60).unwrap()))).collect();
+        let told = notes(&counter, 1500);
+        assert!(told[0].contains("looks like a raw counter with 1 resets"), "{told:?}");
+        let wave: Vec<_> =
+            (0..100).map(|i| (i * 15, f64::from(u8::try_from(i % 7).unwrap()) + 5.0)).collect();
+        assert_eq!(notes(&wave, 1500), Vec::<String>::new());
+    }
+}

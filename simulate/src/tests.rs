@@ -267,8 +267,44 @@ proptest! {
     fn nothing_scales_down_in_a_gap(changes in loads(), from in 600..5000_u32) {
         let mut changes: Vec<_> = changes.into_iter().filter(|(at, _)| *at < from).collect();
         changes.push((from, None));
-        let outcome = play(vec![deployment("web", 1), scaled_object("web", &json!({}))], &history(&changes, 7200));
+        let input = input(vec![deployment("web", 1), scaled_object("web", &json!({}))], &history(&changes, 7200));
+        let end = Some(Timestamp::from_second(START + 7200).unwrap());
+        let outcome = run(&input, &Options { end, step: Some(15), ..Options::default() }).unwrap();
         let wanted = &outcome.objects[0].wanted[(from / 15) as usize + 1..];
         prop_assert!(wanted.windows(2).all(|pair| pair[0] <= pair[1]), "{:?}", wanted);
     }
+}
+
+#[test]
+fn node_pools_make_nodes_for_pods_and_give_them_back() {
+    let load = history(&[(0, Some(15.0)), (600, Some(155.0)), (2400, Some(15.0))], 7200);
+    let pool = manifest(json!({
+        "apiVersion": "karpenter.sh/v1", "kind": "NodePool", "metadata": {"name": "spot"},
+        "spec": {
+            "template": {"spec": {
+                "nodeClassRef": {"group": "karpenter.kwok.sh", "kind": "KWOKNodeClass", "name": "default"},
+                "requirements": [
+                    {"key": "karpenter.sh/capacity-type", "operator": "In", "values": ["spot"]},
+                    {"key": "kubernetes.io/os", "operator": "In", "values": ["linux"]},
+                ],
+            }},
+            "disruption": {"consolidationPolicy": "WhenEmptyOrUnderutilized", "consolidateAfter": "1m"},
+        },
+    }));
+    let outcome =
+        play(vec![deployment("web", 2), scaled_object("web", &json!({"minReplicaCount": 1})), pool], &load);
+    let object = &outcome.objects[0];
+    assert_eq!((object.ready[585 / 15], object.ready[2385 / 15], object.ready[7185 / 15]), (2, 16, 2));
+    let nodes = |second: usize| outcome.nodes.types.iter().map(|kind| kind.ready[second / 15]).sum::<u32>();
+    let cost = |second: usize| outcome.nodes.cost_per_hour[second / 15];
+    assert!(nodes(585) >= 1 && nodes(2385) >= 1, "{:?}", outcome.nodes.types);
+    assert!(cost(2385) > 3.0 * cost(585), "{} after {}", cost(2385), cost(585));
+    assert!(cost(7185) < cost(2385) / 3.0, "{} after {}", cost(7185), cost(2385));
+    assert!(outcome.nodes.types.iter().all(|kind| kind.name.ends_with(" spot")));
+    assert!(outcome.summary.nodes_removed >= 1);
+    let reasons: BTreeMap<&str, usize> = outcome.events.iter().fold(BTreeMap::new(), |mut counts, event| {
+        *counts.entry(&*event.reason).or_default() += 1;
+        counts
+    });
+    assert!(reasons.contains_key("Launched") && reasons.contains_key("DisruptionTerminating"), "{reasons:?}");
 }

@@ -43,6 +43,7 @@ const SILENT: &[&str] = &[
     "TriggerAuthentication",
     "ClusterTriggerAuthentication",
     "NodeGroup",
+    "NodePool",
     "DaemonSet",
 ];
 

@@ -1,6 +1,6 @@
-//! Node groups, DaemonSets and disruption budgets: what pods run on.
+//! Node groups, node pools, DaemonSets and disruption budgets: what pods run on.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use k8s_openapi::{
     api::{
@@ -10,9 +10,11 @@ use k8s_openapi::{
 };
 use serde::Deserialize;
 use tandem_core::{
+    api::karpenter::NodePool,
     nodes::{
         drain::Budget,
         group::{GroupOptions, NodeGroup, Template},
+        pools::{catalogue, cluster::Pool, requirements::WellKnownLabels},
         template,
     },
     scheduling::{HOSTNAME, Node, Pod, Resources},
@@ -107,8 +109,30 @@ fn of(amount: &IntOrString, whole: u32) -> i64 {
 pub(crate) struct Nodes {
     /// In order of name.
     pub groups: Vec<Group>,
+    /// In order of name.
+    pub pools: Vec<Pool>,
+    /// Labels that a node of a pool will have although nobody asks for them.
+    pub well_known: WellKnownLabels,
     pub daemon_sets: Vec<Arc<Pod>>,
     pub disruptions: Vec<Disruption>,
+    /// Dollars an hour by instance type, over those of the types.
+    pub prices: BTreeMap<String, f64>,
+    /// Time from the request of a node to its readiness, and that by instance type.
+    start: u32,
+    starts: BTreeMap<String, u32>,
+}
+
+impl Nodes {
+    /// Whether anything is known of nodes.
+    pub(crate) fn matter(&self) -> bool {
+        !self.groups.is_empty() || !self.pools.is_empty()
+    }
+
+    /// Time from the request of a node of an instance type to its readiness.
+    pub(crate) fn starts_in(&self, instance_type: &str) -> Duration {
+        let seconds = self.starts.get(instance_type).copied().unwrap_or(self.start);
+        Duration::from_secs(seconds.into())
+    }
 }
 
 impl Compiler<'_> {
@@ -127,7 +151,14 @@ impl Compiler<'_> {
     }
 
     pub(super) fn nodes(&mut self) -> Nodes {
-        let mut nodes = Nodes::default();
+        let mut nodes = Nodes {
+            prices: self.options.prices.clone(),
+            start: self.options.node_start,
+            starts: self.options.node_starts.clone(),
+            well_known: WellKnownLabels::default().with(catalogue::LABELS),
+            pools: self.pools(),
+            ..Nodes::default()
+        };
         for manifest in self.of_kind("DaemonSet") {
             if let Some(object) = self.typed::<DaemonSet>(manifest) {
                 let pod = workload::pod(manifest, "DaemonSet", object.spec.template, &self.priorities);
@@ -146,6 +177,29 @@ impl Compiler<'_> {
         }
         nodes.groups.sort_by(|one, other| one.offer.id.cmp(&other.offer.id));
         nodes
+    }
+
+    /// Node pools, with the instance types that the input lists, else those that Karpenter's kwok provider pretends to have.
+    fn pools(&mut self) -> Vec<Pool> {
+        let mut types = None;
+        for manifest in self.of_kind("InstanceTypes") {
+            let listed = manifest.value.get("types").cloned().unwrap_or_default();
+            match catalogue::read(&listed.to_string()) {
+                Ok(listed) => types.get_or_insert_with(Vec::new).extend(listed),
+                Err(error) => {
+                    self.problems.push(Problem::at(manifest.place("types"), error.to_string()));
+                }
+            }
+        }
+        let types = types.unwrap_or_else(catalogue::built_in);
+        let mut pools = Vec::new();
+        for manifest in self.of_kind("NodePool") {
+            let Some(pool) = self.typed::<NodePool>(manifest) else { continue };
+            let (name, spec) = (manifest.name().into(), pool.spec);
+            pools.push(Pool { name, spec, types: types.clone(), is_usable: true });
+        }
+        pools.sort_by(|one, other| one.name.cmp(&other.name));
+        pools
     }
 
     fn disruption(&mut self, manifest: &Manifest) -> Option<Disruption> {

@@ -3,10 +3,16 @@
 //! Where a pod may run, which groups grow and which nodes go is decided by `tandem-core`; here is what a cluster does of
 //! itself: pods are bound to the emptiest node that takes them, machines start, ReplicaSets make up for evicted pods.
 
+mod bill;
 mod machines;
+mod pools;
 mod replicas;
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use tandem_core::{
@@ -26,6 +32,7 @@ use crate::{
     outcome::Event,
 };
 use machines::Machines;
+use pools::{BATCH, Pools};
 use replicas::Replicas;
 
 /// `--scan-interval`: passes of the node loop while somebody waits for nodes.
@@ -42,8 +49,12 @@ enum Due {
     Started(usize),
     /// Pods want nodes.
     Place,
-    /// The node loop looks.
+    /// The node loop looks at groups.
     Pass,
+    /// Claims are made for pods that wait.
+    Provision,
+    /// Nodes of pools are looked at that could go.
+    Disrupt,
 }
 
 /// The nodes and all pods.
@@ -55,12 +66,14 @@ pub(crate) struct Cluster<'a> {
     memory: Memory,
     snapshot: Snapshot,
     machines: Machines<'a>,
+    pools: Pools,
     /// Those of the objects, then those that nothing scales.
     workloads: Vec<Replicas>,
     /// By priority, the highest first.
     order: Vec<usize>,
     due: BTreeSet<(Instant, Due)>,
-    pass_at: Option<Instant>,
+    /// When each of the loops looks next.
+    planned: BTreeMap<Due, Instant>,
     changed: BTreeSet<usize>,
     /// Workloads of which it was told that no group can help.
     refused: BTreeSet<usize>,
@@ -89,7 +102,8 @@ impl<'a> Cluster<'a> {
             workloads,
             order,
             due: BTreeSet::new(),
-            pass_at: None,
+            planned: BTreeMap::new(),
+            pools: Pools::default(),
             changed: BTreeSet::new(),
             refused: BTreeSet::new(),
             events: Vec::new(),
@@ -131,6 +145,7 @@ impl<'a> Cluster<'a> {
             match due {
                 Due::Node(name) => {
                     self.join(&name, now);
+                    self.initialize(&name, now);
                     self.due.insert((now, Due::Place));
                 }
                 Due::Started(index) => {
@@ -138,9 +153,13 @@ impl<'a> Cluster<'a> {
                     self.changed.insert(index);
                 }
                 Due::Place => self.place_all(now, false),
-                Due::Pass => {
-                    self.pass_at = None;
-                    self.pass(now);
+                Due::Pass | Due::Provision | Due::Disrupt => {
+                    self.planned.remove(&due);
+                    match due {
+                        Due::Provision => self.provision(now),
+                        Due::Disrupt => self.disrupt(now),
+                        _ => self.pass(now),
+                    }
                 }
             }
         }
@@ -169,12 +188,14 @@ impl<'a> Cluster<'a> {
             self.due.insert((now, Due::Place));
         } else {
             for node in replicas.shrink(there - count) {
+                self.pools.note(&node, self.clock.time(now));
                 self.machines.unbind(&mut self.snapshot, &node, self.workloads[workload].class);
             }
             // Others may fit now.
             self.due.insert((now, Due::Place));
         }
         self.want_pass(now + QUIET_INTERVAL);
+        self.want_disrupt(now + QUIET_INTERVAL);
     }
 
     /// A machine becomes a node that takes pods.
@@ -182,6 +203,7 @@ impl<'a> Cluster<'a> {
         let time = self.clock.time(now);
         self.machines.join(name, time, now, &mut self.snapshot);
         self.want_pass(now + QUIET_INTERVAL);
+        self.want_disrupt(now + QUIET_INTERVAL);
     }
 
     /// Binds what fits. `at_once`: the pods have long been ready.
@@ -196,6 +218,7 @@ impl<'a> Cluster<'a> {
                 };
                 self.snapshot.bind(class, node);
                 let name = self.snapshot.node(node).name().clone();
+                self.pools.note(&name, self.clock.time(now));
                 let ready_at = self.workloads[index].bind(pod, name, now, at_once);
                 if !at_once {
                     self.due.insert((ready_at, Due::Started(index)));
@@ -206,6 +229,9 @@ impl<'a> Cluster<'a> {
         }
         if stuck {
             self.want_pass(now);
+            if !self.world.nodes.pools.is_empty() {
+                self.want(Due::Provision, now + BATCH);
+            }
         }
     }
 
@@ -225,14 +251,29 @@ impl<'a> Cluster<'a> {
             .map(|(_, id)| id)
     }
 
+    /// The loops look at `at`, or earlier where that is planned.
+    fn want(&mut self, what: Due, at: Instant) {
+        match self.planned.get(&what) {
+            Some(planned) if *planned <= at => return,
+            Some(planned) => {
+                self.due.remove(&(*planned, what.clone()));
+            }
+            None => {}
+        }
+        self.planned.insert(what.clone(), at);
+        self.due.insert((at, what));
+    }
+
     fn want_pass(&mut self, at: Instant) {
-        if self.pass_at.is_some_and(|planned| planned <= at) {
-            return;
+        if !self.world.nodes.groups.is_empty() {
+            self.want(Due::Pass, at);
         }
-        if let Some(planned) = self.pass_at.replace(at) {
-            self.due.remove(&(planned, Due::Pass));
+    }
+
+    fn want_disrupt(&mut self, at: Instant) {
+        if !self.world.nodes.pools.is_empty() {
+            self.want(Due::Disrupt, at);
         }
-        self.due.insert((at, Due::Pass));
     }
 
     /// One pass of the node loop.
@@ -312,6 +353,7 @@ impl<'a> Cluster<'a> {
     fn remove(&mut self, name: &Arc<str>, now: Instant) {
         let time = self.clock.time(now);
         self.machines.remove(name, now, &mut self.snapshot);
+        self.pools.forget(name);
         for (index, workload) in self.workloads.iter_mut().enumerate() {
             if workload.evict(name, time) {
                 self.changed.insert(index);
@@ -324,7 +366,7 @@ impl<'a> Cluster<'a> {
 
     /// The next pass: soon while somebody waits, else when a timer runs out.
     fn plan_next(&mut self, now: Instant, time: Timestamp) {
-        let waits = self.machines.starting() > 0
+        let waits = self.machines.bill.starting() > 0
             || self.workloads.iter().any(|workload| workload.counts().pending > 0);
         if waits {
             return self.want_pass(now + SCAN_INTERVAL);
@@ -366,8 +408,8 @@ impl<'a> Cluster<'a> {
     }
 
     /// The nodes' part of the result.
-    pub(crate) fn finish(self, end: Instant) -> (machines::Result, Vec<Event>) {
-        (self.machines.finish(end), self.events)
+    pub(crate) fn finish(self, end: Instant) -> (bill::Total, Vec<Event>) {
+        (self.machines.bill.total(end), self.events)
     }
 }
 

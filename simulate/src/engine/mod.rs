@@ -62,11 +62,8 @@ pub(crate) fn play(name: &str, world: &World, progress: &mut dyn FnMut(f64)) -> 
         end: Duration::from_secs(u64::try_from(world.length).unwrap_or_default()),
         points: usize::try_from(world.length / i64::from(world.step)).unwrap_or_default() + 1,
     };
-    let mut played = if world.nodes.groups.is_empty() {
-        apart(world, span, progress)
-    } else {
-        together(world, span, progress)
-    };
+    let mut played =
+        if world.nodes.matter() { together(world, span, progress) } else { apart(world, span, progress) };
     progress(1.0);
     // By time, and for one time in the order of the objects.
     played.events.sort_by_key(|event| event.at);

@@ -26,7 +26,10 @@ pub(super) async fn explain(of: &OfNodes, client: Client) -> anyhow::Result<Answ
         groups.map(|groups| explain::node(node, &groups.memory, &groups.input, &groups.settings));
     let now = Timestamp::now();
     Ok(match (explanation, claim) {
-        (_, Some(claim)) => pools::answer(name, &claim, now),
+        (_, Some(claim)) => {
+            let decided = pools::for_node(of, &client, &world, &claim).await?;
+            pools::answer(name, &claim, decided.as_ref(), now)
+        }
         (Some(explanation), None) => {
             Answer { page: page(name, &explanation, now), json: to_json(name, &explanation) }
         }

@@ -361,7 +361,9 @@ pub(super) fn classify(call: String, failure: Failure) -> CloudError {
         CloudError::OutOfCapacity { code, message }
     } else if code.ends_with("NotFound")
         || code.ends_with("NotFoundException")
-        || ["NoSuchEntity", "NonExistentQueue", "QueueDoesNotExist"].contains(&code.as_str())
+        // SQS by its older protocol, by its newer one, and IAM.
+        || code.ends_with("NonExistentQueue")
+        || ["QueueDoesNotExist", "NoSuchEntity"].contains(&code.as_str())
         // Auto Scaling has one code for everything that is wrong with a request.
         || (code == "ValidationError" && message.contains("not found"))
     {

@@ -2,8 +2,6 @@
 //!
 //! The API server is the cloud: the Node object is the machine, and bears the name of its NodeClaim.
 
-mod catalogue;
-
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -25,6 +23,7 @@ use serde_json::json;
 use tandem_core::{
     api::karpenter::{KWOKNodeClass, NodeClaim, NodeClassReference, RequirementWithMinValues},
     nodes::pools::{
+        catalogue,
         instance_type::{InstanceType, Offering},
         requirements::{
             Requirements, WellKnownLabels,
@@ -79,13 +78,12 @@ impl KwokPools {
                 catalogue::read(&text).map_err(|error| wrong(error.to_string()))?
             }
         };
-        let own = [catalogue::SIZE, catalogue::FAMILY, catalogue::CPU, catalogue::MEMORY];
         Ok(Self {
             nodes: Api::all(client.clone()),
             class_api: Api::all(client.clone()),
             classes: watch_cluster::<KWOKNodeClass>(client, settings.on_change()),
             types: types.into(),
-            well_known: WellKnownLabels::default().with(own),
+            well_known: WellKnownLabels::default().with(catalogue::LABELS),
             delayed: Arc::default(),
         })
     }

@@ -21,13 +21,13 @@ impl Task {
         (target, replicas): (&Target, i32),
     ) {
         let Some(demand) = self.shared.demand.clone() else { return };
-        if !evaluation.active || replicas == 0 {
+        let hpa = self.hpa.as_ref().and_then(|name| self.shared.cluster.hpas.get(&self.key.namespace, name));
+        let hpa = hpa.filter(|_| evaluation.active && replicas > 0);
+        let Some(autoscaler) = hpa.and_then(|hpa| Autoscaler::compile(&hpa).ok()) else {
             // What an object that idles asked for is no matter any more.
             self.history = None;
-        }
-        let hpa = self.hpa.as_ref().and_then(|name| self.shared.cluster.hpas.get(&self.key.namespace, name));
-        let Some(hpa) = hpa.filter(|_| evaluation.active && replicas > 0) else { return };
-        let Ok(autoscaler) = Autoscaler::compile(&hpa) else { return };
+            return demand.withdraw(&self.key);
+        };
         let rules = demand.rules(samples.rhythm().period());
         let values: Vec<_> =
             autoscaler.metrics.iter().map(|metric| value(metric, samples, evaluation)).collect();

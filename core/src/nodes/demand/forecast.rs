@@ -24,6 +24,8 @@ pub struct Forecast {
     pub to: i32,
     /// The metric that asks for them, as the HPA's events name it.
     pub metric: Option<Arc<str>>,
+    /// Whether it will ask for fewer instead: then what it asked for before comes no more.
+    pub falls: bool,
 }
 
 impl Forecast {
@@ -44,9 +46,10 @@ impl History {
     /// Takes in what the controller will read at its next sync, and says what it will come to. A failed reading counts
     /// as it does with the controller: it lets a count rise, never fall.
     pub fn foresee(&mut self, hpa: &Autoscaler, settings: &Settings, seen: &Observation<'_>) -> Forecast {
-        let Ok(scale) = seen.scale else { return Forecast { from: 0, to: 0, metric: None } };
-        self.follow(hpa, scale.spec_replicas, seen.now);
-        let mut forecast = Forecast { from: scale.spec_replicas, to: scale.spec_replicas, metric: None };
+        let replicas = seen.scale.map_or(0, |scale| scale.spec_replicas);
+        let mut forecast = Forecast { from: replicas, to: replicas, metric: None, falls: false };
+        let Ok(scale) = seen.scale else { return forecast };
+        self.follow(hpa, replicas, seen.now);
         let mut state = State { memory: self.memory.clone(), status: Status::default() };
         let mut next = *seen;
         for number in 0..STEPS {
@@ -55,6 +58,7 @@ impl History {
                 // What metrics ask for now is part of the past from now on; changes are, once they are seen.
                 self.memory.recommendations.clone_from(&state.memory.recommendations);
             }
+            forecast.falls |= outcome.desired < forecast.from;
             if outcome.desired > forecast.to {
                 forecast.to = outcome.desired;
                 if let Some(RescaleReason::MetricAboveTarget(metric)) =
@@ -67,6 +71,7 @@ impl History {
             next.scale = Ok(Scale { spec_replicas: replicas, status_replicas: replicas, ..scale });
             next.now = next.now.checked_add(settings.sync_period).unwrap_or(Timestamp::MAX);
         }
+        forecast.falls &= !forecast.rises();
         forecast
     }
 
@@ -152,6 +157,19 @@ mod tests {
         assert!(!foresee(&mut history, &hpa, 0, 10, 100).rises());
         assert!(!foresee(&mut history, &hpa, 15, 10, 400).rises());
         assert!(foresee(&mut history, &hpa, 290, 10, 400).rises());
+    }
+
+    #[test]
+    fn a_count_that_will_fall_is_said() {
+        let at_once = json!({"scaleDown": {"stabilizationWindowSeconds": 0}});
+        let cases =
+            [(&at_once, 20, true), (&at_once, 100, false), (&at_once, 400, false), (&Value::Null, 20, false)];
+        for (behavior, value, falls) in cases {
+            let hpa = hpa("AverageValue", 100, behavior);
+            let mut history = History::default();
+            foresee(&mut history, &hpa, 0, 10, 100);
+            assert_eq!(foresee(&mut history, &hpa, 15, 10, value).falls, falls, "{behavior} {value}");
+        }
     }
 
     #[test]

@@ -23,8 +23,10 @@ pub const EVENTS: &[(&str, &str, &str)] = &[
 /// Nodes are asked for pods of an object that do not exist yet.
 pub fn pods_expected(expectation: &Expectation, forecast: &Forecast) -> Event {
     let Expectation { pods, missing, held, .. } = expectation;
-    let Forecast { from, to, metric } = forecast;
-    let by = metric.as_ref().map(|metric| format!(" by {metric}")).unwrap_or_default();
+    let Forecast { from, to, metric, .. } = forecast;
+    // Its selector, as Go prints it, tells nobody anything.
+    let metric = metric.as_ref().and_then(|metric| metric.split('(').next());
+    let by = metric.map(|metric| format!(" by {metric}")).unwrap_or_default();
     let most = match held {
         Some(Held::Most) => format!(" of {missing} (--max-expected-pods)"),
         _ => String::new(),
@@ -53,10 +55,11 @@ mod tests {
     fn what_is_expected_is_said_with_its_cause_and_its_bound() {
         let mut expectation =
             Expectation { object: "ns/web".into(), pods: 6, missing: 6, held: None, begins: true };
-        let forecast = Forecast { from: 2, to: 8, metric: Some("external metric s0-queue(nil)".into()) };
+        let metric = Some("external metric s0-queue(nil)".into());
+        let forecast = Forecast { from: 2, to: 8, metric, falls: false };
         assert_eq!(
             pods_expected(&expectation, &forecast).message,
-            "nodes are asked for 6 expected pods: 2 -> 8 replicas by external metric s0-queue(nil)"
+            "nodes are asked for 6 expected pods: 2 -> 8 replicas by external metric s0-queue"
         );
         (expectation.pods, expectation.held) = (4, Some(Held::Most));
         assert!(

@@ -90,6 +90,7 @@ pub enum Home {
 
 /// What is wanted of notices, by the names that aws-node-termination-handler has for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "flags are independent of each other")]
 pub struct Settings {
     /// `ENABLE_SPOT_INTERRUPTION_DRAINING`.
     pub spot: bool,

@@ -2,6 +2,7 @@
 
 pub mod balanced;
 pub mod budgets;
+pub mod catalogue;
 pub mod cluster;
 pub mod consolidate;
 pub mod costs;

@@ -1,26 +1,34 @@
-//! Machines of groups: asked for, starting, nodes, gone; and what they cost.
+//! Machines: asked for, starting, nodes, gone.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use tandem_core::{
+    api::karpenter::NodeClaim,
     nodes::group::{Instance, InstanceState, NodeGroup, Template},
     scheduling::{ClassId, HOSTNAME, Node, NodeId, Pod, Snapshot},
 };
 
-use super::Instant;
-use crate::{
-    compile::Group,
-    outcome::{NodeSeries, NodesOutcome, Summary},
-};
+use super::{Instant, bill::Bill};
+use crate::compile::Group;
 
-/// A machine of a group.
+/// A machine.
 pub(super) struct Machine {
-    group: usize,
+    origin: Origin,
+    /// Its place in the bill.
+    kind: usize,
     /// What the snapshot calls it, once it is a node.
     id: Option<NodeId>,
     node: Arc<Node>,
     daemon_pods: Vec<Arc<Pod>>,
+}
+
+/// What a machine was made for.
+enum Origin {
+    /// A node group, by its place.
+    Group(usize),
+    /// A node pool.
+    Claim(Arc<NodeClaim>),
 }
 
 /// All machines, by name.
@@ -28,83 +36,76 @@ pub(super) struct Machines<'a> {
     specs: &'a [Group],
     templates: BTreeMap<Arc<str>, Template>,
     by_name: BTreeMap<Arc<str>, Machine>,
-    /// By group: how many were ever asked for.
-    serial: Vec<u32>,
-    record: Record,
-}
-
-/// Series and sums.
-struct Record {
-    step: Duration,
-    points: usize,
-    since: Instant,
-    ready: Vec<u32>,
-    starting: Vec<u32>,
-    series: Vec<NodeSeries>,
-    cost_per_hour: Vec<f64>,
-    node_seconds: f64,
-    dollars: f64,
-    added: u64,
-    removed: u64,
-}
-
-/// The nodes' part of the result: series, and the summary's fields of nodes.
-pub(crate) struct Result {
-    pub(crate) nodes: NodesOutcome,
-    pub(crate) summary: Summary,
+    /// How many machines of a group or pool were ever asked for, by its name.
+    serial: BTreeMap<Arc<str>, u32>,
+    pub(super) bill: Bill,
 }
 
 impl<'a> Machines<'a> {
     pub(super) fn new(specs: &'a [Group], step: u32, points: usize) -> Self {
-        let series = specs.iter().map(|spec| NodeSeries {
-            name: spec.offer.id.to_string(),
-            price_per_hour: spec.price,
-            ..NodeSeries::default()
-        });
+        let mut bill = Bill::new(step, points);
+        for spec in specs {
+            bill.kind(&spec.offer.id, spec.price);
+        }
         Self {
             specs,
             templates: specs.iter().map(|spec| (spec.offer.id.clone(), spec.template.clone())).collect(),
             by_name: BTreeMap::new(),
-            serial: vec![0; specs.len()],
-            record: Record {
-                step: Duration::from_secs(step.into()),
-                points,
-                since: Instant::ZERO,
-                ready: vec![0; specs.len()],
-                starting: vec![0; specs.len()],
-                series: series.collect(),
-                cost_per_hour: Vec::with_capacity(points),
-                node_seconds: 0.0,
-                dollars: 0.0,
-                added: 0,
-                removed: 0,
-            },
+            serial: BTreeMap::new(),
+            bill,
         }
+    }
+
+    /// A name for another machine of a group or pool.
+    pub(super) fn name(&mut self, of: &Arc<str>) -> Arc<str> {
+        let serial = self.serial.entry(of.clone()).or_default();
+        let name = format!("{of}-{serial}").into();
+        *serial += 1;
+        name
     }
 
     /// Asks for a machine of a group; its name.
     pub(super) fn order(&mut self, group: usize, now: Instant) -> Arc<str> {
-        self.record.advance(now, self.specs);
         let spec = &self.specs[group];
-        let name: Arc<str> = format!("{}-{}", spec.offer.id, self.serial[group]).into();
-        self.serial[group] += 1;
+        let name = self.name(&spec.offer.id);
         let mut node = spec.template.node.clone();
         node.name = name.clone();
         node.provider_id = name.clone();
         node.labels.insert(HOSTNAME.to_owned(), name.to_string());
+        let kind = self.bill.kind(&spec.offer.id, spec.price);
+        self.start(Origin::Group(group), kind, node, &spec.template.pods, now);
+        name
+    }
+
+    /// Starts the machine of a claim, which will be this node with these pods of DaemonSets.
+    pub(super) fn launch(
+        &mut self,
+        claim: NodeClaim,
+        (name, price): (&str, f64),
+        node: Node,
+        daemons: &[Pod],
+        now: Instant,
+    ) {
+        let kind = self.bill.kind(name, Some(price));
+        self.bill.count_added(1);
+        self.start(Origin::Claim(Arc::new(claim)), kind, node, daemons, now);
+    }
+
+    fn start(&mut self, origin: Origin, kind: usize, node: Node, daemons: &[Pod], now: Instant) {
+        let name = node.name.clone();
         let daemon = |pod: &Pod| {
             Arc::new(Pod {
                 name: format!("{}-{name}", pod.name).into(),
+                uid: format!("{}-{name}", pod.name).into(),
                 node: Some(name.clone()),
                 ready: true,
                 ..pod.clone()
             })
         };
-        let daemon_pods = spec.template.pods.iter().map(daemon).collect();
-        let machine = Machine { group, id: None, node: Arc::new(node), daemon_pods };
+        let daemon_pods = daemons.iter().map(daemon).collect();
+        let machine = Machine { origin, kind, id: None, node: Arc::new(node), daemon_pods };
         self.by_name.insert(name.clone(), machine);
-        self.record.starting[group] += 1;
-        name
+        self.bill.ask(kind, now);
     }
 
     /// Asks for more machines of a group: when each will be a node, and its name.
@@ -113,16 +114,13 @@ impl<'a> Machines<'a> {
             return Vec::new();
         };
         let at = now + Duration::from_secs(self.specs[index].starts_in.into());
-        self.record.added += u64::from(count);
+        self.bill.count_added(count);
         (0..count).map(|_| (at, self.order(index, now))).collect()
     }
 
     /// A machine becomes a node.
     pub(super) fn join(&mut self, name: &str, time: Timestamp, now: Instant, snapshot: &mut Snapshot) {
-        self.record.advance(now, self.specs);
-        let Some(machine) = self.by_name.get_mut(name).filter(|machine| machine.id.is_none()) else {
-            return;
-        };
+        let Some(machine) = self.by_name.get_mut(name).filter(|machine| machine.id.is_none()) else { return };
         let node = Arc::make_mut(&mut machine.node);
         node.conditions.insert("Ready".into(), (true, Some(time)));
         node.created = Some(time);
@@ -132,22 +130,16 @@ impl<'a> Machines<'a> {
             snapshot.bind(class, id);
         }
         machine.id = Some(id);
-        self.record.starting[machine.group] -= 1;
-        self.record.ready[machine.group] += 1;
+        self.bill.join(machine.kind, now);
     }
 
     /// A machine goes.
     pub(super) fn remove(&mut self, name: &str, now: Instant, snapshot: &mut Snapshot) {
-        self.record.advance(now, self.specs);
         let Some(machine) = self.by_name.remove(name) else { return };
-        match machine.id {
-            Some(id) => {
-                snapshot.remove_node(id);
-                self.record.ready[machine.group] -= 1;
-            }
-            None => self.record.starting[machine.group] -= 1,
+        if let Some(id) = machine.id {
+            snapshot.remove_node(id);
         }
-        self.record.removed += 1;
+        self.bill.leave(machine.kind, machine.id.is_some(), now);
     }
 
     /// A pod left a node.
@@ -157,19 +149,30 @@ impl<'a> Machines<'a> {
         }
     }
 
-    /// Machines that are no nodes yet.
-    pub(super) fn starting(&self) -> u32 {
-        self.record.starting.iter().sum()
+    /// Whether this machine is a node.
+    pub(super) fn is_node(&self, name: &str) -> bool {
+        self.by_name.get(name).is_some_and(|machine| machine.id.is_some())
+    }
+
+    /// Machines that are nodes.
+    fn joined(&self) -> impl Iterator<Item = &Machine> {
+        self.by_name.values().filter(|machine| machine.id.is_some())
     }
 
     pub(super) fn nodes(&self) -> Vec<Arc<Node>> {
-        let nodes = self.by_name.values().filter(|machine| machine.id.is_some());
-        nodes.map(|machine| machine.node.clone()).collect()
+        self.joined().map(|machine| machine.node.clone()).collect()
     }
 
     pub(super) fn daemon_pods(&self) -> impl Iterator<Item = Arc<Pod>> {
-        let nodes = self.by_name.values().filter(|machine| machine.id.is_some());
-        nodes.flat_map(|machine| machine.daemon_pods.iter().cloned())
+        self.joined().flat_map(|machine| machine.daemon_pods.iter().cloned())
+    }
+
+    /// The claims, by the names of their nodes.
+    pub(super) fn claims(&mut self) -> impl Iterator<Item = (&Arc<str>, &mut Arc<NodeClaim>)> {
+        self.by_name.iter_mut().filter_map(|(name, machine)| match &mut machine.origin {
+            Origin::Claim(claim) => Some((name, claim)),
+            Origin::Group(_) => None,
+        })
     }
 
     pub(super) fn templates(&self) -> &BTreeMap<Arc<str>, Template> {
@@ -183,7 +186,8 @@ impl<'a> Machines<'a> {
             group.target = 0;
         }
         for (name, machine) in &self.by_name {
-            let group = &mut groups[machine.group];
+            let Origin::Group(group) = machine.origin else { continue };
+            let group = &mut groups[group];
             group.target += 1;
             let state = match machine.id {
                 Some(_) => InstanceState::Running,
@@ -192,56 +196,5 @@ impl<'a> Machines<'a> {
             group.instances.push(Instance { id: name.clone(), state });
         }
         groups
-    }
-
-    pub(super) fn finish(mut self, end: Instant) -> Result {
-        self.record.advance(end, self.specs);
-        // The last point is the last moment itself.
-        self.record.fill(end + Duration::from_nanos(1), self.specs);
-        let prices = self.specs.iter().any(|spec| spec.price.is_some());
-        let summary = Summary {
-            node_hours: self.record.node_seconds / 3600.0,
-            cost: prices.then_some(self.record.dollars),
-            nodes_added: self.record.added,
-            nodes_removed: self.record.removed,
-            ..Summary::default()
-        };
-        let nodes = NodesOutcome { types: self.record.series, cost_per_hour: self.record.cost_per_hour };
-        Result { nodes, summary }
-    }
-}
-
-impl Record {
-    /// Brings sums and points up to date with what held until now.
-    fn advance(&mut self, now: Instant, specs: &[Group]) {
-        self.fill(now, specs);
-        let seconds = now.saturating_sub(self.since).as_secs_f64();
-        let machines: u32 = self.ready.iter().chain(&self.starting).sum();
-        self.node_seconds += seconds * f64::from(machines);
-        self.dollars += seconds / 3600.0 * self.price(specs);
-        self.since = now;
-    }
-
-    /// Dollars an hour. A machine costs from when it is asked for.
-    fn price(&self, specs: &[Group]) -> f64 {
-        let counts = self.ready.iter().zip(&self.starting);
-        let of = |(spec, (ready, starting)): (&Group, (&u32, &u32))| {
-            spec.price.unwrap_or_default() * f64::from(ready + starting)
-        };
-        specs.iter().zip(counts).map(of).sum()
-    }
-
-    fn fill(&mut self, now: Instant, specs: &[Group]) {
-        while self.cost_per_hour.len() < self.points {
-            let at = self.step * u32::try_from(self.cost_per_hour.len()).unwrap_or(u32::MAX);
-            if at >= now {
-                break;
-            }
-            self.cost_per_hour.push(self.price(specs));
-            for (group, series) in self.series.iter_mut().enumerate() {
-                series.ready.push(self.ready[group]);
-                series.starting.push(self.starting[group]);
-            }
-        }
     }
 }

@@ -96,28 +96,33 @@ impl AwsPools {
                 }
                 Err(self.refused(class, &ready.spec, error).into())
             }
-            Ok(answer) => {
-                let sold_out = sold_out(&plan, &launch.choices, &answer.failures);
-                match answer.machine {
-                    Some((id, name, zone)) => {
-                        self.attempts.lock().remove(&uid);
-                        let mut launched = plan.launched(&self.region(), &id, &name, zone.as_deref());
-                        launched.image = plan
-                            .find(&name)
-                            .and_then(|one| image_for(&ready.images, one))
-                            .map(|it| it.id.clone());
-                        launched.annotations.insert(CLASS_HASH.to_owned(), ready.hash.clone());
-                        launched.sold_out = sold_out;
-                        Ok(launched)
-                    }
-                    None => {
-                        self.count(&uid);
-                        let error = self.refused(class, &ready.spec, why_none(answer.failures));
-                        Err(LaunchError { error, sold_out })
-                    }
-                }
-            }
+            Ok(answer) => self.answered(&uid, class, &ready, &plan, &launch.choices, answer),
         }
+    }
+
+    /// What a fleet came to.
+    fn answered(
+        &self,
+        uid: &str,
+        class: &Class,
+        ready: &Ready,
+        plan: &Plan,
+        choices: &[Choice],
+        answer: launch::Launched,
+    ) -> Result<Launched, LaunchError> {
+        let sold_out = sold_out(plan, choices, &answer.failures);
+        let Some((id, name, zone)) = answer.machine else {
+            self.count(uid);
+            let error = self.refused(class, &ready.spec, why_none(answer.failures));
+            return Err(LaunchError { error, sold_out });
+        };
+        self.attempts.lock().remove(uid);
+        let mut launched = plan.launched(&self.region(), &id, &name, zone.as_deref());
+        let image = plan.find(&name).and_then(|one| image_for(&ready.images, one));
+        launched.image = image.map(|image| image.id.clone());
+        launched.annotations.insert(CLASS_HASH.to_owned(), ready.hash.clone());
+        launched.sold_out = sold_out;
+        Ok(launched)
     }
 
     /// Another token for the next attempt of a claim: EC2 would repeat its answer to this one.

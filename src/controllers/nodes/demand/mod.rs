@@ -98,6 +98,9 @@ impl Demand {
 
     /// Takes what an object's HPA is about to ask for. One that rises wakes the node loops.
     pub fn offer(&self, key: &Key, offer: Offer) {
+        if offer.forecast.falls {
+            return self.withdraw(key);
+        }
         let mut offers = self.offers.lock();
         let before = offers.get(key).map(|offer| offer.forecast.to);
         let rises = offer.forecast.rises();
@@ -109,6 +112,11 @@ impl Demand {
         if is_more {
             self.rises.send_modify(|count| *count += 1);
         }
+    }
+
+    /// Forgets what an object was about to ask for.
+    pub fn withdraw(&self, key: &Key) {
+        self.offers.lock().remove(key);
     }
 
     /// Hears of rises.
@@ -157,7 +165,8 @@ impl Demand {
         expected
     }
 
-    /// Offers that still hold: of objects that are there and not paused, and not older than `patience`.
+    /// Offers that still hold: of objects that are there and not paused, whose targets were not scaled down since, and
+    /// not older than `patience`.
     fn standing(&self, now: Timestamp, patience: SignedDuration) -> BTreeMap<Key, Offer> {
         let holds = |key: &Key, offer: &mut Offer| {
             let object = self.cluster.scaled_objects.get(&key.namespace, &key.name);
@@ -165,7 +174,9 @@ impl Demand {
                 let pause = Pause::of(object.annotations());
                 pause.full || pause.scale_out
             });
-            !paused && now.duration_since(offer.at) < patience
+            let workload = self.cluster.scale.workload(&offer.target);
+            let fell = workload.is_some_and(|it| (1..offer.forecast.from).contains(&it.replicas));
+            !paused && !fell && now.duration_since(offer.at) < patience
         };
         let mut offers = self.offers.lock();
         offers.retain(holds);

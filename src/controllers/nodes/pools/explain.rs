@@ -1,11 +1,13 @@
-//! What node pools could do for a pod, by the decision that the provisioning loop makes. Nothing is written.
+//! What node pools could do for a pod, and what becomes of a node, by the decisions that the loops make. Nothing is
+//! written.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use jiff::Timestamp;
 use tandem_core::{
     nodes::pools::{
         cluster::{Cluster, Pool},
+        disrupt::{self, decide},
         provision::{Input, provision},
         solver::Options,
     },
@@ -59,4 +61,43 @@ fn verdict(cluster: &Cluster, pool: &Pool, pods: &[Arc<Pod>], options: &Options)
         plan.unschedulable.first().map(ToString::to_string)
     };
     PoolVerdict { pool: pool.name.to_string(), refusal }
+}
+
+/// What becomes of a node.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NodeOfPools {
+    /// What is to be done next, if that is about this node.
+    pub command: Option<String>,
+    /// What keeps it although it would go.
+    pub blocked: Option<String>,
+    /// Why nothing would be saved without it.
+    pub stays: Option<String>,
+    /// How many nodes of its pool the budgets let go now, by reason.
+    pub allowed: Vec<(&'static str, usize)>,
+}
+
+/// Explains the node of a claim. Which nodes pods are expected on is known to the running process only.
+pub async fn node(pools: &Pools, claim: &str, pool: &str) -> NodeOfPools {
+    pools.synced().await;
+    let now = Timestamp::now();
+    let cluster = observe(pools, now).await;
+    let decision = decide(
+        &disrupt::Input {
+            cluster: &cluster,
+            budgets: &pools.world.budgets(),
+            nominated: &BTreeSet::new(),
+            options: options(pools),
+            spot_to_spot: pools.settings.feature_gates.is_on("SpotToSpotConsolidation"),
+            now,
+        },
+        |_| true,
+    );
+    let of = |name: &Arc<str>| **name == *claim;
+    let allowed = decision.allowed.iter().filter(|((of, _), _)| **of == *pool);
+    NodeOfPools {
+        command: decision.command.filter(|command| command.claims.iter().any(of)).map(|it| it.to_string()),
+        blocked: decision.blocked.iter().find(|(name, _)| of(name)).map(|(_, why)| why.to_string()),
+        stays: decision.unconsolidatable.iter().find(|(name, _)| of(name)).map(|(_, why)| why.clone()),
+        allowed: allowed.map(|((_, reason), count)| (reason.name(), *count)).collect(),
+    }
 }

@@ -162,27 +162,27 @@ impl Proxy {
             None => refusal("ssm", 400, "ParameterNotFound", ""),
         }))
     }
+}
 
-    /// A cluster of EKS of any name.
-    pub(super) fn cluster(&self) -> Response {
-        json(&serde_json::json!({"cluster": {
-            "endpoint": "https://api.test", "certificateAuthority": {"data": "Y2E="},
-            "kubernetesNetworkConfig": {"serviceIpv4Cidr": "10.100.0.0/16"},
-        }}))
-    }
+/// A cluster of EKS of any name.
+pub(super) fn cluster() -> Response {
+    json(&serde_json::json!({"cluster": {
+        "endpoint": "https://api.test", "certificateAuthority": {"data": "Y2E="},
+        "kubernetesNetworkConfig": {"serviceIpv4Cidr": "10.100.0.0/16"},
+    }}))
+}
 
-    /// One price a page.
-    pub(super) fn products(&self, body: &[u8]) -> Result<Response> {
-        let asked: serde_json::Value = serde_json::from_slice(body)?;
-        let page: usize = asked["NextToken"].as_str().unwrap_or("0").parse()?;
-        let (name, price) = PRICES.get(page).context("no such page")?;
-        let product = serde_json::json!({
-            "product": {"attributes": {"instanceType": name}},
-            "terms": {"OnDemand": {"S.T": {"priceDimensions": {"S.T.D": {"pricePerUnit": {"USD": price}}}}}},
-        });
-        let next = (page + 1 < PRICES.len()).then(|| (page + 1).to_string());
-        Ok(json(&serde_json::json!({"PriceList": [product.to_string()], "NextToken": next})))
-    }
+/// One price a page.
+pub(super) fn products(body: &[u8]) -> Result<Response> {
+    let asked: serde_json::Value = serde_json::from_slice(body)?;
+    let page: usize = asked["NextToken"].as_str().unwrap_or("0").parse()?;
+    let (name, price) = PRICES.get(page).context("no such page")?;
+    let product = serde_json::json!({
+        "product": {"attributes": {"instanceType": name}},
+        "terms": {"OnDemand": {"S.T": {"priceDimensions": {"S.T.D": {"pricePerUnit": {"USD": price}}}}}},
+    });
+    let next = (page + 1 < PRICES.len()).then(|| (page + 1).to_string());
+    Ok(json(&serde_json::json!({"PriceList": [product.to_string()], "NextToken": next})))
 }
 
 fn json(body: &serde_json::Value) -> Response {

@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use anyhow::{Context, Result};
 use jiff::Timestamp;
 
-use super::fleet::Fleets;
+use super::fleet::{self, Fleets};
 use crate::http::{Request, Response, answer};
 use crate::xml;
 
@@ -159,8 +159,8 @@ impl Proxy {
             }
             "ec2:CreateFleet" => self.fleet(&call).await.map(Some),
             "ssm:GetParameter" => self.parameter(request.body()).await,
-            "eks:DescribeCluster" => Ok(Some(self.cluster())),
-            "pricing:GetProducts" => self.products(request.body()).map(Some),
+            "eks:DescribeCluster" => Ok(Some(fleet::cluster())),
+            "pricing:GetProducts" => fleet::products(request.body()).map(Some),
             "ec2:DescribeInstanceTypes" => self.instance_types(&call).await.map(Some),
             "ec2:GetInstanceTypesFromInstanceRequirements" => self.matching(&call).await.map(Some),
             _ => Ok(None),

@@ -11,11 +11,12 @@ use crate::{
     nodes::{
         drain,
         pools::{
+            instance_type::InstanceType,
             names::DO_NOT_DISRUPT,
             node_claim::is_deleting,
             provision::{self, provision},
             requirements::labels::{CAPACITY_TYPE, ON_DEMAND, SPOT},
-            testing::{ZONES, add_node, add_node_of, claim, cluster, limit, pod, set, with},
+            testing::{ZONES, add_node, add_node_of, claim, cluster, instance_type, limit, pod, set, with},
         },
     },
     scheduling::Pod,
@@ -98,6 +99,20 @@ fn the_first_method_that_finds_something_acts() {
     assert_eq!(nodes(&[(4, 3_500), (2, 1_800)]).says(), "nothing");
     assert_eq!(cluster().claims.len(), 0);
     assert_eq!(Case::of(cluster()).says(), "nothing");
+}
+
+#[test]
+fn one_greater_node_will_do_where_two_small_ones_would_cost_a_little_less() {
+    let mut case = nodes(&[(4, 800), (4, 800)]);
+    let mut types = vec![instance_type(1)];
+    let dearer = |mut it: InstanceType| {
+        it.offerings.iter_mut().for_each(|offering| offering.price += 0.1);
+        Arc::new(it)
+    };
+    types.push(dearer((*instance_type(2)).clone()));
+    types.push(instance_type(4));
+    case.cluster.pools[0].types = types;
+    assert_eq!(case.says(), "Underutilized replace: a, b for one of cores-02");
 }
 
 #[test]

@@ -26,9 +26,9 @@ impl Part {
 pub(super) fn archive(parts: &[Part]) -> String {
     let mut text = format!("MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=\"{BOUNDARY}\"\n\n");
     for Part { headers, content } in parts {
-        text.push_str(&format!("--{BOUNDARY}\n{headers}\n\n{content}\n"));
+        text.extend(["--", BOUNDARY, "\n", headers, "\n\n", content, "\n"]);
     }
-    text.push_str(&format!("--{BOUNDARY}--\n"));
+    text.extend(["--", BOUNDARY, "--\n"]);
     text
 }
 

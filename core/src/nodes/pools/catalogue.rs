@@ -1,4 +1,4 @@
-//! Instance types that kwok pretends to offer: Karpenter's own, or those of a file in its format.
+//! Instance types that kwok and simulations pretend to offer: Karpenter's own, or those of a file in its format.
 //!
 //! Source: kubernetes-sigs/karpenter, `kwok/tools/gen_instance_types.go`, `kwok/cloudprovider/helpers.go`.
 
@@ -6,25 +6,27 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::{api::core::v1::NodeSelectorRequirement, apimachinery::pkg::api::resource::Quantity};
 use serde::Deserialize;
-use tandem_core::{
-    nodes::pools::{
-        instance_type::{InstanceType, Offering},
-        requirements::{
-            Operator, Requirement, Requirements,
-            labels::{ARCH, CAPACITY_TYPE, INSTANCE_TYPE, ON_DEMAND, OS, SPOT, ZONE},
-        },
+
+use super::{
+    instance_type::{InstanceType, Offering},
+    requirements::{
+        Operator, Requirement, Requirements,
+        labels::{ARCH, CAPACITY_TYPE, INSTANCE_TYPE, ON_DEMAND, OS, SPOT, ZONE},
     },
-    scheduling::Resources,
 };
+use crate::scheduling::Resources;
 
 /// Labels that tell instance types apart.
-pub(super) const SIZE: &str = "karpenter.kwok.sh/instance-size";
+pub const SIZE: &str = "karpenter.kwok.sh/instance-size";
 /// See [`SIZE`].
-pub(super) const FAMILY: &str = "karpenter.kwok.sh/instance-family";
+pub const FAMILY: &str = "karpenter.kwok.sh/instance-family";
 /// See [`SIZE`]; cores.
-pub(super) const CPU: &str = "karpenter.kwok.sh/instance-cpu";
+pub const CPU: &str = "karpenter.kwok.sh/instance-cpu";
 /// See [`SIZE`]; a quantity.
-pub(super) const MEMORY: &str = "karpenter.kwok.sh/instance-memory";
+pub const MEMORY: &str = "karpenter.kwok.sh/instance-memory";
+
+/// All of them.
+pub const LABELS: [&str; 4] = [SIZE, FAMILY, CPU, MEMORY];
 
 /// What the kubelet keeps of a node: 100m and 10Mi.
 const OVERHEAD: (i64, i64) = (100, 10 << 20);
@@ -74,7 +76,7 @@ fn yes() -> bool {
 }
 
 /// What a file lists, in order.
-pub(super) fn read(text: &str) -> Result<Vec<Arc<InstanceType>>, serde_json::Error> {
+pub fn read(text: &str) -> Result<Vec<Arc<InstanceType>>, serde_json::Error> {
     let listed: Vec<Listed> = serde_json::from_str(text)?;
     Ok(listed.into_iter().map(|listed| Arc::new(listed.build())).collect())
 }
@@ -105,7 +107,7 @@ impl Listed {
 }
 
 /// Karpenter's own 144, by name.
-pub(super) fn built_in() -> Vec<Arc<InstanceType>> {
+pub fn built_in() -> Vec<Arc<InstanceType>> {
     let mut types = Vec::new();
     for cores in CORES {
         for (family, gibibytes) in FAMILIES {
