@@ -141,7 +141,7 @@ fn options(args: &SimulateArgs, input: &Input) -> Result<Options, Vec<simulate::
         }
     }
     if let Some(form) = args.shape {
-        options.shape = Some(args.generated.shape(form, args.step, Shape::default()));
+        options.shape = Some(args.generated.shape(form, args.step));
     }
     Ok(options)
 }
