@@ -11,7 +11,7 @@ struct Row {
     what: &'static str,
     /// Objects, days, nodes.
     arguments: [&'static str; 3],
-    /// Seconds, on one core.
+    /// Seconds of processor time.
     within: f64,
 }
 
@@ -29,7 +29,7 @@ pub(super) fn run() -> Result<()> {
     let example = ["--release", "-p", "simulate", "--example", "figures"];
     let built = Command::new(env!("CARGO")).arg("build").args(example).current_dir(source_tree()).status()?;
     ensure!(built.success(), "the example figures of simulate was not built");
-    println!("| world | time | at most | peak memory | scale events | nodes added |");
+    println!("| world | processor time | at most | peak memory | scale events | nodes added |");
     println!("|---|---|---|---|---|---|");
     let mut missed = Vec::new();
     for Row { what, arguments, within } in ROWS {

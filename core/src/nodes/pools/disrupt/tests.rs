@@ -151,7 +151,7 @@ fn a_node_of_a_static_pool_is_replaced_if_one_more_is_within_the_limit() {
     assert_eq!(why, "node limits have been exhausted for nodepool");
 }
 
-/// What is different from the case as it stands.
+/// What is done to a case.
 type Change = fn(&mut Case);
 
 #[test]
