@@ -42,7 +42,9 @@ fn main() -> ExitCode {
 }
 
 fn complain(problems: &[simulate::Problem]) -> ExitCode {
-    problems.iter().for_each(|problem| eprintln!("{problem}"));
+    for problem in problems {
+        eprintln!("{problem}");
+    }
     ExitCode::FAILURE
 }
 

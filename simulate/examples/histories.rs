@@ -25,7 +25,7 @@ fn main() -> io::Result<()> {
 }
 
 /// Every history, by its path below `examples/`.
-pub fn all() -> Vec<(PathBuf, String)> {
+pub(crate) fn all() -> Vec<(PathBuf, String)> {
     [
         ("web-shop/history/shop.web.s0-prometheus.csv", web_shop()),
         ("queue-worker/history/media.thumbnails.s0-prometheus.csv", queue_worker()),

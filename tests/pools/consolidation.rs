@@ -72,7 +72,7 @@ fn deployment(name: &str, replicas: i32, cpu: &str, spread: &Value) -> Value {
 async fn consolidation() -> Result<()> {
     let _only = only_one().await;
     let bed = Bed::start().await?;
-    let running = bed.run()?;
+    let running = bed.run().await?;
     bed.kubectl(&["apply", "-f", "-"], POOL).await?;
     spread(&bed).await.context("spread over zones")?;
     half_used(&bed).await.context("half-used nodes")?;

@@ -151,13 +151,14 @@ impl Bed {
     }
 
     /// Starts the controllers.
-    fn run(&self) -> Result<Running> {
+    async fn run(&self) -> Result<Running> {
         let command = PoolArgs::augment_args(Command::new("pools"));
         let matches = command.try_get_matches_from(["pools", "--batch-idle-duration=500ms"])?;
         let (leader, leading) = watch::channel(true);
         let (pools, changes) = Pools::start(Config {
             client: self.restricted.clone(),
             world: World::start(&self.restricted),
+            demand: None,
             provider: connect("kwok", &Settings::default(), &self.restricted).await?,
             events: Events::new(self.restricted.clone(), "karpenter", None),
             leading,
@@ -241,11 +242,11 @@ impl Bed {
 async fn node_pools() -> Result<()> {
     let _only = only_one().await;
     let bed = Bed::start().await?;
-    let first = bed.run()?;
+    let first = bed.run().await?;
     provisioner(&bed).await.context("provisioner")?;
     first.stop();
     // From here on by another process, so to say: what the first knew is on the API server.
-    let second = bed.run()?;
+    let second = bed.run().await?;
     node_pool(&bed).await.context("node pool")?;
     budgets_hold(&bed).await.context("disruption budget")?;
     second.stop();
@@ -367,11 +368,11 @@ async fn budgets_hold(bed: &Bed) -> Result<()> {
 async fn restart(bed: &Bed) -> Result<()> {
     bed.deploy("crash", 4, "1", json!({"karpenter.sh/nodepool": "general"})).await?;
     for milliseconds in [700, 50, 150, 400] {
-        let running = bed.run()?;
+        let running = bed.run().await?;
         tokio::time::sleep(Duration::from_millis(milliseconds)).await;
         running.stop();
     }
-    let running = bed.run()?;
+    let running = bed.run().await?;
     bed.running("crash", 4).await?;
     let claims = bed.claims_of("general").await?;
     ensure!(claims.len() == 1, "{} claims for pods that fit on one machine", claims.len());

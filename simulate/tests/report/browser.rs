@@ -43,6 +43,8 @@ pub(crate) struct Browser {
 impl Browser {
     /// Starts Chromium with an empty profile; `zone` is the viewer's time zone.
     pub(crate) fn start(zone: &str) -> Self {
+        let version = Command::new("chromium").arg("--version").output();
+        assert!(version.is_ok(), "chromium is needed (apt-get install chromium): {version:?}");
         let profile = tempfile::tempdir().unwrap();
         // The protocol is spoken on descriptors 3 and 4: the shell makes them of our two pipes.
         let mut process = Command::new("sh")
@@ -54,7 +56,7 @@ impl Browser {
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
-            .expect("chromium is needed: apt-get install chromium");
+            .unwrap();
         let mut answers = BufReader::new(process.stdout.take().unwrap());
         let (sender, messages) = channel();
         thread::spawn(move || {

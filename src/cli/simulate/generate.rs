@@ -34,8 +34,9 @@ pub struct GenerateArgs {
 }
 
 impl GenerateArgs {
-    /// The shape, `base` where nothing is said.
-    pub(super) fn shape(&self, form: Form, step: Option<u32>, base: Shape) -> Shape {
+    /// The shape that the flags describe.
+    pub(super) fn shape(&self, form: Form, step: Option<u32>) -> Shape {
+        let base = Shape::default();
         Shape {
             form,
             low: self.low.or(base.low),
@@ -50,7 +51,7 @@ impl GenerateArgs {
 
 /// The history, lines `time,value`.
 pub(super) fn csv(form: Form, args: &SimulateArgs) -> String {
-    let shape = args.generated.shape(form, args.step, Shape::default());
+    let shape = args.generated.shape(form, args.step);
     let mut text = "time,value\n".to_owned();
     for sample in shape.samples(args.start.map_or(START, Timestamp::as_second), LOW) {
         let time = Timestamp::from_second(sample.at).unwrap_or_default();

@@ -16,10 +16,7 @@ use std::{
 
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
-use simulate::{
-    Input, Options, Outcome,
-    shape::{Form, Shape},
-};
+use simulate::{Input, Options, Outcome, shape::Form};
 
 /// What was asked for cannot be done: an unknown flag (by clap) or a file that cannot be read.
 const USAGE: u8 = 2;
@@ -141,7 +138,7 @@ fn options(args: &SimulateArgs, input: &Input) -> Result<Options, Vec<simulate::
         }
     }
     if let Some(form) = args.shape {
-        options.shape = Some(args.generated.shape(form, args.step, Shape::default()));
+        options.shape = Some(args.generated.shape(form, args.step));
     }
     Ok(options)
 }

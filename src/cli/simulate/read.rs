@@ -119,7 +119,9 @@ impl Read {
         let value = node.to_value();
         let is_list = value["kind"].as_str().is_some_and(|kind| kind.ends_with("List"));
         if let Some(items) = node.elements("items").filter(|_| is_list) {
-            items.iter().for_each(|item| self.take(file, item.clone()));
+            for item in items {
+                self.take(file, item.clone());
+            }
             return;
         }
         let manifest = Manifest { file: file.into(), line: node.line(), value: Arc::new(value) };

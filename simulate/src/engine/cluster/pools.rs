@@ -50,10 +50,15 @@ pub(super) struct Pools {
     events: BTreeMap<Arc<str>, Timestamp>,
     /// What was found, until it is validated.
     command: Option<Command>,
-    /// Claims that go once these nodes are there.
-    replacing: Vec<(Vec<Arc<str>>, Vec<Arc<str>>)>,
+    replacing: Vec<Replacement>,
     /// Claims that go.
     leaving: BTreeSet<Arc<str>>,
+}
+
+/// Claims that go once others are nodes.
+struct Replacement {
+    old: Vec<Arc<str>>,
+    new: Vec<Arc<str>>,
 }
 
 impl Pools {
@@ -181,9 +186,9 @@ impl Cluster<'_> {
     /// Nodes whose replacements are there go.
     fn finish_replacements(&mut self, now: Instant) {
         let machines = &self.machines;
-        let is_there = |(_, new): &mut (Vec<_>, Vec<Arc<str>>)| new.iter().all(|name| machines.is_node(name));
+        let is_there = |it: &mut Replacement| it.new.iter().all(|name| machines.is_node(name));
         let done: Vec<_> = self.pools.replacing.extract_if(.., is_there).collect();
-        for old in done.into_iter().flat_map(|(old, _)| old) {
+        for old in done.into_iter().flat_map(|replacement| replacement.old) {
             self.remove(&old, now);
         }
     }
@@ -228,7 +233,7 @@ impl Cluster<'_> {
         }
         self.pools.leaving.extend(command.claims.iter().cloned());
         let new = command.replacements.iter().filter_map(|claim| self.launch(claim, now)).collect();
-        self.pools.replacing.push((command.claims.clone(), new));
+        self.pools.replacing.push(Replacement { old: command.claims.clone(), new });
         self.finish_replacements(now);
     }
 }

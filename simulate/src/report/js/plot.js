@@ -165,8 +165,7 @@ class Plot {
 
   drawSeries(series, group, defs) {
     const { look, world } = series;
-    if (look.sparse) series.drawn ??= series.values.map(value => value || NaN);
-    const lines = runs(series.drawn ?? series.values, world, this.view.window, this.xOf.bind(this), series.steps);
+    const lines = runs(series.values, world, this.view.window, this.xOf.bind(this), series.steps, look.sparse);
     if (look.fill) {
       const id = `pattern-${patterns++}`;
       defs.append(pattern(look, id));

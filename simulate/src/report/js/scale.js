@@ -47,9 +47,10 @@ function pointsWithin(world, window) {
 
 /**
  * Runs of points to draw, each a list of [x, value]. Where several points share a pixel, its first, least, most and last
- * are kept: no peak is lost, and a week costs no more than an hour. `steps`: a value holds until the next.
+ * are kept: no peak is lost, and a week costs no more than an hour. `steps`: a value holds until the next. `sparse`: where there
+ * is nothing but zero, nothing is drawn.
  */
-function runs(values, world, window, xOf, steps) {
+function runs(values, world, window, xOf, steps, sparse) {
   const [first, last] = pointsWithin(world, window);
   const out = [];
   let run = [];
@@ -68,7 +69,7 @@ function runs(values, world, window, xOf, steps) {
   const dense = (last - first) / Math.max(1, xOf(window.to) - xOf(window.from)) > 2;
   for (let i = first; i <= last;) {
     const x = xOf(world.start + i * world.step);
-    if (Number.isNaN(values[i])) {
+    if (Number.isNaN(values[i]) || (sparse && !dense && values[i] === 0)) {
       close();
       i++;
       continue;
@@ -84,6 +85,10 @@ function runs(values, world, window, xOf, steps) {
       end = values[i];
       if (end < least) least = end;
       if (end > most) most = end;
+    }
+    if (sparse && most === 0) {
+      close();
+      continue;
     }
     run.push([column, begin]);
     if (least !== begin || most !== begin) run.push([column, least], [column, most], [column, end]);

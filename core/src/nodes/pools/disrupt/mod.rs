@@ -256,7 +256,9 @@ impl Round<'_, '_> {
         let Input { cluster, options, .. } = self.input;
         let removed: Vec<Candidate> = found.remove.iter().map(|at| candidates[*at].clone()).collect();
         let mut replacements = Vec::from_iter(found.replacement);
-        replacements.iter_mut().for_each(|claim| with_daemons(claim, cluster, &options.well_known));
+        for claim in &mut replacements {
+            with_daemons(claim, cluster, &options.well_known);
+        }
         command(method, &removed, replacements)
     }
 }

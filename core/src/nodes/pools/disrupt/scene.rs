@@ -99,7 +99,9 @@ impl<'a> Scene<'a> {
             }
         }
         let mut claims = solution.claims;
-        claims.iter_mut().for_each(|claim| with_daemons(claim, self.cluster, &self.options.well_known));
+        for claim in &mut claims {
+            with_daemons(claim, self.cluster, &self.options.well_known);
+        }
         Ok(claims)
     }
 

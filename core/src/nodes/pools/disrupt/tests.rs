@@ -11,11 +11,15 @@ use crate::{
     nodes::{
         drain,
         pools::{
+            instance_type::InstanceType,
             names::DO_NOT_DISRUPT,
             node_claim::is_deleting,
             provision::{self, provision},
-            requirements::labels::{CAPACITY_TYPE, ON_DEMAND, SPOT},
-            testing::{ZONES, add_node, add_node_of, claim, cluster, limit, pod, set, with},
+            requirements::{
+                Requirement,
+                labels::{CAPACITY_TYPE, ON_DEMAND, SPOT},
+            },
+            testing::{ZONES, add_node, add_node_of, claim, cluster, instance_type, limit, pod, set, with},
         },
     },
     scheduling::Pod,
@@ -101,6 +105,20 @@ fn the_first_method_that_finds_something_acts() {
 }
 
 #[test]
+fn one_greater_node_will_do_where_two_small_ones_would_cost_a_little_less() {
+    let mut case = nodes(&[(4, 800), (4, 800)]);
+    let mut types = vec![instance_type(1)];
+    let dearer = |mut it: InstanceType| {
+        it.offerings.iter_mut().for_each(|offering| offering.price += 0.1);
+        Arc::new(it)
+    };
+    types.push(dearer((*instance_type(2)).clone()));
+    types.push(instance_type(4));
+    case.cluster.pools[0].types = types;
+    assert_eq!(case.says(), "Underutilized replace: a, b for one of cores-02");
+}
+
+#[test]
 fn drift_replaces_what_has_drifted_first() {
     let mut case = nodes(&[(4, 3_500), (4, 3_500), (4, 3_600)]);
     for (name, since) in [("b", 20), ("c", 10)] {
@@ -133,6 +151,9 @@ fn a_node_of_a_static_pool_is_replaced_if_one_more_is_within_the_limit() {
     assert_eq!(why, "node limits have been exhausted for nodepool");
 }
 
+/// What is done to a case.
+type Change = fn(&mut Case);
+
 #[test]
 fn what_keeps_a_node_is_said() {
     let protect = |pod: &mut Arc<Pod>| {
@@ -140,7 +161,6 @@ fn what_keeps_a_node_is_said() {
             shape.annotations.insert(DO_NOT_DISRUPT.to_owned(), "true".to_owned());
         }));
     };
-    type Change = fn(&mut Case);
     let cases: [(Change, &str); 6] = [
         (|case| case.nominated = ["a".to_owned()].into(), "node is nominated for a pending pod"),
         (
@@ -343,7 +363,7 @@ proptest! {
         for (number, replacement) in command.replacements.iter().enumerate() {
             let cores = replacement.types[0].capacity.cpu / 1_000;
             let zone = replacement.requirements.get(crate::nodes::pools::requirements::labels::ZONE);
-            let zone = zone.and_then(|zone| zone.any()).unwrap_or_else(|| ZONES[0].to_owned());
+            let zone = zone.and_then(Requirement::any).unwrap_or_else(|| ZONES[0].to_owned());
             add_node_of(&mut after, claim(&format!("new-{number}"), cores, &zone, SPOT), cores, vec![]);
         }
         after.leaving = command.claims.iter().cloned().collect();

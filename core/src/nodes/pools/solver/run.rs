@@ -297,7 +297,8 @@ impl<'r, 'a> Run<'r, 'a> {
         let view = self.view(plan);
         let mut fresh = None;
         while let Some(entry) = self.best(plan, view) {
-            if entry.rise > 0 {
+            // The last claim grows as long as it can, whatever another would cost.
+            if entry.rise > 0 && !self.is_last_claim_open() {
                 fresh = fresh.or_else(|| self.fresh(plan, view));
                 if fresh.as_ref().is_some_and(|(price, _)| *price < self.fair_rise(plan, &entry)) {
                     break;
@@ -468,9 +469,14 @@ impl<'r, 'a> Run<'r, 'a> {
         })
     }
 
+    /// Whether there are as many new nodes as there may be.
+    fn is_last_claim_open(&self) -> bool {
+        self.catalog.options.most_claims.is_some_and(|most| self.claims.len() >= most)
+    }
+
     /// Opens a claim for a pod.
     fn open(&mut self, pod: usize, plan: usize, view: usize, market: usize) -> Option<Place> {
-        if self.catalog.options.most_claims.is_some_and(|most| self.claims.len() >= most) {
+        if self.is_last_claim_open() {
             self.gave_up = true;
             return None;
         }
