@@ -15,7 +15,7 @@ use crate::case::{Case, workload};
 use crate::world::HPA_SYNC_PERIOD;
 
 /// What the metric is set to, and for how long, in seconds. 150 asks for more than a policy gives at once.
-const TRACE: &[(u32, u64)] = &[(45, 24), (150, 40), (95, 24), (20, 24), (5, 24)];
+const TRACE: &[(u32, u64)] = &[(5, 6), (45, 24), (150, 40), (95, 24), (20, 24), (5, 24)];
 /// How often the target is looked at.
 const LOOK: Duration = Duration::from_millis(200);
 /// The HPA controller comes at its own times, and the machine may be busy.
@@ -42,6 +42,8 @@ pub(crate) async fn replica_by_replica(case: &Case<'_>) -> Result<()> {
         // The value before holds until this one was there to be read.
         let last = *samples.last().context("no sample")?;
         samples.extend((last.at + 1..set.as_second()).map(|at| Sample { at, ..last }));
+        // Of two in one second the later counts.
+        samples.retain(|sample| sample.at < set.as_second());
         samples.push(Sample { at: set.as_second(), value: Some(f64::from(*value)) });
         while set.duration_until(Timestamp::now()) < SignedDuration::from_secs(seconds.cast_signed()) {
             let count = u32::try_from(case.replicas("shop").await?)?;
