@@ -103,7 +103,7 @@ mod tests {
         assert_eq!(
             text,
             "Pod default/web waits.\n\nNode groups\n  workers  no  node(s) didn't match pod topology spread \
-             constraints (missing required\n               label)\n  Result         4 replicas\n"
+             constraints (missing\n               required label)\n  Result         4 replicas\n"
         );
         assert!(text.lines().all(|line| line.chars().count() <= WIDTH));
     }
