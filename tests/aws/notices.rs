@@ -11,7 +11,8 @@ use crate::{Bed, LARGE};
 async fn messages_are_received_and_deleted() {
     let bed = Bed::start().await;
     let client = connect(&bed.plain()).await.unwrap();
-    assert!(matches!(sqs::url(&client, "notices").await, Err(CloudError::NotFound(_))));
+    let missing = sqs::url(&client, "notices").await;
+    assert!(matches!(missing, Err(CloudError::NotFound(_))), "{missing:?}");
     let queue = bed.moto.create_queue("notices").await.unwrap();
     assert_eq!(sqs::url(&client, "notices").await.unwrap(), queue);
     bed.moto.send(&queue, r#"{"a": "b & c"}"#).await.unwrap();
@@ -21,7 +22,8 @@ async fn messages_are_received_and_deleted() {
     assert_eq!(bed.moto.messages(&queue).await.unwrap(), 1, "received is not deleted");
     sqs::delete(&client, &queue, &messages[0].receipt_handle).await.unwrap();
     assert_eq!(bed.moto.messages(&queue).await.unwrap(), 0);
-    assert!(matches!(sqs::receive(&client, &format!("{queue}-gone")).await, Err(CloudError::NotFound(_))));
+    let gone = sqs::receive(&client, &format!("{queue}-gone")).await;
+    assert!(matches!(gone, Err(CloudError::NotFound(_))), "{gone:?}");
     bed.stop().await;
 }
 

@@ -64,14 +64,16 @@ fn json_failure(text: &str, kind: Option<&str>) -> Option<Failure> {
     struct Refusal {
         #[serde(rename = "__type")]
         kind: Option<String>,
-        #[serde(alias = "Message", default)]
         message: Option<String>,
+        /// Some services write it so, and some both.
+        #[serde(rename = "Message")]
+        capital: Option<String>,
     }
     let refusal: Refusal = serde_json::from_str(text).ok()?;
     let kind = refusal.kind.as_deref().or(kind)?;
     // `com.amazonaws.sqs#QueueDoesNotExist` and `ResourceNotFoundException:http://…` name what lies between.
     let code = kind.rsplit('#').next()?.split(':').next()?;
-    Some(Failure { code: code.to_owned(), message: refusal.message.unwrap_or_default() })
+    Some(Failure { code: code.to_owned(), message: refusal.message.or(refusal.capital).unwrap_or_default() })
 }
 
 /// A list of EC2: `<names><item>…</item></names>`.
@@ -125,7 +127,7 @@ mod tests {
                 "m",
             ),
             (
-                r#"{"__type":"com.amazonaws.sqs#QueueDoesNotExist","message":"gone"}"#,
+                r#"{"__type":"com.amazonaws.sqs#QueueDoesNotExist","message":"gone","Message":"gone"}"#,
                 None,
                 "QueueDoesNotExist",
                 "gone",
