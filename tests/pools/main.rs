@@ -239,7 +239,6 @@ impl Bed {
 
 /// One control plane serves all steps: each takes a few seconds, its start more.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "known fault: two pods of one Deployment get two machines of the NodePool where one has room for both"]
 async fn node_pools() -> Result<()> {
     let _only = only_one().await;
     let bed = Bed::start().await?;

@@ -52,6 +52,10 @@ struct Entry {
     offer: usize,
 }
 
+/// Millionths of a dollar: what is compared comes of three prices, each up to half of one off. What costs
+/// the same goes to fewer nodes.
+const ROUNDING: i64 = 1;
+
 /// How many sets of allowed domains a kind keeps views of.
 const VIEWS_KEPT: usize = 8;
 
@@ -300,7 +304,8 @@ impl<'r, 'a> Run<'r, 'a> {
             // The last claim grows as long as it can, whatever another would cost.
             if entry.rise > 0 && !self.is_last_claim_open() {
                 fresh = fresh.or_else(|| self.fresh(plan, view));
-                if fresh.as_ref().is_some_and(|(price, _)| *price < self.fair_rise(plan, &entry)) {
+                let fair = self.fair_rise(plan, &entry);
+                if fresh.as_ref().is_some_and(|(price, _)| *price + ROUNDING < fair) {
                     break;
                 }
             }

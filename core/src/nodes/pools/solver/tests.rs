@@ -424,6 +424,22 @@ fn nodes_that_are_there_come_first() {
 }
 
 #[test]
+fn a_rounding_error_makes_no_second_node() {
+    // A type of twice the cores costs twice as much; in whole millionths, one more or one less than that.
+    for error in [-0.000_000_4, 0.000_000_4] {
+        let priced = |cores| {
+            let mut it = (*instance_type(cores, "amd64")).clone();
+            #[allow(clippy::cast_precision_loss, reason = "a few cores")]
+            it.offerings.iter_mut().for_each(|offering| offering.price = cores as f64 * (0.5 + error));
+            Arc::new(it)
+        };
+        let types = [1, 2].map(priced);
+        let solution = solved(&[pool("default", &types)], &pods(shape("a", 1_000), 2));
+        assert_eq!(solution.claims.len(), 1, "{error}");
+    }
+}
+
+#[test]
 fn the_same_pods_go_the_same_way() {
     let types = types();
     let pools = [pool("default", &types)];
