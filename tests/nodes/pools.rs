@@ -214,7 +214,34 @@ pub(crate) async fn spot_is_taken_back(world: Arc<World>) -> Result<()> {
     world.logged("a message of the queue of notices is thrown away").await?;
     let events = world.kubectl("get events -A", "").await?;
     ensure!(events.contains("SpotInterrupted"), "{events}");
-    Ok(())
+    class_goes_last(&world).await
+}
+
+/// A class waits for the claims that were made with it; the instance profile that was made for it goes with it.
+async fn class_goes_last(world: &World) -> Result<()> {
+    let profiles = || async { world.moto.ask("iam", "ListInstanceProfiles", &[]).await };
+    let class = || world.kubectl("get ec2nodeclasses --output=name", "");
+    world.kubectl("delete ec2nodeclass default --wait=false", "").await?;
+    wait::until("the class to say what it waits for", PATIENCE, || async {
+        let events = world.kubectl("get events -A", "").await?;
+        let text = "Waiting on NodeClaim termination for default-";
+        ensure!(events.contains(text), "no event says {text:?}:\n{events}");
+        Ok(())
+    })
+    .await?;
+    ensure!(class().await?.contains("default"), "the class is gone before its nodes");
+    ensure!(
+        profiles().await?.contains("<InstanceProfileName>chris_"),
+        "the profile is gone before the nodes"
+    );
+    world.kubectl("delete deployment,nodepool --all --namespace=default --wait=false", "").await?;
+    wait::until("the class and its profile to be gone", PATIENCE, || async {
+        let (class, profiles) = (class().await?, profiles().await?);
+        ensure!(class.is_empty(), "{class} is there");
+        ensure!(!profiles.contains("<InstanceProfileName>"), "{profiles}");
+        Ok(())
+    })
+    .await
 }
 
 /// What node pools want of the cluster.

@@ -153,6 +153,14 @@ impl CloudProvider for Aws {
         self.groups.delete(&self.client, group, nodes, Timestamp::now()).await
     }
 
+    async fn replace(&self, group: &str, node: &NodeRef) -> Result<bool, CloudError> {
+        self.groups.replace(&self.client, group, node).await
+    }
+
+    async fn changed(&self) {
+        self.groups.forget().await;
+    }
+
     async fn decrease_target(&self, group: &str, target: u32, delta: u32) -> Result<(), CloudError> {
         self.groups.decrease(&self.client, group, target, delta, Timestamp::now()).await
     }

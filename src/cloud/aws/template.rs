@@ -255,6 +255,7 @@ mod tests {
             launch_configuration_name: None,
             launch_template: Some(specification("group")),
             mixed_instances_policy: None,
+            capacity_rebalance: false,
             availability_zones: vec!["r-1a".into(), "r-1b".into()],
             instances: vec![],
             tags: tags.iter().map(tag).collect(),

@@ -7,6 +7,7 @@ mod message;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::group::GroupOptions;
 pub use message::{Message, Unread, parse};
 
 /// From the notice to the end of a spot machine (EC2, spot instance interruption notices).
@@ -155,13 +156,15 @@ pub fn decide(kind: &Kind, home: Home, settings: &Settings) -> Verdict {
 pub const TAINT_PREFIX: &str = "aws-node-termination-handler/";
 /// A spot machine is taken back.
 const SPOT_TAINT: &str = "aws-node-termination-handler/spot-itn";
+/// A spot machine is likely to be taken back.
+const REBALANCE_TAINT: &str = "aws-node-termination-handler/rebalance-recommendation";
 /// Its group ends a machine.
 const HOOK_TAINT: &str = "aws-node-termination-handler/asg-lifecycle-termination";
 
 fn taint(kind: &Kind) -> Option<&'static str> {
     match kind {
         Kind::SpotInterruption => Some(SPOT_TAINT),
-        Kind::RebalanceRecommendation => Some("aws-node-termination-handler/rebalance-recommendation"),
+        Kind::RebalanceRecommendation => Some(REBALANCE_TAINT),
         Kind::ScheduledChange => Some("aws-node-termination-handler/scheduled-maintenance"),
         Kind::TerminateHook(_) => Some(HOOK_TAINT),
         Kind::StateChange(_) | Kind::ReservationInterruption => None,
@@ -169,8 +172,9 @@ fn taint(kind: &Kind) -> Option<&'static str> {
 }
 
 /// Whether a taint says that a node's group puts another in its place without being asked: pods of it wait for that one.
-pub fn is_replaced(taint: &str) -> bool {
-    [SPOT_TAINT, HOOK_TAINT].contains(&taint)
+/// One that is likely to be taken back is replaced if the group does that ([`GroupOptions::rebalances`]).
+pub fn is_replaced(taint: &str, group: &GroupOptions) -> bool {
+    [SPOT_TAINT, HOOK_TAINT].contains(&taint) || (group.rebalances && taint == REBALANCE_TAINT)
 }
 
 impl Kind {

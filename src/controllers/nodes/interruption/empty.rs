@@ -13,7 +13,7 @@ use tokio::time::{Instant, interval};
 
 use super::{Interruptions, Outcome};
 use crate::{
-    cloud::aws::lifecycle::Held,
+    cloud::{CloudError, CloudProvider, NodeRef, aws::lifecycle::Held},
     controllers::nodes::{
         drain::{DrainOptions, Left, drain},
         taint::{Marking, mark},
@@ -41,6 +41,7 @@ impl Interruptions {
             self.tell(node, "Warning", "CordonError", error.to_string()).await;
             return Outcome::Again;
         }
+        self.replace(notice, node).await;
         let action = if evict { "cordon-and-drain" } else { "cordon" };
         let held = held(notice, machine);
         let left = if evict { self.drain(notice, node, held.as_ref()).await } else { Vec::new() };
@@ -63,6 +64,28 @@ impl Interruptions {
                 self.metrics.failed("complete lifecycle action");
                 tracing::warn!(%error, machine, group = held.group, "a machine that is empty could not be let go");
                 Outcome::Again
+            }
+        }
+    }
+
+    /// The machine's group gets another one while this one is emptied. A group that ends it itself says by its size whether
+    /// it is to have one, and is read again for that; one whose machine is taken back would miss it minutes later.
+    async fn replace(&self, notice: &Notice, node: &Node) {
+        let Some(groups) = &self.config.groups else { return };
+        groups.changed().await;
+        if notice.kind != Kind::SpotInterruption {
+            return;
+        }
+        let node = NodeRef::from(node);
+        match replaced(&**groups, &node).await {
+            Ok(None) => {}
+            Ok(Some(group)) => {
+                self.metrics.acted("replace", true);
+                tracing::info!(node = &*node.name, %group, "the group gets another machine, its size stays");
+            }
+            Err(error) => {
+                self.metrics.acted("replace", false);
+                tracing::warn!(node = &*node.name, %error, "its group gets another machine only when it misses this one");
             }
         }
     }
@@ -149,6 +172,13 @@ impl Interruptions {
         };
         self.config.events.tell(&about, &Event { type_, reason, message }).await;
     }
+}
+
+/// The group that gets another machine for this one, if it is of one.
+async fn replaced(provider: &dyn CloudProvider, node: &NodeRef) -> Result<Option<Arc<str>>, CloudError> {
+    let (groups, _) = provider.groups().await?;
+    let Some(group) = provider.group_of(node, &groups).await? else { return Ok(None) };
+    Ok(provider.replace(&group, node).await?.then_some(group))
 }
 
 fn held<'a>(notice: &'a Notice, machine: &'a str) -> Option<Held<'a>> {

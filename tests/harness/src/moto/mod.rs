@@ -255,6 +255,22 @@ impl Moto {
         self.ask("autoscaling", "PutLifecycleHook", &parameters).await.map(|_| ())
     }
 
+    /// Somebody makes a group with a hook smaller by this machine.
+    pub async fn shrink(&self, machine: &str) -> Result<()> {
+        let held = self.proxy.shrink(machine, "TerminateInstanceInAutoScalingGroup").await?;
+        held.map(drop).with_context(|| format!("no hook holds {machine}"))
+    }
+
+    /// A group ends a machine that is not well, and keeps its size; its hook holds the machine.
+    pub fn end_unwell(&self, group: &str, machine: &str) {
+        self.proxy.hold_replaced(group, machine);
+    }
+
+    /// EC2 takes a machine back.
+    pub async fn take_back(&self, machine: &str) -> Result<()> {
+        self.ask("ec2", "TerminateInstances", &[("InstanceId.1", machine)]).await.map(drop)
+    }
+
     /// Some image.
     pub async fn image(&self) -> Result<String> {
         let images = self
