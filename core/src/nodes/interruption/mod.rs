@@ -4,6 +4,7 @@
 //! `pkg/controllers/interruption`; EventBridge's events of EC2, Auto Scaling and Health.
 
 mod message;
+pub mod reasons;
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -188,35 +189,6 @@ impl Kind {
             Self::StateChange(State::ShuttingDown | State::Terminated) => "instance_terminated",
             Self::TerminateHook(_) => "asg_lifecycle",
             Self::ReservationInterruption => "capacity_reservation_interrupted",
-        }
-    }
-
-    /// The reason of an event about a node, and what it says.
-    pub fn event(&self, home: Home) -> (&'static str, &'static str) {
-        match (self, home) {
-            (Self::SpotInterruption, Home::Pool) => {
-                ("SpotInterrupted", "Spot interruption warning was triggered")
-            }
-            (Self::SpotInterruption, Home::Other) => {
-                ("SpotInterruption", "EC2 takes the spot capacity back in two minutes")
-            }
-            (Self::RebalanceRecommendation, Home::Pool) => {
-                ("SpotRebalanceRecommendation", "Spot rebalance recommendation was triggered")
-            }
-            (Self::RebalanceRecommendation, Home::Other) => {
-                ("RebalanceRecommendation", "EC2 is likely to take the spot capacity back")
-            }
-            (Self::ScheduledChange, Home::Pool) => ("InstanceUnhealthy", "EC2 announced maintenance"),
-            (Self::ScheduledChange, Home::Other) => ("ScheduledEvent", "EC2 announced maintenance"),
-            (Self::StateChange(State::Stopping | State::Stopped), Home::Pool) => {
-                ("InstanceStopping", "Instance is stopping")
-            }
-            (Self::StateChange(_), Home::Pool) => ("InstanceTerminating", "Instance is terminating"),
-            (Self::StateChange(_), Home::Other) => ("StateChange", "the machine is stopping or ending"),
-            (Self::TerminateHook(_), _) => ("ASGLifecycle", "the Auto Scaling group ends the machine"),
-            (Self::ReservationInterruption, _) => {
-                ("CapacityReservationInstanceInterrupted", "EC2 takes the capacity reservation back")
-            }
         }
     }
 }

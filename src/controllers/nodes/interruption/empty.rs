@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ObjectReference, Taint};
 use tandem_core::{
-    nodes::interruption::{Home, Kind, Notice},
+    nodes::interruption::{Home, Kind, Notice, reasons},
     pods::reasons::Event,
     scheduling::{Node, Pod},
 };
@@ -33,12 +33,11 @@ impl Interruptions {
         taint: Option<&'static str>,
         evict: bool,
     ) -> Outcome {
-        let (reason, message) = notice.kind.event(Home::Other);
         tracing::info!(node = &*node.name, machine, notice = notice.kind.name(), "the node is emptied");
-        self.tell(node, "Warning", reason, message.to_owned()).await;
+        self.tell(node, &reasons::noticed(&notice.kind, Home::Other)).await;
         if let Err(error) = mark(&self.config.client, &node.name, &self.marking(taint)).await {
             self.metrics.acted("cordon", false);
-            self.tell(node, "Warning", "CordonError", error.to_string()).await;
+            self.tell(node, &reasons::not_marked(&error.to_string())).await;
             return Outcome::Again;
         }
         self.replace(notice, node).await;
@@ -47,11 +46,10 @@ impl Interruptions {
         let left = if evict { self.drain(notice, node, held.as_ref()).await } else { Vec::new() };
         self.metrics.acted(action, left.is_empty());
         if left.is_empty() {
-            let reason = if evict { "CordonAndDrain" } else { "Cordon" };
-            self.tell(node, "Normal", reason, "Node successfully cordoned and drained".to_owned()).await;
+            self.tell(node, &reasons::emptied(evict)).await;
         } else {
             let texts: Vec<_> = left.iter().map(|left| format!("{}: {}", left.pod.key(), left.why)).collect();
-            self.tell(node, "Warning", "CordonAndDrainError", texts.join("; ")).await;
+            self.tell(node, &reasons::not_emptied(&texts)).await;
             // Budgets may let more go by the time the message comes again, as long as the machine is there.
             if notice.deadline().is_none_or(|deadline| Timestamp::now() < deadline) {
                 return Outcome::Again;
@@ -162,7 +160,7 @@ impl Interruptions {
         pods
     }
 
-    async fn tell(&self, node: &Node, type_: &'static str, reason: &'static str, message: String) {
+    async fn tell(&self, node: &Node, event: &Event) {
         let about = ObjectReference {
             api_version: Some("v1".to_owned()),
             kind: Some("Node".to_owned()),
@@ -170,7 +168,7 @@ impl Interruptions {
             uid: Some(node.name.to_string()),
             ..ObjectReference::default()
         };
-        self.config.events.tell(&about, &Event { type_, reason, message }).await;
+        self.config.events.tell(&about, event).await;
     }
 }
 
