@@ -35,6 +35,7 @@ const LARGE: Group<'static> = Group {
     min: 0,
     max: 5,
     desired: 2,
+    rebalances: false,
     zones: &["eu-central-1a"],
     tags: &[(ENABLED, "true")],
 };

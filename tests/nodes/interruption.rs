@@ -12,26 +12,11 @@ use kube::ResourceExt as _;
 use kube::api::{Api, ListParams};
 use serde_json::{Value, json};
 
-use crate::groups::{aws_nodes, deployment, running};
+use crate::groups::{self, AWS, aws_nodes, deployment};
 use crate::world::World;
 
 /// t3.medium has 2 cores: one pod of 1200m fits.
-const GROUP: Group<'static> = Group {
-    name: "workers",
-    instance_type: "t3.medium",
-    min: 0,
-    max: 6,
-    desired: 2,
-    zones: &["eu-central-1a"],
-    tags: &[("k8s.io/cluster-autoscaler/enabled", "true"), ("k8s.io/cluster-autoscaler/test", "owned")],
-};
-
-const FLAGS: [&str; 4] = [
-    "--cloud-provider=aws",
-    "--node-group-auto-discovery=asg:tag=k8s.io/cluster-autoscaler/enabled,k8s.io/cluster-autoscaler/test",
-    "--interruption-queue=notices",
-    "--heartbeat-interval=1",
-];
+const GROUP: Group<'static> = Group { min: 0, max: 6, desired: 2, rebalances: true, ..groups::GROUP };
 
 const SET_SIZE: &str = "autoscaling:SetDesiredCapacity";
 const HEARTBEAT: &str = "autoscaling:RecordLifecycleActionHeartbeat";
@@ -50,17 +35,20 @@ metadata: {name: web, namespace: default}
 spec: {maxUnavailable: 0, selector: {matchLabels: {app: web}}}
 ";
 
-/// A group with two machines, and a pod on each, is hit three times.
+/// A group with two machines, and a pod on each, is hit four times.
 pub(crate) async fn walk_through(world: Arc<World>) -> Result<()> {
     world.group(&GROUP).await?;
     world.moto.hook(GROUP.name, "drain").await?;
     let queue = world.moto.create_queue("notices").await?;
-    world.start_tandem(&FLAGS).await?;
+    world
+        .start_tandem(&[&AWS[..], &["--interruption-queue=notices", "--heartbeat-interval=1"]].concat())
+        .await?;
     world.kubectl("apply -f -", &deployment("web", 2, "1200m")).await?;
     serves(&world, "at first").await?;
     group_replaces(&world, &queue).await.context("the group ends a machine and keeps its size")?;
     group_shrinks(&world, &queue).await.context("somebody makes the group smaller")?;
-    spot_is_taken_back(&world, &queue).await.context("spot capacity is taken back")
+    spot_is_taken_back(&world, &queue).await.context("spot capacity is taken back")?;
+    group_rebalances(&world, &queue).await.context("spot capacity is likely to be taken back")
 }
 
 /// What the group replaces by itself is asked of nobody; the hook is kept waiting as long as a budget keeps a pod.
@@ -119,15 +107,10 @@ async fn group_shrinks(world: &World, queue: &str) -> Result<()> {
 async fn spot_is_taken_back(world: &World, queue: &str) -> Result<()> {
     let (node, machine) = victim(world).await?;
     world.moto.forget_calls();
-    let notice = json!({
-        "id": "spot", "source": "aws.ec2", "detail-type": "EC2 Spot Instance Interruption Warning",
-        "time": jiff::Timestamp::now().to_string(),
-        "detail": {"instance-id": machine, "instance-action": "terminate"},
-    });
-    world.moto.send(queue, &notice.to_string()).await?;
+    world.moto.send(queue, &of_ec2("EC2 Spot Instance Interruption Warning", &machine)).await?;
     wait::until("the pod to move, with the machine still there", AT_ONCE, || async {
         ensure!(pod_on(world, &node).await.is_err(), "a pod is on {node}");
-        ensure!(running(world, "web").await? == 2, "a pod waits");
+        ensure!(world.running("web").await? == 2, "a pod waits");
         Ok(())
     })
     .await?;
@@ -140,6 +123,41 @@ async fn spot_is_taken_back(world: &World, queue: &str) -> Result<()> {
     let events = world.kubectl("get events -A", "").await?;
     ensure!(events.contains("SpotInterruption"), "{events}");
     Ok(())
+}
+
+/// A group with Capacity Rebalancing launches another machine beyond its size, and ends this one when that one is well.
+async fn group_rebalances(world: &World, queue: &str) -> Result<()> {
+    let (node, machine) = victim(world).await?;
+    world.moto.forget_calls();
+    world.moto.send(queue, &of_ec2("EC2 Instance Rebalance Recommendation", &machine)).await?;
+    wait::until("the pod to go", AT_ONCE, || async {
+        ensure!(pod_on(world, &node).await.is_err(), "a pod is on {node}");
+        Ok(())
+    })
+    .await?;
+    wait::throughout("no machine is asked for beside the group's own", Duration::from_secs(3), || async {
+        ensure!(made(world, SET_SIZE) == 0, "asked for {} times", made(world, SET_SIZE));
+        Ok(())
+    })
+    .await?;
+    world.moto.launch_beyond(GROUP.name).await?;
+    serves(world, "with a machine beyond the group's size").await?;
+    world.moto.end_beyond(GROUP.name, &machine);
+    world.moto.send(queue, &hook(&machine)).await?;
+    gone(world, &machine, PATIENCE).await?;
+    settled(world, queue).await?;
+    ensure!(made(world, SET_SIZE) == 0, "a machine was asked for that the group gets by itself");
+    Ok(())
+}
+
+/// As EC2 tells EventBridge.
+fn of_ec2(what: &str, machine: &str) -> String {
+    let event = json!({
+        "id": format!("{what} {machine}"), "source": "aws.ec2", "detail-type": what,
+        "time": jiff::Timestamp::now().to_string(),
+        "detail": {"instance-id": machine, "instance-action": "terminate"},
+    });
+    event.to_string()
 }
 
 /// As the hook tells EventBridge.
@@ -164,7 +182,7 @@ fn made(world: &World, call: &str) -> usize {
 /// Both pods run, each on a node of its own.
 async fn serves(world: &World, when: &str) -> Result<()> {
     wait::until(&format!("two pods on two nodes {when}"), PATIENCE, || async {
-        let running = running(world, "web").await?;
+        let running = world.running("web").await?;
         let nodes: BTreeSet<_> = pods(world).await?.iter().filter_map(node_of).collect();
         ensure!(running == 2 && nodes.len() == 2, "{running} pods run on {nodes:?}");
         Ok(())

@@ -52,7 +52,7 @@ pub(super) struct State {
     /// Groups that get no machine, and why.
     exhausted: BTreeMap<String, String>,
     /// Sizes that moto does not know of.
-    desired: BTreeMap<String, u32>,
+    pub(super) desired: BTreeMap<String, u32>,
     /// Failed activities by group, newest first: when, and why.
     activities: BTreeMap<String, Vec<(Timestamp, String)>>,
     /// Groups with a hook on termination.
@@ -290,9 +290,9 @@ impl Proxy {
         self.state().hooks.insert(group.to_owned(), name.to_owned());
     }
 
-    /// A group ends a machine that is not well: its hook holds it, and the size stays.
-    pub(super) fn hold_replaced(&self, group: &str, machine: &str) {
-        let held = Held { group: group.to_owned(), is_replaced: true };
+    /// A group ends a machine, and keeps its size; its hook holds the machine.
+    pub(super) fn hold(&self, group: &str, machine: &str, is_replaced: bool) {
+        let held = Held { group: group.to_owned(), is_replaced };
         self.state().held.insert(machine.to_owned(), held);
     }
 
