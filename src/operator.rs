@@ -13,7 +13,7 @@ use crate::{
     authorities,
     certs::{self, CertsConfig},
     cli::run::RunArgs,
-    cloud::{self, aws, provider},
+    cloud::{self, CloudProvider, aws, provider},
     cluster::{self, Cluster, world::World},
     controllers::{
         self, Shared,
@@ -197,15 +197,16 @@ async fn nodes(
     if let Some(demand) = &shared.demand {
         registry.register_collector(Box::new(demand::metrics::MetricsCollector(demand.clone())));
     }
-    if let Some(name) = groups {
-        node_groups(args, name, shared, world.clone(), registry, tasks, shutdown).await?;
-    }
+    let groups = match groups {
+        Some(name) => Some(node_groups(args, name, shared, world.clone(), registry, tasks, shutdown).await?),
+        None => None,
+    };
     let pools = match pools {
         Some(name) => Some(node_pools(args, name, shared, world.clone(), registry).await?),
         None => None,
     };
     if let Some(queue) = queue {
-        interruptions(args, queue, shared, world, pools, registry).await?;
+        interruptions(args, queue, shared, world, (groups, pools), registry).await?;
     }
     Ok(())
 }
@@ -216,7 +217,7 @@ async fn interruptions(
     queue: Queue,
     shared: &Shared,
     world: Arc<World>,
-    pools: Option<Arc<Pools>>,
+    (groups, pools): (Option<Arc<dyn CloudProvider>>, Option<Arc<Pools>>),
     registry: &mut Registry,
 ) -> anyhow::Result<()> {
     let client = shared.cluster.client.clone();
@@ -228,6 +229,7 @@ async fn interruptions(
         client,
         world,
         pools,
+        groups,
         aws,
         queue,
     });
@@ -245,7 +247,7 @@ async fn node_groups(
     registry: &mut Registry,
     tasks: &mut JoinSet<()>,
     shutdown: &CancellationToken,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Arc<dyn CloudProvider>> {
     let client = shared.cluster.client.clone();
     let provider = provider::connect(name, &args.nodes.provider_settings(), client.clone()).await?;
     tracing::info!(provider = name, "node groups are scaled");
@@ -253,14 +255,14 @@ async fn node_groups(
     let groups = NodeGroups::new(
         client,
         (world, shared.demand.clone()),
-        provider,
+        provider.clone(),
         args.nodes.clone(),
         events,
         &args.namespace,
     )?;
     registry.register_collector(Box::new(MetricsCollector(groups.metrics())));
     tasks.spawn(groups.run(shared.leading.clone(), shutdown.clone()));
-    Ok(())
+    Ok(provider)
 }
 
 async fn node_pools(

@@ -39,6 +39,8 @@ pub struct Settings {
     /// `--clusterapi-cloud-config-authoritative`: without `--cloud-config` the management cluster is the one that the
     /// pod runs in, not the one of `--kubeconfig`.
     pub cluster_api_authoritative: bool,
+    /// `--aws-use-static-instance-list`: tags of Auto Scaling groups that say what nodes have are believed.
+    pub believes_tags: bool,
     /// What the flags say of groups that do not say otherwise.
     pub defaults: GroupOptions,
     /// Told of every request to AWS.
@@ -77,6 +79,12 @@ pub async fn connect(
 }
 
 async fn connect_aws(settings: &Settings) -> Result<Aws, CloudError> {
+    if settings.believes_tags {
+        tracing::warn!(
+            "--aws-use-static-instance-list: no list is built in; EC2 is not asked about groups whose tags \
+             node-template/resources/cpu and memory say what a node has, and about the others it is"
+        );
+    }
     let cloud_config = match &settings.cloud_config {
         Some(file) => Some(std::fs::read_to_string(file).map_err(|error| {
             CloudError::configuration("--cloud-config", format!("{} cannot be read: {error}", file.display()))
@@ -85,6 +93,7 @@ async fn connect_aws(settings: &Settings) -> Result<Aws, CloudError> {
     };
     let config = aws::Config {
         cloud_config,
+        believes_tags: settings.believes_tags,
         on_request: settings.on_aws_request.clone(),
         ..aws::Config::new(settings.nodes.clone(), settings.discoveries.clone())
     };

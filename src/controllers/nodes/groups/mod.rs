@@ -44,6 +44,9 @@ const BATCH_IDLE: Duration = Duration::from_millis(200);
 /// A stream of such pods is not waited for longer than this.
 const BATCH_MAX: Duration = Duration::from_secs(1);
 
+/// How long the provider may take to clean up: of the 12 s that all have to end, some are others'.
+const CLEAN_UP: Duration = Duration::from_secs(5);
+
 /// What the loop works with.
 pub struct NodeGroups {
     client: Client,
@@ -135,8 +138,23 @@ impl NodeGroups {
                 self.wait(started, &mut memory, &mut removals, &mut rises, &shutdown).await;
             }
             if shutdown.is_cancelled() {
-                return self.status.clear().await;
+                self.status.clear().await;
+                return self.clean_up().await;
             }
+        }
+    }
+
+    /// Tells the provider that this was the last call. Who does not lead says nothing: the leader goes on.
+    async fn clean_up(&self) {
+        let provider = self.provider.name();
+        match tokio::time::timeout(CLEAN_UP, self.provider.cleanup()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(provider, %error, "the provider could not clean up"),
+            Err(_) => tracing::warn!(
+                provider,
+                seconds = CLEAN_UP.as_secs(),
+                "the provider did not clean up in time"
+            ),
         }
     }
 
