@@ -2,6 +2,7 @@
 //!
 //! Pure, so that the live loop and the simulation run the very same pass. What outlives a pass is [`Memory`].
 
+mod buffers;
 mod defaults;
 pub mod explain;
 mod pending;
@@ -26,6 +27,7 @@ use super::{
 use crate::scheduling::{ClassId, Node, NodeId, Pod, Snapshot, Surroundings};
 use world::World;
 
+pub use buffers::Buffered;
 pub use pending::{Ignored, PendingSettings};
 pub use scale_down::{ScaleDownSettings, Unneeded, Unremovable, UnremovableReason};
 pub use scale_up::{
@@ -56,7 +58,7 @@ pub struct Input {
     pub nodes: Vec<Arc<Node>>,
     /// All pods.
     pub pods: Vec<Arc<Pod>>,
-    /// Pods that will soon be made (demand), bound to no node.
+    /// Pods that will soon be made (demand), then those that stand for the room of buffers; bound to no node.
     pub expected: Vec<Arc<Pod>>,
     /// A pod of each DaemonSet.
     pub daemon_sets: Vec<Arc<Pod>>,
@@ -106,6 +108,8 @@ pub struct Outcome {
     pub upcoming: u32,
     /// What is done for pods that fit nowhere.
     pub plan: ScaleUpPlan,
+    /// What became of the pods that stand for the room of buffers, in order of the buffers' names.
+    pub buffers: Vec<Buffered>,
     /// `--max-nodes-total`, if pods wait and the cluster may not grow beyond it.
     pub max_nodes_reached: Option<u32>,
     /// Nodes that are not needed.

@@ -13,9 +13,12 @@ use super::{
     Input, Outcome, PassSettings, Waiting, place,
     world::{World, by_key, invite},
 };
-use crate::scheduling::{
-    ClassId, Pod,
-    pod::{Phase, Scheduled},
+use crate::{
+    nodes::buffer::is_virtual,
+    scheduling::{
+        ClassId, Pod,
+        pod::{Phase, Scheduled},
+    },
 };
 
 /// Annotation of pods: how long after it was made a pod causes no scale-up; only ever longer than the flag.
@@ -41,10 +44,14 @@ impl PendingSettings {
     }
 
     /// Whether a pod that does not exist yet would ask for a node.
-    fn expects(&self, pod: &Pod) -> bool {
+    pub(super) fn expects(&self, pod: &Pod) -> bool {
         let known =
             Pod { scheduled: Scheduled::Unschedulable(Timestamp::UNIX_EPOCH), created: None, ..pod.clone() };
-        self.ignores(&known, Timestamp::UNIX_EPOCH).is_none()
+        match self.ignores(&known, Timestamp::UNIX_EPOCH) {
+            None => true,
+            // The priority of what stands for room only says that everything else comes first.
+            Some(why) => why == Ignored::Expendable && is_virtual(pod),
+        }
     }
 
     /// Why a pod asks for no node now; `None` if it does.

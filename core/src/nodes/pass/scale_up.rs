@@ -10,10 +10,11 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::{Choose, Input, Memory, Outcome, PassSettings, World};
+use super::{Choose, Input, Memory, Outcome, PassSettings, World, buffers, place};
 use crate::{
     nodes::{
         action::{Action, Increase},
+        buffer::is_virtual,
         estimator::{Limiter, Limits, estimate, estimate_and_keep},
         expander::{Choice, Pricing},
         group::{NodeGroup, Template},
@@ -145,6 +146,21 @@ impl<'a> ScaleUp<'a> {
             refused: BTreeMap::new(),
             helped_by: BTreeMap::new(),
             now,
+        }
+    }
+
+    /// Leaves what only stands for room out until everybody else is helped. Returns which, and how many of each.
+    fn hold_back(&mut self) -> Vec<(usize, u32)> {
+        let waiting = self.waiting.iter().zip(&mut self.left).enumerate();
+        let spare =
+            waiting.filter(|(_, (waiting, _))| waiting.pods.first().is_some_and(|pod| is_virtual(pod)));
+        spare.map(|(at, (_, left))| (at, std::mem::take(left))).collect()
+    }
+
+    /// Takes it in again: what fits on the new nodes is there, the others wait.
+    fn release(&mut self, spare: &[(usize, u32)]) {
+        for (at, count) in spare {
+            self.left[*at] = place(self.snapshot, self.waiting[*at].class, *count, None, |_, _| {});
         }
     }
 
@@ -374,18 +390,25 @@ pub(super) fn plan(
     outcome: &mut Outcome,
 ) {
     let mut room = Room::new(input, outcome, &settings.scale_up);
+    let short = buffers::short_of(&waiting);
     if !waiting.is_empty() && (settings.scale_up.from_zero || outcome.found.total.ready > 0) {
         outcome.max_nodes_reached = settings.scale_up.max_nodes.filter(|_| room.nodes == Some(0));
         let candidates = candidates(memory, input, outcome);
         let mut scale_up = ScaleUp::new(&mut world.snapshot, candidates, waiting, input.now);
+        let spare = scale_up.hold_back();
         grow(&mut scale_up, &mut room, &settings.scale_up, choose);
+        if !spare.is_empty() {
+            scale_up.release(&spare);
+            grow(&mut scale_up, &mut room, &settings.scale_up, choose);
+        }
         outcome.plan = scale_up.finish();
-        // Nobody has heard of pods that do not exist yet, or again.
-        let known: BTreeSet<_> = outcome.unschedulable.iter().map(Arc::as_ptr).collect();
-        let real = |pod: &Arc<Pod>| known.contains(&Arc::as_ptr(pod));
-        outcome.plan.helped.retain(|(pod, _)| real(pod));
-        outcome.plan.refused.retain(|(pod, _)| real(pod));
     }
+    outcome.buffers = buffers::settle(input, &settings.pending, &short, &outcome.plan);
+    // Nobody has heard of pods that do not exist yet, or again.
+    let known: BTreeSet<_> = outcome.unschedulable.iter().map(Arc::as_ptr).collect();
+    let real = |pod: &Arc<Pod>| known.contains(&Arc::as_ptr(pod));
+    outcome.plan.helped.retain(|(pod, _)| real(pod));
+    outcome.plan.refused.retain(|(pod, _)| real(pod));
     let mut increases = outcome.plan.increases.clone();
     if settings.scale_up.enforce_min {
         increases.extend(up_to_minimum(input, &increases, &mut room));

@@ -1,5 +1,6 @@
 //! Passes over small clusters: what is decided, and what must never be.
 
+mod buffers;
 mod demand;
 mod explain;
 mod incremental;

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     api::karpenter::RequirementWithMinValues,
+    nodes::buffer,
     nodes::pools::{
         launch::MinValuesPolicy,
         requirements::{
@@ -116,6 +117,25 @@ fn pools_are_tried_by_weight_and_within_their_limits() {
     let pools: Vec<&str> = plan.claims.iter().map(|claim| &*claim.pool).collect();
     assert_eq!(pools, ["heavy", "general"]);
     assert_eq!(plan.claims[0].types.len(), 1, "no greater machine is within the limit");
+}
+
+#[test]
+fn room_of_buffers_comes_after_all_pods() {
+    let mut cluster = cluster();
+    add_node(&mut cluster, "there", 4, "zone-1", vec![]);
+    limit(&mut cluster.pools[0], "cpu", "8");
+    let waiting = [pod("a", "web", 1_000), pod("b", "web", 3_000), pod("c", "web", 500)];
+    cluster.pods.extend(waiting.map(Arc::new));
+    let mut pods = cluster.needy();
+    pods.extend(buffer::pods("ns", "spare", &pod("template", "spare", 3_500).shape, 3));
+    let plan = provision(&Input { cluster: &cluster, pods: &pods, options: Options::default() });
+    let nominated: Vec<_> = plan.nominations.iter().map(|(pod, _)| &*pods[*pod].name).collect();
+    assert_eq!(nominated, ["b", "a"], "the greater pods of the buffer leave them their room");
+    assert_eq!(plan.claims.len(), 1);
+    assert_eq!(plan.claims[0].pods.iter().map(|pod| &*pods[*pod].name).next(), Some("c"));
+    let placements = buffer::placements(&pods, &plan);
+    let placement = buffer::Placement { there: 0, new: 1, nowhere: 2 };
+    assert_eq!(placements.into_iter().collect::<Vec<_>>(), [("ns/spare".into(), placement)]);
 }
 
 #[test]
