@@ -263,6 +263,12 @@ pub struct NodeArgs {
     /// Remove nodes that could not be made even below the minimum of their group.
     #[arg(long, action = Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false)]
     pub force_delete_failed_nodes: bool,
+    /// Read CapacityBuffers, and write what becomes of them into their status.
+    #[arg(long, action = Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false)]
+    pub capacity_buffer_controller_enabled: bool,
+    /// Keep the room of CapacityBuffers on node groups.
+    #[arg(long, action = Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false)]
+    pub capacity_buffer_pod_injection_enabled: bool,
     /// Keep the status ConfigMap.
     #[arg(long, action = Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = true)]
     pub write_status_configmap: bool,
@@ -301,7 +307,6 @@ const QUICK: &str = "no pass takes so long";
 const ALL_NODES: &str = "every node is looked at in every pass";
 const ONE_LEASE: &str = "one Lease decides who writes; see the flags --leader-election-*";
 const PROBES: &str = "see --health-probe-bind-address";
-const BUFFERS: &str = "CapacityBuffers and CapacityQuotas are not read by this version";
 const PROVISIONING_REQUESTS: &str = "ProvisioningRequests are not read by this version";
 const DEFAULT_SCHEDULER: &str = "the default scheduler's filters are simulated";
 
@@ -309,10 +314,12 @@ const DEFAULT_SCHEDULER: &str = "the default scheduler's filters are simulated";
 pub(super) const WITHOUT_EFFECT: &[Flag] = &[
     ("async-node-groups", Switch, NO_AUTOPROVISIONING),
     ("bulk-mig-instances-listing-enabled", Switch, GCE),
-    ("capacity-buffer-controller-enabled", Switch, BUFFERS),
-    ("capacity-buffer-pod-dry-run-enabled", Switch, BUFFERS),
-    ("capacity-buffer-pod-injection-enabled", Switch, BUFFERS),
-    ("capacity-quotas-enabled", Switch, BUFFERS),
+    (
+        "capacity-buffer-pod-dry-run-enabled",
+        Switch,
+        "a buffer's pods are as the newest pod of its workload, or as its template",
+    ),
+    ("capacity-quotas-enabled", Switch, "CapacityQuotas are not read by this version"),
     ("check-capacity-batch-processing", Switch, PROVISIONING_REQUESTS),
     ("check-capacity-processor-instance", Value, PROVISIONING_REQUESTS),
     ("check-capacity-provisioning-request-batch-timebox", Value, PROVISIONING_REQUESTS),

@@ -23,7 +23,7 @@ const GROUP: Group<'static> = Group {
     tags: &[("k8s.io/cluster-autoscaler/enabled", "true"), ("k8s.io/cluster-autoscaler/test", "owned")],
 };
 
-const FLAGS: &[&str] = &[
+pub(crate) const FLAGS: &[&str] = &[
     "--cloud-provider=aws",
     "--node-group-auto-discovery=asg:tag=k8s.io/cluster-autoscaler/enabled,k8s.io/cluster-autoscaler/test",
     "--scale-down-unneeded-time=3s",
