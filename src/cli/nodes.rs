@@ -39,6 +39,23 @@ fn bounds(text: &str) -> Result<Bounds, String> {
     }
 }
 
+/// The least and the most GPUs of a type.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GpuBounds {
+    /// The type, a value of the provider's label for GPUs, such as `nvidia-tesla-t4`.
+    pub kind: String,
+    /// How many.
+    pub bounds: Bounds,
+}
+
+fn gpu_bounds(text: &str) -> Result<GpuBounds, String> {
+    let pair = text.split_once(':').filter(|(kind, _)| !kind.is_empty());
+    let Some((kind, range)) = pair else {
+        return Err(format!("{text:?} names no type and range; write TYPE:MIN:MAX, as nvidia-tesla-t4:0:16"));
+    };
+    Ok(GpuBounds { kind: kind.to_owned(), bounds: bounds(range)? })
+}
+
 /// What the node loop is told.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Nodes")]
@@ -104,9 +121,9 @@ pub struct NodeArgs {
     /// The least and the most memory in the cluster, GiB.
     #[arg(long, default_value = "0:6400000", value_parser = bounds)]
     pub memory_total: Bounds,
-    /// The least and the most GPUs of a type, as TYPE:MIN:MAX.
-    #[arg(long)]
-    pub gpu_total: Vec<String>,
+    /// The least and the most GPUs of a type in the cluster, as TYPE:MIN:MAX; may be given several times.
+    #[arg(long, value_parser = gpu_bounds)]
+    pub gpu_total: Vec<GpuBounds>,
     /// The most nodes that are added to a group at once.
     #[arg(long, default_value = "1000")]
     pub max_nodes_per_scaleup: u32,
@@ -382,3 +399,23 @@ pub(super) const WITHOUT_EFFECT: &[Flag] = &[
     ("scheduler-verbosity", Value, DEFAULT_SCHEDULER),
     ("user-agent", Value, NOBODY),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gpus_are_bounded_by_type() {
+        let t4 = GpuBounds { kind: "nvidia-tesla-t4".to_owned(), bounds: Bounds { min: 1, max: 16 } };
+        assert_eq!(gpu_bounds("nvidia-tesla-t4:1:16"), Ok(t4));
+        for (wrong, said) in [
+            ("t4", "\"t4\" names no type and range; write TYPE:MIN:MAX"),
+            (":1:2", "\":1:2\" names no type"),
+            ("t4:1", "\"1\" is no range; write MIN:MAX"),
+            ("t4:3:2", "3:2 is no range"),
+        ] {
+            let error = gpu_bounds(wrong).unwrap_err();
+            assert!(error.starts_with(said), "{wrong}: {error}");
+        }
+    }
+}

@@ -84,7 +84,7 @@ fn verdicts(
     settings: &PassSettings,
     outcome: &Outcome,
 ) -> Vec<GroupVerdict> {
-    let room = Room::new(input, outcome, &settings.scale_up);
+    let room = Room::new(input, outcome, settings);
     let candidates = candidates(memory, input, outcome);
     let verdict = |group: &crate::nodes::group::NodeGroup| {
         let Some(candidate) = candidates.iter().find(|candidate| candidate.group.id == group.id) else {
@@ -107,7 +107,7 @@ fn verdicts(
         if group.max <= group.target {
             return Some(MAX_SIZE_REACHED.to_owned());
         }
-        let (allowed, limit) = room.allowed(&candidate.template.node.capacity, 1);
+        let (allowed, limit) = room.allowed(&candidate.template.node, 1);
         limit.filter(|_| allowed == 0)
     };
     let refusals: Vec<_> = input.groups.iter().map(verdict).collect();

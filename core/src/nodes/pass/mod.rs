@@ -5,6 +5,7 @@
 mod buffers;
 mod defaults;
 pub mod explain;
+mod gpus;
 mod pending;
 mod quota;
 mod scale_down;

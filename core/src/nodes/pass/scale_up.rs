@@ -10,7 +10,11 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::{Choose, Input, Memory, Outcome, PassSettings, World, buffers, place};
+use super::{
+    Choose, Input, Memory, Outcome, PassSettings, World, buffers,
+    gpus::{self, Gpus},
+    place,
+};
 use crate::{
     nodes::{
         action::{Action, Increase},
@@ -20,7 +24,7 @@ use crate::{
         group::{NodeGroup, Template},
         similar::{Comparator, balance},
     },
-    scheduling::{ClassId, Pod, Resources, Snapshot},
+    scheduling::{ClassId, Node, Pod, Resources, Snapshot},
 };
 
 /// How groups grow.
@@ -34,6 +38,8 @@ pub struct ScaleUpSettings {
     pub max_cores: i64,
     /// The greater bound of `--memory-total`, in bytes.
     pub max_memory: i64,
+    /// The greater bounds of `--gpu-total`, by type; a type that is absent has none.
+    pub max_gpus: BTreeMap<String, i64>,
     /// `--scale-up-from-zero`.
     pub from_zero: bool,
     /// `--enforce-node-group-min-size`.
@@ -389,7 +395,7 @@ pub(super) fn plan(
     choose: &mut Choose<'_>,
     outcome: &mut Outcome,
 ) {
-    let mut room = Room::new(input, outcome, &settings.scale_up);
+    let mut room = Room::new(input, outcome, settings);
     let short = buffers::short_of(&waiting);
     if !waiting.is_empty() && (settings.scale_up.from_zero || outcome.found.total.ready > 0) {
         outcome.max_nodes_reached = settings.scale_up.max_nodes.filter(|_| room.nodes == Some(0));
@@ -426,14 +432,14 @@ fn grow(scale_up: &mut ScaleUp<'_>, room: &mut Room, settings: &ScaleUpSettings,
         let Some(option) = choose(scale_up, &options).and_then(|chosen| options.get(chosen)) else {
             break;
         };
-        let capacity = scale_up.candidates[option.candidate].template.node.capacity.clone();
-        let (allowed, limit) = room.allowed(&capacity, option.nodes);
+        let node = scale_up.candidates[option.candidate].template.node.clone();
+        let (allowed, limit) = room.allowed(&node, option.nodes);
         if let Some(limit) = limit.filter(|_| allowed == 0) {
             scale_up.bar(option.candidate, limit);
             continue;
         }
         let added = scale_up.take(option, allowed);
-        room.take(&capacity, added);
+        room.take(&node, added);
         if let Some(comparator) = settings.balance.as_ref().filter(|_| added > 0) {
             scale_up.spread(option, added, comparator);
         }
@@ -462,9 +468,9 @@ fn up_to_minimum(input: &Input, increases: &[Increase], room: &mut Room) -> Vec<
     let mut more = Vec::new();
     for group in input.groups.iter().filter(|group| group.target < group.min && !grows(group)) {
         let template = input.templates.get(&group.id);
-        let capacity = template.map(|template| template.node.capacity.clone()).unwrap_or_default();
-        let (allowed, _) = room.allowed(&capacity, group.min - group.target);
-        room.take(&capacity, allowed);
+        let node = template.map(|template| template.node.clone()).unwrap_or_default();
+        let (allowed, _) = room.allowed(&node, group.min - group.target);
+        room.take(&node, allowed);
         if allowed > 0 {
             let (id, from) = (group.id.clone(), group.target);
             more.push(Increase { group: id, from, to: from + allowed, max: group.max });
@@ -478,14 +484,23 @@ pub(super) struct Room {
     nodes: Option<u32>,
     cores: i64,
     memory: i64,
+    /// Of types that have a limit.
+    gpus: Gpus,
+    gpu_label: String,
 }
 
 impl Room {
-    pub(super) fn new(input: &Input, outcome: &Outcome, settings: &ScaleUpSettings) -> Self {
+    pub(super) fn new(input: &Input, outcome: &Outcome, settings: &PassSettings) -> Self {
+        let (label, settings) = (&settings.scale_down.gpu_label, &settings.scale_up);
         let mut nodes = u32::try_from(input.nodes.len()).unwrap_or(u32::MAX);
         let mut used = Resources::default();
         for node in &input.nodes {
             used.add(&node.capacity);
+        }
+        let mut gpus = settings.max_gpus.clone();
+        let mut take = |kind: &str, count: i64| gpus.get_mut(kind).map(|left| *left -= count);
+        for (kind, count) in gpus::total(input.nodes.iter().map(|node| &**node), label, input) {
+            take(&kind, count);
         }
         for (group, state) in &outcome.found.groups {
             // Nodes that are starting are on their way, and there already.
@@ -494,30 +509,51 @@ impl Room {
             nodes = nodes.saturating_add(more);
             if let Some(template) = input.templates.get(group) {
                 used.add(&template.node.capacity.times(i64::from(more)));
+                if let Some((kind, count)) = gpus::of(&template.node, label) {
+                    take(kind, count * i64::from(more));
+                }
             }
         }
         Self {
             nodes: settings.max_nodes.map(|max| max.saturating_sub(nodes)),
             cores: settings.max_cores.saturating_mul(1000).saturating_sub(used.cpu),
             memory: settings.max_memory.saturating_sub(used.memory),
+            gpus,
+            gpu_label: label.clone(),
         }
     }
 
     /// How many of `nodes` may be added, and the limit that is in the way of the others.
-    pub(super) fn allowed(&self, capacity: &Resources, nodes: u32) -> (u32, Option<String>) {
+    pub(super) fn allowed(&self, node: &Node, nodes: u32) -> (u32, Option<String>) {
+        let capacity = &node.capacity;
         let by = |room: i64, each: i64| {
             if each <= 0 { nodes } else { u32::try_from((room / each).max(0)).unwrap_or(nodes) }
         };
+        let gpus = gpus::of(node, &self.gpu_label);
+        let gpus = gpus.and_then(|(kind, count)| Some((by(*self.gpus.get(kind)?, count), kind)));
         let limits = [
-            (self.nodes.unwrap_or(nodes), "max total nodes in cluster reached"),
-            (by(self.cores, capacity.cpu), "exceeded quota: \"cluster-wide\", resources: cpu"),
-            (by(self.memory, capacity.memory), "exceeded quota: \"cluster-wide\", resources: memory"),
+            Some((self.nodes.unwrap_or(nodes), None)),
+            Some((by(self.cores, capacity.cpu), Some("cpu"))),
+            Some((by(self.memory, capacity.memory), Some("memory"))),
+            gpus.map(|(allowed, kind)| (allowed, Some(kind))),
         ];
-        let (allowed, limit) = limits.into_iter().min_by_key(|(allowed, _)| *allowed).unwrap_or((nodes, ""));
-        if allowed >= nodes { (nodes, None) } else { (allowed, Some(limit.to_owned())) }
+        let least = limits.into_iter().flatten().min_by_key(|(allowed, _)| *allowed);
+        match least.filter(|(allowed, _)| *allowed < nodes) {
+            None => (nodes, None),
+            Some((allowed, None)) => (allowed, Some("max total nodes in cluster reached".to_owned())),
+            Some((allowed, Some(resource))) => {
+                (allowed, Some(format!("exceeded quota: \"cluster-wide\", resources: {resource}")))
+            }
+        }
     }
 
-    fn take(&mut self, capacity: &Resources, nodes: u32) {
+    fn take(&mut self, node: &Node, nodes: u32) {
+        let capacity = &node.capacity;
+        if let Some((kind, count)) = gpus::of(node, &self.gpu_label)
+            && let Some(left) = self.gpus.get_mut(kind)
+        {
+            *left -= count * i64::from(nodes);
+        }
         if let Some(left) = &mut self.nodes {
             *left = left.saturating_sub(nodes);
         }

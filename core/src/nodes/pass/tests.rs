@@ -3,6 +3,7 @@
 mod buffers;
 mod demand;
 mod explain;
+mod gpus;
 mod incremental;
 mod properties;
 mod scale_down;
@@ -54,6 +55,7 @@ fn settings() -> PassSettings {
             max_nodes: None,
             max_cores: 320_000,
             max_memory: i64::MAX,
+            max_gpus: BTreeMap::new(),
             from_zero: true,
             enforce_min: false,
             balance: None,
@@ -75,6 +77,7 @@ fn settings() -> PassSettings {
             ignore_mirror_pods: false,
             min_cores: 0,
             min_memory: 0,
+            min_gpus: BTreeMap::new(),
             marks_at_once: 0,
             gpu_label: String::new(),
         },

@@ -58,7 +58,7 @@ pub struct Config {
 /// All buffers, and the pods that stand for their room.
 pub struct Buffers {
     config: Config,
-    buffers: Arc<Cache<CapacityBuffer>>,
+    objects: Arc<Cache<CapacityBuffer>>,
     templates: Arc<Mirror<Template>>,
     quotas: Arc<Mirror<Option<Quota>>>,
     models: Models,
@@ -95,7 +95,7 @@ impl Buffers {
         };
         let buffer_changed = tell();
         Arc::new(Self {
-            buffers: watch_custom::<CapacityBuffer>(client, &Scope::default(), move |_, _| buffer_changed()),
+            objects: watch_custom::<CapacityBuffer>(client, &Scope::default(), move |_, _| buffer_changed()),
             templates: Mirror::start(client, |template: &k8s::PodTemplate| Template::read(template), tell()),
             quotas: Mirror::start(client, |quota: &k8s::ResourceQuota| Quota::read(quota), tell()),
             models: Models::default(),
@@ -136,14 +136,14 @@ impl Buffers {
     /// What an event about a buffer refers to, by `NAMESPACE/NAME`.
     pub fn reference(&self, buffer: &str) -> Option<k8s::ObjectReference> {
         let (namespace, name) = buffer.split_once('/')?;
-        Some(self.buffers.get(namespace, name)?.object_ref(&()))
+        Some(self.objects.get(namespace, name)?.object_ref(&()))
     }
 
     /// Looks at buffers whenever something changes, for ever.
     pub async fn run(self: Arc<Self>) {
         tokio::join!(
             self.config.world.synced(),
-            self.buffers.synced(),
+            self.objects.synced(),
             self.templates.synced(),
             self.quotas.synced()
         );
@@ -158,7 +158,7 @@ impl Buffers {
     }
 
     async fn look(&self) {
-        let mut buffers = self.buffers.all();
+        let mut buffers = self.objects.all();
         // Another strategy is another controller's.
         buffers.retain(|buffer| {
             let strategy = buffer.spec.provisioning_strategy.as_deref().unwrap_or_default();
