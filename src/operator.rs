@@ -227,7 +227,8 @@ async fn buffers(
 ) -> anyhow::Result<Option<Arc<Buffers>>> {
     let by_pools = pools && args.pools.feature_gates.is_on(CAPACITY_BUFFER);
     let writes = by_pools || groups && args.nodes.capacity_buffer_controller_enabled;
-    if !writes && !(groups && args.nodes.capacity_buffer_pod_injection_enabled) {
+    let by_groups = groups && args.nodes.capacity_buffer_pod_injection_enabled;
+    if !(writes || by_groups) {
         return Ok(None);
     }
     let served =

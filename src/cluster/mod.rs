@@ -8,6 +8,7 @@ pub mod env;
 pub mod mirror;
 pub mod model;
 pub mod named;
+pub mod pod_group;
 pub mod reader;
 pub mod scale;
 pub mod shapes;

@@ -5,6 +5,7 @@
 mod buffers;
 mod defaults;
 pub mod explain;
+mod gangs;
 mod gpus;
 mod pending;
 mod quota;
@@ -172,8 +173,7 @@ impl Model {
             return outcome;
         }
         let mut world = World::of(self.world.take(), input, &outcome.found, settings);
-        let waiting = pending::waiting(&mut world, input, settings, &mut outcome);
-        scale_up::plan(memory, &mut world, waiting, input, settings, choose, &mut outcome);
+        gangs::plan(memory, &mut world, input, settings, choose, &mut outcome);
         scale_down::plan(memory, &mut world, input, settings, &mut outcome);
         self.calm = Calm::after(&outcome, memory, input, &world);
         self.world = Some(world);

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     nodes::buffer::is_virtual,
     scheduling::{
-        ClassId, Pod,
+        ClassId, LeftOut, Pod,
         pod::{Phase, Scheduled},
     },
 };
@@ -119,20 +119,16 @@ impl fmt::Display for Ignored {
 }
 
 /// The pods that fit neither what is there nor what is on its way. Those that fit are on the snapshot afterwards, as are
-/// the nodes on their way.
+/// the nodes on their way. Gangs that are left out are looked at as if they were not there.
 pub(super) fn waiting(
     world: &mut World,
     input: &Input,
     settings: &PassSettings,
+    left_out: &LeftOut,
     outcome: &mut Outcome,
 ) -> Vec<Waiting> {
-    let mut pods: Vec<_> = world
-        .unbound
-        .iter()
-        .filter(|pod| settings.pending.ignores(pod, input.now).is_none())
-        .cloned()
-        .collect();
-    pods.sort_by(|one, other| by_turn(one, other));
+    let mut pods = asking(world, input, settings);
+    pods.retain(|pod| !left_out.has(pod));
     let tried = u32::try_from(pods.len()).unwrap_or(u32::MAX);
     pods.retain(|pod| pod.nominated.as_deref().is_none_or(|node| world.id(node).is_none()));
     let classes = fit(world, pods);
@@ -149,8 +145,16 @@ pub(super) fn waiting(
     waiting
 }
 
+/// The pods that ask for a node, in the scheduler's order.
+pub(super) fn asking(world: &World, input: &Input, settings: &PassSettings) -> Vec<Arc<Pod>> {
+    let asks = |pod: &&Arc<Pod>| settings.pending.ignores(pod, input.now).is_none();
+    let mut pods: Vec<_> = world.unbound.iter().filter(asks).cloned().collect();
+    pods.sort_by(|one, other| by_turn(one, other));
+    pods
+}
+
 /// The scheduler takes the highest priority first, then the oldest.
-fn by_turn(one: &Pod, other: &Pod) -> Ordering {
+pub(super) fn by_turn(one: &Pod, other: &Pod) -> Ordering {
     let turn = |pod: &Pod| (Reverse(pod.shape.priority), pod.created);
     turn(one).cmp(&turn(other)).then_with(|| by_key(one, other))
 }

@@ -122,7 +122,7 @@ pub struct ScaleUpPlan {
 /// A group that cannot help pods.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// The group.
+    /// The group; empty where none is the reason.
     pub group: Arc<str>,
     /// Why.
     pub reason: String,
@@ -197,7 +197,7 @@ impl<'a> ScaleUp<'a> {
     /// The classes that still wait and that a fresh node of the group takes; of the others the reason is kept.
     fn fitting(&mut self, candidate: usize) -> Vec<usize> {
         let checkpoint = self.snapshot.checkpoint();
-        let Candidate { template, barred, group } = &self.candidates[candidate];
+        let Candidate { template, barred, .. } = &self.candidates[candidate];
         let node = self.snapshot.add_node(&template.node);
         for pod in &template.pods {
             let class = self.snapshot.class(pod);
@@ -212,7 +212,7 @@ impl<'a> ScaleUp<'a> {
                 Err(reason) => reason.to_string(),
                 Ok(()) => match barred {
                     Some(why) => why.clone(),
-                    None if group.max <= group.target => MAX_SIZE_REACHED.to_owned(),
+                    None if self.room[candidate] == 0 => MAX_SIZE_REACHED.to_owned(),
                     None => {
                         fitting.push(waiting);
                         continue;

@@ -3,6 +3,7 @@
 mod buffers;
 mod demand;
 mod explain;
+mod gangs;
 mod gpus;
 mod incremental;
 mod properties;

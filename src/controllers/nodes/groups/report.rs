@@ -21,6 +21,9 @@ const POD_EVENTS: usize = 100;
 /// Log lines of pods in one pass (Cluster Autoscaler's `MaxPodsLogged`).
 const POD_LINES: usize = 20;
 
+/// Messages by buffer and reason.
+type ToldOfRoom = BTreeMap<(Arc<str>, &'static str), String>;
+
 /// Says what is decided and done.
 #[derive(Clone)]
 pub(super) struct Reporter {
@@ -29,7 +32,7 @@ pub(super) struct Reporter {
     /// What pods were told last, by uid, so that it is said once.
     told: Arc<Mutex<BTreeMap<Arc<str>, String>>>,
     /// What buffers were told last, by reason.
-    told_of_room: Arc<tokio::sync::Mutex<BTreeMap<(Arc<str>, &'static str), String>>>,
+    told_of_room: Arc<tokio::sync::Mutex<ToldOfRoom>>,
 }
 
 impl Reporter {
