@@ -5,9 +5,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use jiff::Timestamp;
 
 use super::{
-    Ignored, Input, MAX_SIZE_REACHED, Memory, Outcome, PassSettings, UnremovableReason, pending, run,
-    scale_up::{Room, candidates},
-    world::World,
+    Ignored, Input, MAX_SIZE_REACHED, Memory, Outcome, PassSettings, UnremovableReason, pending, room::Room,
+    run, scale_up::candidates, world::World,
 };
 use crate::{
     nodes::{action::Action, drain},

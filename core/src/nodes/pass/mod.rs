@@ -9,6 +9,7 @@ mod gangs;
 mod gpus;
 mod pending;
 mod quota;
+mod room;
 mod scale_down;
 mod scale_up;
 #[cfg(test)]

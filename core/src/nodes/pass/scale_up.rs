@@ -10,21 +10,17 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::{
-    Choose, Input, Memory, Outcome, PassSettings, World, buffers,
-    gpus::{self, Gpus},
-    place,
-};
+use super::{Choose, Input, Memory, Outcome, PassSettings, World, buffers, place, room::Room};
 use crate::{
     nodes::{
         action::{Action, Increase},
         buffer::is_virtual,
-        estimator::{Limiter, Limits, estimate, estimate_and_keep},
+        estimator::{Estimate, Limiter, Limits, estimate, estimate_and_keep, keep},
         expander::{Choice, Pricing},
         group::{NodeGroup, Template},
         similar::{Comparator, balance},
     },
-    scheduling::{ClassId, Node, Pod, Resources, Snapshot},
+    scheduling::{ClassId, Pod, Resources, Snapshot},
 };
 
 /// How groups grow.
@@ -77,6 +73,8 @@ pub struct ExpansionOption {
     pub nodes: u32,
     /// How many of the waiting pods would run there, by index.
     pub scheduled: Vec<u32>,
+    /// How that was found: the waiting pods by index, and their estimate. Kept of the only option alone.
+    found: Option<(Vec<usize>, Estimate)>,
 }
 
 impl ExpansionOption {
@@ -172,7 +170,17 @@ impl<'a> ScaleUp<'a> {
 
     /// What each group could do for the pods that still wait; `most` nodes a group at once.
     pub fn options(&mut self, most: u32) -> Vec<ExpansionOption> {
-        (0..self.candidates.len()).filter_map(|candidate| self.option(candidate, most)).collect()
+        let mut options: Vec<ExpansionOption> = Vec::new();
+        for candidate in 0..self.candidates.len() {
+            if let Some(option) = self.option(candidate, most) {
+                options.push(option);
+                // Placements are large, and those of all options but one are for nothing.
+                if options.len() > 1 {
+                    options.iter_mut().for_each(|option| option.found = None);
+                }
+            }
+        }
+        options
     }
 
     fn option(&mut self, candidate: usize, most: u32) -> Option<ExpansionOption> {
@@ -181,17 +189,18 @@ impl<'a> ScaleUp<'a> {
         if room == 0 || fitting.is_empty() {
             return None;
         }
-        let groups: Vec<_> =
-            fitting.iter().map(|waiting| (self.waiting[*waiting].class, self.left[*waiting])).collect();
+        let groups = self.groups(&fitting);
         let clock = || self.now;
         let mut limiter = Limiter::start(nodes(room), &clock);
         let template = &self.candidates[candidate].template;
         let estimate = estimate(self.snapshot, template, &groups, &mut limiter);
         let mut scheduled = vec![0; self.waiting.len()];
-        for (waiting, count) in fitting.into_iter().zip(&estimate.scheduled) {
-            scheduled[waiting] = *count;
+        for (waiting, count) in fitting.iter().zip(&estimate.scheduled) {
+            scheduled[*waiting] = *count;
         }
-        (estimate.nodes > 0).then_some(ExpansionOption { candidate, nodes: estimate.nodes, scheduled })
+        let nodes = estimate.nodes;
+        let found = Some((fitting, estimate));
+        (nodes > 0).then_some(ExpansionOption { candidate, nodes, scheduled, found })
     }
 
     /// The classes that still wait and that a fresh node of the group takes; of the others the reason is kept.
@@ -234,24 +243,43 @@ impl<'a> ScaleUp<'a> {
             self.room[candidate] = 0;
             return 0;
         }
-        let fitting: Vec<usize> =
-            (0..self.waiting.len()).filter(|waiting| option.scheduled[*waiting] > 0).collect();
-        let groups: Vec<_> =
-            fitting.iter().map(|waiting| (self.waiting[*waiting].class, self.left[*waiting])).collect();
-        let clock = || self.now;
-        let mut limiter = Limiter::start(nodes(allowed), &clock);
-        let template = &self.candidates[candidate].template;
-        let kept = estimate_and_keep(self.snapshot, template, &groups, &mut limiter);
-        for (waiting, count) in fitting.into_iter().zip(&kept.scheduled) {
-            self.left[waiting] -= (*count).min(self.left[waiting]);
-            if *count > 0 {
-                self.helped_by.entry(waiting).or_default().push(candidate);
+        let (nodes, scheduled) = match &option.found {
+            Some((fitting, estimate)) if allowed == option.nodes => {
+                let template = &self.candidates[candidate].template;
+                keep(self.snapshot, template, &self.groups(fitting), estimate);
+                (estimate.nodes, option.scheduled.clone())
             }
+            _ => self.estimate_again(option, allowed),
+        };
+        for (waiting, count) in scheduled.into_iter().enumerate().filter(|(_, count)| *count > 0) {
+            self.left[waiting] -= count.min(self.left[waiting]);
+            self.helped_by.entry(waiting).or_default().push(candidate);
         }
         // An option that comes to nothing would be chosen for ever.
-        self.room[candidate] = if kept.nodes == 0 { 0 } else { self.room[candidate] - kept.nodes };
-        *self.added.entry(candidate).or_default() += kept.nodes;
-        kept.nodes
+        self.room[candidate] = if nodes == 0 { 0 } else { self.room[candidate] - nodes };
+        *self.added.entry(candidate).or_default() += nodes;
+        nodes
+    }
+
+    /// Grows an option's group by no more than `allowed` nodes. Returns the nodes, and the waiting pods that they take.
+    fn estimate_again(&mut self, option: &ExpansionOption, allowed: u32) -> (u32, Vec<u32>) {
+        let waiting = 0..self.waiting.len();
+        let fitting: Vec<usize> = waiting.filter(|waiting| option.scheduled[*waiting] > 0).collect();
+        let groups = self.groups(&fitting);
+        let clock = || self.now;
+        let mut limiter = Limiter::start(nodes(allowed), &clock);
+        let template = &self.candidates[option.candidate].template;
+        let kept = estimate_and_keep(self.snapshot, template, &groups, &mut limiter);
+        let mut scheduled = vec![0; self.waiting.len()];
+        for (waiting, count) in fitting.into_iter().zip(&kept.scheduled) {
+            scheduled[waiting] = *count;
+        }
+        (kept.nodes, scheduled)
+    }
+
+    /// Classes that wait, and how many pods of each still do.
+    fn groups(&self, waiting: &[usize]) -> Vec<(ClassId, u32)> {
+        waiting.iter().map(|waiting| (self.waiting[*waiting].class, self.left[*waiting])).collect()
     }
 
     /// An option, for expanders to choose from.
@@ -477,87 +505,4 @@ fn up_to_minimum(input: &Input, increases: &[Increase], room: &mut Room) -> Vec<
         }
     }
     more
-}
-
-/// What the cluster may still grow by.
-pub(super) struct Room {
-    nodes: Option<u32>,
-    cores: i64,
-    memory: i64,
-    /// Of types that have a limit.
-    gpus: Gpus,
-    gpu_label: String,
-}
-
-impl Room {
-    pub(super) fn new(input: &Input, outcome: &Outcome, settings: &PassSettings) -> Self {
-        let (label, settings) = (&settings.scale_down.gpu_label, &settings.scale_up);
-        let mut nodes = u32::try_from(input.nodes.len()).unwrap_or(u32::MAX);
-        let mut used = Resources::default();
-        for node in &input.nodes {
-            used.add(&node.capacity);
-        }
-        let mut gpus = settings.max_gpus.clone();
-        let mut take = |kind: &str, count: i64| gpus.get_mut(kind).map(|left| *left -= count);
-        for (kind, count) in gpus::total(input.nodes.iter().map(|node| &**node), label, input) {
-            take(&kind, count);
-        }
-        for (group, state) in &outcome.found.groups {
-            // Nodes that are starting are on their way, and there already.
-            let starting = u32::try_from(state.starting.len()).unwrap_or(u32::MAX);
-            let more = state.upcoming.saturating_sub(starting);
-            nodes = nodes.saturating_add(more);
-            if let Some(template) = input.templates.get(group) {
-                used.add(&template.node.capacity.times(i64::from(more)));
-                if let Some((kind, count)) = gpus::of(&template.node, label) {
-                    take(kind, count * i64::from(more));
-                }
-            }
-        }
-        Self {
-            nodes: settings.max_nodes.map(|max| max.saturating_sub(nodes)),
-            cores: settings.max_cores.saturating_mul(1000).saturating_sub(used.cpu),
-            memory: settings.max_memory.saturating_sub(used.memory),
-            gpus,
-            gpu_label: label.clone(),
-        }
-    }
-
-    /// How many of `nodes` may be added, and the limit that is in the way of the others.
-    pub(super) fn allowed(&self, node: &Node, nodes: u32) -> (u32, Option<String>) {
-        let capacity = &node.capacity;
-        let by = |room: i64, each: i64| {
-            if each <= 0 { nodes } else { u32::try_from((room / each).max(0)).unwrap_or(nodes) }
-        };
-        let gpus = gpus::of(node, &self.gpu_label);
-        let gpus = gpus.and_then(|(kind, count)| Some((by(*self.gpus.get(kind)?, count), kind)));
-        let limits = [
-            Some((self.nodes.unwrap_or(nodes), None)),
-            Some((by(self.cores, capacity.cpu), Some("cpu"))),
-            Some((by(self.memory, capacity.memory), Some("memory"))),
-            gpus.map(|(allowed, kind)| (allowed, Some(kind))),
-        ];
-        let least = limits.into_iter().flatten().min_by_key(|(allowed, _)| *allowed);
-        match least.filter(|(allowed, _)| *allowed < nodes) {
-            None => (nodes, None),
-            Some((allowed, None)) => (allowed, Some("max total nodes in cluster reached".to_owned())),
-            Some((allowed, Some(resource))) => {
-                (allowed, Some(format!("exceeded quota: \"cluster-wide\", resources: {resource}")))
-            }
-        }
-    }
-
-    fn take(&mut self, node: &Node, nodes: u32) {
-        let capacity = &node.capacity;
-        if let Some((kind, count)) = gpus::of(node, &self.gpu_label)
-            && let Some(left) = self.gpus.get_mut(kind)
-        {
-            *left -= count * i64::from(nodes);
-        }
-        if let Some(left) = &mut self.nodes {
-            *left = left.saturating_sub(nodes);
-        }
-        self.cores = self.cores.saturating_sub(capacity.cpu.saturating_mul(i64::from(nodes)));
-        self.memory = self.memory.saturating_sub(capacity.memory.saturating_mul(i64::from(nodes)));
-    }
 }
