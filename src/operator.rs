@@ -18,6 +18,7 @@ use crate::{
     controllers::{
         self, Shared,
         nodes::{
+            buffer::{self, Buffers},
             demand::{self, Demand},
             groups::{NodeGroups, metrics::MetricsCollector},
             interruption::{self, Interruptions, Queue},
@@ -41,6 +42,8 @@ const EVENT_SOURCE: &str = "keda-operator";
 const GROUPS_EVENT_SOURCE: &str = "cluster-autoscaler";
 /// The reporter of events of node pools, as Karpenter's users know it.
 const POOLS_EVENT_SOURCE: &str = "karpenter";
+/// The gate of node pools that keeps the room of buffers.
+const CAPACITY_BUFFER: &str = "CapacityBuffer";
 /// The reporter of events of interruption notices, as users of the handler know it.
 const INTERRUPTION_EVENT_SOURCE: &str = "aws-node-termination-handler";
 /// After the signal, open requests may end and the Lease is given back; the kubelet kills after 30 s.
@@ -197,18 +200,53 @@ async fn nodes(
     if let Some(demand) = &shared.demand {
         registry.register_collector(Box::new(demand::metrics::MetricsCollector(demand.clone())));
     }
+    let buffers = buffers(args, shared, &world, (groups.is_some(), pools.is_some())).await?;
     let groups = match groups {
-        Some(name) => Some(node_groups(args, name, shared, world.clone(), registry, tasks, shutdown).await?),
+        Some(name) => {
+            let kept = buffers.clone().filter(|_| args.nodes.capacity_buffer_pod_injection_enabled);
+            Some(node_groups(args, name, shared, (world.clone(), kept), registry, tasks, shutdown).await?)
+        }
         None => None,
     };
     let pools = match pools {
-        Some(name) => Some(node_pools(args, name, shared, world.clone(), registry).await?),
+        Some(name) => {
+            let kept = buffers.filter(|_| args.pools.feature_gates.is_on(CAPACITY_BUFFER));
+            Some(node_pools(args, name, shared, (world.clone(), kept), registry).await?)
+        }
         None => None,
     };
     if let Some(queue) = queue {
         interruptions(args, queue, shared, world, (groups, pools), registry).await?;
     }
     Ok(())
+}
+
+/// Room that is kept, where a loop is told to keep it.
+async fn buffers(
+    args: &RunArgs,
+    shared: &Shared,
+    world: &Arc<World>,
+    (groups, pools): (bool, bool),
+) -> anyhow::Result<Option<Arc<Buffers>>> {
+    let by_pools = pools && args.pools.feature_gates.is_on(CAPACITY_BUFFER);
+    let writes = by_pools || groups && args.nodes.capacity_buffer_controller_enabled;
+    let by_groups = groups && args.nodes.capacity_buffer_pod_injection_enabled;
+    if !(writes || by_groups) {
+        return Ok(None);
+    }
+    let served =
+        shared.cluster.client.list_api_group_resources(tandem_core::nodes::buffer::API_VERSION).await;
+    if !served.is_ok_and(|list| list.resources.iter().any(|resource| resource.name == "capacitybuffers")) {
+        bail!(
+            "CRD capacitybuffers.autoscaling.x-k8s.io is not installed; apply it: \
+             kubectl apply -f crds/autoscaling.x-k8s.io_capacitybuffers.yaml"
+        );
+    }
+    let (cluster, leading) = (shared.cluster.clone(), shared.leading.clone());
+    let buffers = Buffers::start(buffer::Config { cluster, world: world.clone(), leading, writes });
+    // It has no end of its own; the runtime ends it.
+    tokio::spawn(buffers.clone().run());
+    Ok(Some(buffers))
 }
 
 /// Notices that machines are taken away.
@@ -243,7 +281,7 @@ async fn node_groups(
     args: &RunArgs,
     name: &str,
     shared: &Shared,
-    world: Arc<World>,
+    (world, buffers): (Arc<World>, Option<Arc<Buffers>>),
     registry: &mut Registry,
     tasks: &mut JoinSet<()>,
     shutdown: &CancellationToken,
@@ -259,7 +297,8 @@ async fn node_groups(
         args.nodes.clone(),
         events,
         &args.namespace,
-    )?;
+    )?
+    .keeping(buffers);
     registry.register_collector(Box::new(MetricsCollector(groups.metrics())));
     tasks.spawn(groups.run(shared.leading.clone(), shutdown.clone()));
     Ok(provider)
@@ -269,7 +308,7 @@ async fn node_pools(
     args: &RunArgs,
     name: &str,
     shared: &Shared,
-    world: Arc<World>,
+    (world, buffers): (Arc<World>, Option<Arc<Buffers>>),
     registry: &mut Registry,
 ) -> anyhow::Result<Arc<Pools>> {
     let client = shared.cluster.client.clone();
@@ -279,6 +318,7 @@ async fn node_pools(
         leading: shared.leading.clone(),
         settings: args.pools.clone(),
         demand: shared.demand.clone(),
+        buffers,
         client,
         world,
     });

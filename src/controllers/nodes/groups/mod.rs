@@ -35,7 +35,10 @@ use crate::{
     cli::nodes::NodeArgs,
     cloud::{CloudError, CloudProvider},
     cluster::world::World,
-    controllers::nodes::demand::Demand,
+    controllers::nodes::{
+        buffer::{Buffers, Loop},
+        demand::Demand,
+    },
     telemetry::events::Events,
 };
 
@@ -52,6 +55,7 @@ pub struct NodeGroups {
     client: Client,
     world: Arc<World>,
     demand: Option<Arc<Demand>>,
+    buffers: Option<Arc<Buffers>>,
     provider: Arc<dyn CloudProvider>,
     args: NodeArgs,
     settings: PassSettings,
@@ -99,9 +103,16 @@ impl NodeGroups {
             client,
             world,
             demand,
+            buffers: None,
             provider,
             args,
         })
+    }
+
+    /// Keeps the room of buffers, too.
+    #[must_use]
+    pub fn keeping(self, buffers: Option<Arc<Buffers>>) -> Self {
+        Self { buffers, ..self }
     }
 
     /// What `/metrics` shows of it.
@@ -112,6 +123,9 @@ impl NodeGroups {
     /// Runs passes while this replica leads, until `shutdown`.
     pub async fn run(mut self, mut leading: watch::Receiver<bool>, shutdown: CancellationToken) {
         self.world.synced().await;
+        if let Some(buffers) = &self.buffers {
+            buffers.synced().await;
+        }
         let mut rises = self.demand.as_ref().map(|demand| demand.rises());
         let (removed, mut removals) = mpsc::unbounded_channel();
         loop {
@@ -199,6 +213,11 @@ impl NodeGroups {
         let (outcome, after) = self.decide(input, before).await;
         *memory = after;
         self.reporter.decided(&outcome).await;
+        if let Some(buffers) = &self.buffers {
+            self.reporter.room(&outcome, |buffer| buffers.reference(buffer)).await;
+            let placed = outcome.buffers.iter().map(|it| (it.buffer.clone(), it.placement));
+            buffers.placed(Loop::Groups, placed.collect());
+        }
         let actions = outcome.actions.clone();
         self.act_all(&actions, memory, removed).await;
         Ok((outcome, groups))
@@ -208,6 +227,9 @@ impl NodeGroups {
         let mut input = look::look(&self.world, &*self.provider, &self.passing, groups).await;
         if let Some(demand) = &self.demand {
             input.expected = demand.expected(&input.pods).await;
+        }
+        if let Some(buffers) = &self.buffers {
+            input.expected.extend(buffers.pods());
         }
         input.removing = self.removing.lock().clone();
         input

@@ -58,7 +58,7 @@ use crate::{
         conditions,
         world::World,
     },
-    controllers::nodes::demand::Demand,
+    controllers::nodes::{buffer::Buffers, demand::Demand},
     telemetry::events::Events,
 };
 pub use tandem_core::nodes::pools::names;
@@ -78,6 +78,8 @@ pub struct Config {
     pub world: Arc<World>,
     /// Pods that are about to be made.
     pub demand: Option<Arc<Demand>>,
+    /// Room that is kept (gate `CapacityBuffer`).
+    pub buffers: Option<Arc<Buffers>>,
     /// The provider of machines.
     pub provider: Arc<dyn PoolProvider>,
     /// Writes events.
@@ -97,6 +99,7 @@ pub struct Pools {
     client: Client,
     world: Arc<World>,
     demand: Option<Arc<Demand>>,
+    buffers: Option<Arc<Buffers>>,
     provider: Arc<dyn PoolProvider>,
     events: Events,
     leading: watch::Receiver<bool>,
@@ -123,7 +126,7 @@ pub type ClaimChanges = mpsc::UnboundedReceiver<String>;
 impl Pools {
     /// Starts the watches.
     pub fn start(config: Config) -> (Arc<Self>, ClaimChanges) {
-        let Config { client, world, demand, provider, events, leading, settings } = config;
+        let Config { client, world, demand, buffers, provider, events, leading, settings } = config;
         let (changed_claim, claim_changes) = mpsc::unbounded_channel();
         let count = world.changes.clone();
         let changed = move || count.send_modify(|count| *count += 1);
@@ -148,6 +151,7 @@ impl Pools {
             client,
             world,
             demand,
+            buffers,
             provider,
             events,
             leading,
@@ -164,6 +168,9 @@ impl Pools {
             self.claims.synced(),
             self.world.synced(),
         );
+        if let Some(buffers) = &self.buffers {
+            buffers.synced().await;
+        }
     }
 
     /// Whether this replica acts.

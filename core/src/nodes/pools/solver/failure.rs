@@ -11,7 +11,7 @@ use crate::{
         launch::MinValuesUnmet,
         select::{self, Unschedulable},
     },
-    scheduling::{Reason, Resources, taints::tolerates},
+    scheduling::{Reason, Resources, Unmet, taints::tolerates},
 };
 
 /// A pod that goes nowhere.
@@ -21,11 +21,16 @@ pub struct Failure {
     pub pod: usize,
     /// Pools, and why each has no node for it.
     pub reasons: Vec<(Arc<str>, Refusal)>,
+    /// Its gang, if it waits for the rest of it.
+    pub gang: Option<Unmet>,
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.reasons.is_empty() {
+        if let Some(gang) = &self.gang {
+            let separator = if self.reasons.is_empty() { "" } else { "; " };
+            write!(f, "{gang}{separator}")?;
+        } else if self.reasons.is_empty() {
             return f.write_str("there is no NodePool that is ready");
         }
         for (at, (pool, why)) in self.reasons.iter().enumerate() {

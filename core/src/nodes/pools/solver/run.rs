@@ -16,7 +16,10 @@ use super::{
     places::{Entry, View},
 };
 use crate::{
-    nodes::pools::requirements::{Requirements, labels::HOSTNAME},
+    nodes::{
+        buffer::is_virtual,
+        pools::requirements::{Requirements, labels::HOSTNAME},
+    },
     scheduling::{Node, NodeId, Pod, Snapshot, rules::Selector},
 };
 
@@ -102,14 +105,16 @@ impl<'r, 'a> Run<'r, 'a> {
         run
     }
 
-    /// Groups pods in the order in which they are placed: those that ask for most first, then the oldest.
+    /// Groups pods in the order in which they are placed: those that ask for most first, then the oldest; what only stands
+    /// for room comes last.
     fn sort_pods(&mut self) {
         let pods = self.pods;
         let mut order: Vec<usize> = (0..pods.len()).collect();
         order.sort_by_cached_key(|place| {
             let pod = &pods[*place];
             let requests = &pod.shape.requests;
-            (Reverse(requests.cpu), Reverse(requests.memory), pod.created, pod.uid.clone(), *place)
+            let size = (Reverse(requests.cpu), Reverse(requests.memory));
+            (is_virtual(pod), size, pod.created, pod.uid.clone(), *place)
         });
         let mut levels_of = HashMap::new();
         let mut plan_of = HashMap::new();
@@ -154,7 +159,7 @@ impl<'r, 'a> Run<'r, 'a> {
                 (_, true) => cpu.max(memory),
                 _ => 0,
             };
-            (order.apart_first && !apart, Reverse(size))
+            (is_virtual(&pods[group.pods[0]]), order.apart_first && !apart, Reverse(size))
         });
     }
 
