@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
+use tandem_core::nodes::demand::MOST;
 
 use crate::{
     history::History,
@@ -158,6 +159,8 @@ pub struct Options {
     /// What a replica can take, by object (`NAMESPACE/NAME`) and in the unit of its first metric; what it is meant to take,
     /// if absent. Unserved load is what lies beyond.
     pub capacities: BTreeMap<String, f64>,
+    /// The most pods that nodes are asked for before they exist (`--max-expected-pods`); 0 for none.
+    pub max_expected_pods: u32,
     /// Seconds between two points of the series; chosen by length, if absent.
     pub step: Option<u32>,
     /// What stands in for histories that are missing.
@@ -176,6 +179,7 @@ impl Default for Options {
             node_starts: BTreeMap::new(),
             prices: BTreeMap::new(),
             capacities: BTreeMap::new(),
+            max_expected_pods: MOST,
             step: None,
             shape: None,
         }
@@ -195,6 +199,7 @@ struct SimulationSpec {
     node_starts: BTreeMap<String, String>,
     prices: BTreeMap<String, f64>,
     capacities: BTreeMap<String, f64>,
+    max_expected_pods: Option<u32>,
     step: Option<String>,
     shape: Option<Shape>,
 }
@@ -236,6 +241,7 @@ impl Options {
         }
         self.prices.extend(spec.prices);
         self.capacities.extend(spec.capacities);
+        self.max_expected_pods = spec.max_expected_pods.unwrap_or(self.max_expected_pods);
         if let Some(text) = &spec.step {
             self.step = Some(duration(text)?.max(1));
         }

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::{
     Input, Manifest, Options, Outcome,
     history::{History, Sample},
+    outcome::ObjectOutcome,
     run,
 };
 
@@ -156,6 +157,35 @@ fn nodes_come_for_pods_that_wait_and_go_when_nobody_needs_them() {
 }
 
 #[test]
+fn pods_that_are_about_to_be_asked_for_find_their_nodes_sooner() {
+    let load = history(&[(0, Some(15.0)), (600, Some(305.0))], 2400);
+    let groups = node_group("general", (1, 20), "2", 0.1);
+    let pool = node_pool("spot", &json!({}));
+    for (nodes, reason) in [(groups, "ScaledUpGroup"), (pool, "Launched")] {
+        let input = input(
+            vec![deployment("web", 2), scaled_object("web", &json!({"minReplicaCount": 1})), nodes],
+            &load,
+        );
+        let play = |max_expected_pods| {
+            let outcome = run(&input, &Options { max_expected_pods, ..Options::default() }).unwrap();
+            let reasons: Vec<_> = outcome.events.iter().map(|event| event.reason.clone()).collect();
+            (outcome.objects[0].clone(), reasons)
+        };
+        let ((with, reasons), (without, quiet)) = (play(100), play(0));
+        assert_eq!((with.ready.last(), without.ready.last()), (Some(&31), Some(&31)), "{reason}");
+        let seconds = |object: &ObjectOutcome| object.summary.spike_to_capacity_seconds;
+        // The HPA doubles the count three times, each 15 s after the other.
+        assert!(seconds(&with) + 15 <= seconds(&without), "{} and {}", seconds(&with), seconds(&without));
+        assert!(with.summary.pending_pod_seconds < without.summary.pending_pod_seconds, "{reason}");
+        let place = |wanted: &str| reasons.iter().position(|reason| reason == wanted);
+        let (expected, grown) = (place("PodsExpected"), reasons.iter().rposition(|known| known == reason));
+        assert!(expected.is_some() && expected < grown, "{reasons:?}");
+        assert!(!reasons.contains(&"ExpectedPodsMissing".to_owned()), "{reasons:?}");
+        assert!(!quiet.contains(&"PodsExpected".to_owned()), "{quiet:?}");
+    }
+}
+
+#[test]
 fn a_full_group_leaves_pods_waiting_and_says_why() {
     let load = history(&[(0, Some(95.0))], 1800);
     let manifests =
@@ -275,11 +305,10 @@ proptest! {
     }
 }
 
-#[test]
-fn node_pools_make_nodes_for_pods_and_give_them_back() {
-    let load = history(&[(0, Some(15.0)), (600, Some(155.0)), (2400, Some(15.0))], 7200);
-    let pool = manifest(json!({
-        "apiVersion": "karpenter.sh/v1", "kind": "NodePool", "metadata": {"name": "spot"},
+/// A pool of spot machines whose template says more.
+fn node_pool(name: &str, more: &Value) -> Manifest {
+    let mut value = json!({
+        "apiVersion": "karpenter.sh/v1", "kind": "NodePool", "metadata": {"name": name},
         "spec": {
             "template": {"spec": {
                 "nodeClassRef": {"group": "karpenter.kwok.sh", "kind": "KWOKNodeClass", "name": "default"},
@@ -290,7 +319,16 @@ fn node_pools_make_nodes_for_pods_and_give_them_back() {
             }},
             "disruption": {"consolidationPolicy": "WhenEmptyOrUnderutilized", "consolidateAfter": "1m"},
         },
-    }));
+    });
+    let spec = value["spec"]["template"]["spec"].as_object_mut().unwrap();
+    spec.extend(more.as_object().cloned().unwrap_or_default());
+    manifest(value)
+}
+
+#[test]
+fn node_pools_make_nodes_for_pods_and_give_them_back() {
+    let load = history(&[(0, Some(15.0)), (600, Some(155.0)), (2400, Some(15.0))], 7200);
+    let pool = node_pool("spot", &json!({}));
     let outcome =
         play(vec![deployment("web", 2), scaled_object("web", &json!({"minReplicaCount": 1})), pool], &load);
     let object = &outcome.objects[0];

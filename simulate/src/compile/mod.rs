@@ -61,6 +61,8 @@ pub(crate) struct World {
     /// Workloads that nothing scales.
     pub still: Vec<Workload>,
     pub nodes: Nodes,
+    /// The most pods that nodes are asked for before they exist; 0 for none.
+    pub max_expected_pods: u32,
     pub notes: Vec<String>,
 }
 
@@ -136,6 +138,7 @@ pub(crate) fn compile(input: &Input, options: &Options) -> Result<World, Vec<Pro
         objects,
         still: compiler.still(),
         nodes,
+        max_expected_pods: options.max_expected_pods,
         notes: compiler.notes,
     })
 }

@@ -125,6 +125,9 @@ fn together(world: &World, span: Span, progress: &mut dyn FnMut(f64)) -> Played 
             if actor.next() == Some(now) {
                 actor.act(now);
                 cluster.resize(index, actor.replicas(), now);
+                if let Some(outlook) = actor.take_outlook() {
+                    cluster.hear(index, outlook, now);
+                }
                 queue.extend(actor.next().map(|at| Reverse((at, index))));
             }
         } else {

@@ -59,6 +59,9 @@ pub struct SimulateArgs {
     /// Time from the request of a node to its readiness: DURATION, or TYPE=DURATION for one type or group.
     #[arg(long, value_parser = read::node_start, value_name = "[TYPE=]DURATION")]
     pub node_start: Vec<(Option<String>, u32)>,
+    /// The most pods that nodes are asked for before they exist, as tandem run has it (100); 0 turns it off.
+    #[arg(long, value_name = "PODS")]
+    pub max_expected_pods: Option<u32>,
     /// How the result is printed.
     #[arg(long, short, value_enum, default_value_t = Output::Text)]
     pub output: Output,
@@ -128,6 +131,7 @@ fn options(args: &SimulateArgs, input: &Input) -> Result<Options, Vec<simulate::
     options.end = args.end.or(options.end);
     options.step = args.step.filter(|_| args.prometheus.is_none()).or(options.step);
     options.kubernetes_minor = args.kubernetes_version.unwrap_or(options.kubernetes_minor);
+    options.max_expected_pods = args.max_expected_pods.unwrap_or(options.max_expected_pods);
     options.pod_start = args.pod_start.unwrap_or(options.pod_start);
     for (name, seconds) in &args.node_start {
         match name {

@@ -144,14 +144,19 @@ impl<'a> Machines<'a> {
 
     /// A pod left a node.
     pub(super) fn unbind(&self, snapshot: &mut Snapshot, node: &str, class: ClassId) {
-        if let Some(id) = self.by_name.get(node).and_then(|machine| machine.id) {
+        if let Some(id) = self.id(node) {
             snapshot.unbind(class, id);
         }
     }
 
+    /// What the snapshot calls a machine, once it is a node.
+    pub(super) fn id(&self, name: &str) -> Option<NodeId> {
+        self.by_name.get(name)?.id
+    }
+
     /// Whether this machine is a node.
     pub(super) fn is_node(&self, name: &str) -> bool {
-        self.by_name.get(name).is_some_and(|machine| machine.id.is_some())
+        self.id(name).is_some()
     }
 
     /// Machines that are nodes.

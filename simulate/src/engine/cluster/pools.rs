@@ -38,6 +38,8 @@ use super::{Cluster, Due, Instant};
 
 /// `--batch-idle-duration`: nodes are looked for once no pod came for so long.
 pub(super) const BATCH: Duration = Duration::from_secs(1);
+/// Pods that still wait are thought about again after so long.
+const AGAIN: Duration = Duration::from_secs(10);
 /// How often nodes are looked for that could go, and from when on a command stands that was found before
 /// (`pkg/controllers/disruption/controller.go`, `validation.go`).
 const LOOK: Duration = Duration::from_secs(10);
@@ -126,8 +128,16 @@ impl Cluster<'_> {
     pub(super) fn provision(&mut self, now: Instant) {
         let time = self.clock.time(now);
         let (cluster, _) = self.observe(time);
-        let pods = cluster.needy();
-        let plan = provision(&provision::Input { cluster: &cluster, pods: &pods, options: self.solver() });
+        let mut pods = cluster.needy();
+        let waiting = pods.len();
+        pods.extend(self.expected(time));
+        let mut plan =
+            provision(&provision::Input { cluster: &cluster, pods: &pods, options: self.solver() });
+        // Nobody can tell expected pods anything.
+        plan.unschedulable.retain(|failure| failure.pod < waiting);
+        if waiting > 0 || self.demand.is_any() {
+            self.want_provision(now + AGAIN);
+        }
         for claim in &plan.claims {
             self.launch(claim, now);
         }
