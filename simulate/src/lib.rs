@@ -17,7 +17,7 @@ pub mod sweep;
 #[cfg(test)]
 mod tests;
 
-pub use input::{GROUP, Input, Manifest, Options, duration, minor};
+pub use input::{GROUP, Input, Manifest, Options, duration, interruptions, minor};
 pub use outcome::Outcome;
 pub use problem::{Place, Problem};
 

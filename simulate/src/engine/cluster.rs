@@ -5,6 +5,7 @@
 
 mod bill;
 mod demand;
+mod leaving;
 mod machines;
 mod pools;
 mod preemption;
@@ -34,6 +35,8 @@ use crate::{
     outcome::Event,
 };
 use demand::Demand;
+use leaving::End;
+pub(crate) use leaving::Interruptions;
 use machines::Machines;
 use pools::{BATCH, Pools};
 use replicas::Replicas;
@@ -50,6 +53,12 @@ enum Due {
     Node(Arc<str>),
     /// Pods of a workload have started.
     Started(usize),
+    /// A claim goes that nobody chose.
+    End(Arc<str>, End),
+    /// Pods of a node that goes are evicted.
+    Drain(Arc<str>),
+    /// The time of a machine that goes is up.
+    Gone(Arc<str>),
     /// Pods want nodes.
     Place,
     /// The node loop looks at groups.
@@ -163,6 +172,9 @@ impl<'a> Cluster<'a> {
                     self.workloads[index].start(now);
                     self.changed.insert(index);
                 }
+                Due::End(name, why) => self.end(&name, why, now),
+                Due::Drain(name) => self.drain(&name, now),
+                Due::Gone(name) => self.gone(&name, now),
                 Due::Place => self.place_all(now, false),
                 Due::Pass | Due::Provision | Due::Disrupt => {
                     self.planned.remove(&due);

@@ -15,6 +15,7 @@ use crate::{
 };
 use actor::Actor;
 use cluster::Cluster;
+pub(crate) use cluster::Interruptions;
 
 /// Time since the start of the world.
 pub(crate) type Instant = Duration;

@@ -11,7 +11,7 @@ use simulate::{
 };
 use tandem_core::api::keda::{ScaleTrigger, ScaledObject};
 
-use super::SimulateArgs;
+use super::{SimulateArgs, credentials};
 
 /// Seconds between samples, when nothing says: the rhythm of the HPA.
 const STEP: u32 = 15;
@@ -44,8 +44,10 @@ pub(super) fn fetch(
             if trigger.type_ != "prometheus" || names.into_iter().flatten().any(known) {
                 continue;
             }
-            match runtime.block_on(history(&context, (&manifest, &object), (index, trigger), url, range)) {
-                Ok(history) => {
+            let asked = history(&context, input, (&manifest, &object), (index, trigger), url, range);
+            match runtime.block_on(asked) {
+                Ok((history, note)) => {
+                    input.notes.extend(note);
                     input.histories.insert(key, Arc::new(history));
                 }
                 Err(message) => {
@@ -58,18 +60,35 @@ pub(super) fn fetch(
     if problems.is_empty() { Ok(()) } else { Err(problems) }
 }
 
+/// The history of a trigger, asked for as its scaler asks for a value; and what was left out.
 async fn history(
     context: &Context,
+    world: &Input,
     (manifest, object): (&Manifest, &ScaledObject),
     (index, trigger): (usize, &ScaleTrigger),
     url: &str,
     range: scalers::Range,
-) -> Result<History, String> {
+) -> Result<(History, Option<String>), String> {
     let mut input = triggers::input(object, index, trigger);
     input.metric_type = triggers::metric_type(trigger).map_err(|error| error.to_string())?;
     input.metadata.insert("serverAddress".to_owned(), url.to_owned());
     input.namespace = manifest.namespace().to_owned();
-    let offline = Offline { auth: true, env: true };
+    let mut note = None;
+    if let Some(reference) = &trigger.authentication_ref {
+        let found = credentials::of(world, manifest.namespace(), reference).await;
+        match found.map_err(|error| error.to_string())? {
+            Some(authentication) => {
+                (input.auth_params, input.pod_identity) = (authentication.params, authentication.identity);
+            }
+            None => {
+                let (key, name) = (manifest.key(), &reference.name);
+                note = Some(format!(
+                    "{key} trigger {index}: {name} is not among the manifests, and {url} was asked without its credentials"
+                ));
+            }
+        }
+    }
+    let offline = Offline { auth: note.is_some(), env: true };
     let (scaler, _) = scalers::replay(&input, offline, context).map_err(|error| error.to_string())?;
     let values = scaler.history(context, range).await.map_err(|error| error.to_string())?;
     if values.is_empty() {
@@ -85,5 +104,6 @@ async fn history(
         at += i64::from(range.step.max(1));
     }
     let name = format!("{url} {}/{} trigger {index}", manifest.namespace(), object.name_any());
-    History::new(&name, &samples).map_err(|problem| problem.to_string())
+    let history = History::new(&name, &samples).map_err(|problem| problem.to_string())?;
+    Ok((history, note))
 }

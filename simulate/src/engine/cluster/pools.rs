@@ -25,6 +25,7 @@ use tandem_core::{
                 Requirements,
                 labels::{CAPACITY_TYPE, HOSTNAME, INSTANCE_TYPE, ZONE},
             },
+            sold_out::SoldOut,
             solver,
         },
         template,
@@ -55,6 +56,8 @@ pub(super) struct Pools {
     replacing: Vec<Replacement>,
     /// Claims that go.
     leaving: BTreeSet<Arc<str>>,
+    /// What was taken back is not asked for again for a while.
+    pub(super) sold_out: SoldOut,
 }
 
 /// Claims that go once others are nodes.
@@ -67,6 +70,16 @@ impl Pools {
     /// A pod came to a node, or left it.
     pub(super) fn note(&mut self, node: &Arc<str>, now: Timestamp) {
         self.events.insert(node.clone(), now);
+    }
+
+    /// The claim of a node goes.
+    pub(super) fn leave(&mut self, node: &Arc<str>) {
+        self.leaving.insert(node.clone());
+    }
+
+    /// Whether the claim of a node goes.
+    pub(super) fn is_leaving(&self, node: &str) -> bool {
+        self.leaving.contains(node)
     }
 
     /// The node goes.
@@ -112,12 +125,23 @@ impl Cluster<'_> {
             claims,
             pods: pods.collect(),
             daemon_sets: self.world.nodes.daemon_sets.clone(),
-            pools: pools.clone(),
+            pools: self.offered(time),
             leaving: self.pools.leaving.clone(),
             well_known: self.world.nodes.well_known.clone(),
             ..cluster::Cluster::default()
         };
         (cluster, next)
+    }
+
+    /// The pools with what can be had of them.
+    fn offered(&mut self, time: Timestamp) -> Vec<cluster::Pool> {
+        let mut pools = self.world.nodes.pools.clone();
+        if self.pools.sold_out.is_any(time) {
+            for pool in &mut pools {
+                pool.types = self.pools.sold_out.mask(&pool.types, time);
+            }
+        }
+        pools
     }
 
     fn solver(&self) -> solver::Options {
@@ -173,6 +197,7 @@ impl Cluster<'_> {
         let message = format!("{} {capacity_type}, {} pods", of.name, wanted.pods.len());
         let event = Event { type_: "Normal", reason: "Launched", message };
         self.tell(time, format!("NodeClaim {name}"), event);
+        self.expect_expiry(&claim, &name, now);
         self.machines.launch(claim, (&format!("{} {capacity_type}", of.name), price), node, &daemons, now);
         let starts_in = world.nodes.starts_in(&of.name);
         self.due.insert((now + starts_in, Due::Node(name.clone())));
@@ -190,13 +215,15 @@ impl Cluster<'_> {
                 .extend([condition::REGISTERED, condition::INITIALIZED].map(|kind| is_true(kind, time)));
             self.pools.note(name, time);
         }
+        self.expect_interruption(name, now);
         self.finish_replacements(now);
     }
 
     /// Nodes whose replacements are there go.
     fn finish_replacements(&mut self, now: Instant) {
         let machines = &self.machines;
-        let is_there = |it: &mut Replacement| it.new.iter().all(|name| machines.is_node(name));
+        // One that is gone again keeps nobody.
+        let is_there = |it: &mut Replacement| !it.new.iter().any(|name| machines.is_starting(name));
         let done: Vec<_> = self.pools.replacing.extract_if(.., is_there).collect();
         for old in done.into_iter().flat_map(|replacement| replacement.old) {
             self.remove(&old, now);
@@ -265,6 +292,8 @@ impl Launch {
         claim.metadata.labels = Some(labels);
         claim.metadata.creation_timestamp = Some(Time(now));
         claim.spec.taints.clone_from(&pool.spec.template.spec.taints);
+        claim.spec.expire_after.clone_from(&pool.spec.template.spec.expire_after);
+        claim.spec.termination_grace_period.clone_from(&pool.spec.template.spec.termination_grace_period);
         claim.spec.node_class_ref = pool.spec.template.spec.node_class_ref.clone();
         claim.status = Some(NodeClaimStatus {
             provider_id: Some(name.to_owned()),
