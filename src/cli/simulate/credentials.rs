@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
 use simulate::{Input, Manifest};
 use tandem_core::api::keda::{AuthenticationRef, ClusterTriggerAuthentication, TriggerAuthentication};
 

@@ -107,3 +107,81 @@ async fn history(
     let history = History::new(&name, &samples).map_err(|problem| problem.to_string())?;
     Ok((history, note))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{BufRead, BufReader, Write},
+        net::TcpListener,
+        thread::{self, JoinHandle},
+    };
+
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// A server that answers one range query with the value 7, and the header by which it was asked, if it was.
+    fn server() -> (String, JoinHandle<Option<String>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let answer = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let lines = BufReader::new(stream.try_clone().unwrap()).lines().map(Result::unwrap);
+            let headers: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
+            let series = json!({"metric": {}, "values": [[0, "7"]]});
+            let body = json!({"status": "success", "data": {"resultType": "matrix", "result": [series]}})
+                .to_string();
+            let length = body.len();
+            write!(
+                stream,
+                "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
+            )
+            .unwrap();
+            headers.into_iter().find(|line| line.to_lowercase().starts_with("authorization:"))
+        });
+        (url, answer)
+    }
+
+    #[tokio::test]
+    async fn a_server_is_asked_with_the_credentials_of_the_manifests() {
+        let manifest = |value: Value| Manifest { file: "test".into(), line: 1, value: Arc::new(value) };
+        let object = manifest(json!({
+            "apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject", "metadata": {"name": "web", "namespace": "shop"},
+            "spec": {"scaleTargetRef": {"name": "web"}, "triggers": [{
+                "type": "prometheus", "authenticationRef": {"name": "login"},
+                "metadata": {"serverAddress": "https://far.example", "query": "x", "threshold": "1", "authModes": "bearer"},
+            }]},
+        }));
+        let login = manifest(json!({
+            "apiVersion": "keda.sh/v1alpha1", "kind": "TriggerAuthentication",
+            "metadata": {"name": "login", "namespace": "shop"},
+            "spec": {"secretTargetRef": [{"parameter": "bearerToken", "name": "token", "key": "token"}]},
+        }));
+        let secret = manifest(json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "token", "namespace": "shop"},
+            "stringData": {"token": "open"},
+        }));
+        let context = Context::without_cluster().unwrap();
+        let range =
+            scalers::Range { start: jiff::Timestamp::UNIX_EPOCH, end: jiff::Timestamp::UNIX_EPOCH, step: 15 };
+        let parsed = ScaledObject::deserialize(&*object.value).unwrap();
+        let trigger = &parsed.spec.triggers[0];
+        for (manifests, sent, notes) in [
+            (vec![object.clone(), login.clone(), secret], Some("authorization: Bearer open"), 0),
+            (vec![object.clone()], None, 1),
+        ] {
+            let (url, asked) = server();
+            let input = Input { manifests, ..Input::default() };
+            let (found, note) =
+                history(&context, &input, (&object, &parsed), (0, trigger), &url, range).await.unwrap();
+            assert_eq!(found.start(), range.start);
+            assert_eq!(asked.join().unwrap().as_deref(), sent);
+            assert_eq!(note.iter().count(), notes, "{note:?}");
+        }
+        let input = Input { manifests: vec![object.clone(), login], ..Input::default() };
+        let nobody = "http://127.0.0.1:1";
+        let absent =
+            history(&context, &input, (&object, &parsed), (0, trigger), nobody, range).await.unwrap_err();
+        assert!(absent.starts_with("Secret shop/token has no key \"token\""), "{absent}");
+    }
+}

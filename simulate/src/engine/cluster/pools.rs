@@ -12,7 +12,7 @@ use k8s_openapi::apimachinery::pkg::{
     apis::meta::v1::{Condition, Time},
 };
 use tandem_core::{
-    api::karpenter::{NodeClaim, NodeClaimStatus},
+    api::karpenter::{DEFAULT_EXPIRE_AFTER, NodeClaim, NodeClaimStatus},
     nodes::{
         pools::{
             cluster::{self, labels_of},
@@ -292,7 +292,9 @@ impl Launch {
         claim.metadata.labels = Some(labels);
         claim.metadata.creation_timestamp = Some(Time(now));
         claim.spec.taints.clone_from(&pool.spec.template.spec.taints);
-        claim.spec.expire_after.clone_from(&pool.spec.template.spec.expire_after);
+        // As the API server fills it in.
+        let expire_after = pool.spec.template.spec.expire_after.as_deref().unwrap_or(DEFAULT_EXPIRE_AFTER);
+        claim.spec.expire_after = Some(expire_after.to_owned());
         claim.spec.termination_grace_period.clone_from(&pool.spec.template.spec.termination_grace_period);
         claim.spec.node_class_ref = pool.spec.template.spec.node_class_ref.clone();
         claim.status = Some(NodeClaimStatus {
