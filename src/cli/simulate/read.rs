@@ -114,6 +114,9 @@ pub(super) fn read(args: &SimulateArgs) -> Read {
             read.take(&text.name, node);
         }
     }
+    let means_nothing = simulate::without_effect(&read.input).into_iter().map(|problem| read.locate(problem));
+    let means_nothing: Vec<_> = means_nothing.map(|problem| problem.to_string()).collect();
+    read.input.notes.extend(means_nothing);
     let names: Vec<_> = args.files.iter().map(|file| file.display().to_string()).collect();
     read.input.name = names.join(" ");
     read.find_histories(&args.files);
