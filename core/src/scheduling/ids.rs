@@ -10,6 +10,17 @@ use std::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ClassId(pub(super) u32);
 
+/// Pods that the scheduler treats alike but for what they request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct FamilyId(pub(super) u32);
+
+impl FamilyId {
+    /// Its ordinal.
+    pub(super) fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
 /// A node of a snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NodeId(pub(super) u32);
