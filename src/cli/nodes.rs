@@ -299,7 +299,7 @@ pub struct NodeArgs {
     #[arg(long, action = Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false)]
     pub aws_use_static_instance_list: bool,
     /// The most pods that nodes are asked for before they exist, from the samples of ScaledObjects; 0 turns it off.
-    #[arg(long, default_value = "100")]
+    #[arg(long, default_value_t = tandem_core::nodes::demand::MOST)]
     pub max_expected_pods: u32,
 }
 

@@ -108,6 +108,7 @@ fn side_by_side(bed: &Arc<Bed>) -> Vec<Trial> {
         bed.scenario("admission::warnings", admission::warnings),
         bed.scenario("scaled_job", scaled_job::is_not_ready),
         bed.scenario("simulation::replica_by_replica", simulation::replica_by_replica),
+        bed.scenario("simulation::from_prometheus", simulation::from_prometheus),
         bed.scenario("providers::kwok", providers::kwok),
         bed.scenario("providers::cluster_api", providers_cluster_api::cluster_api),
         bed.scenario("providers::node_bytes", providers_external_grpc::node_bytes),

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use crate::hpa::{
     Autoscaler, Observation, Scale, Settings, State, behavior,
     conditions::RescaleReason,
+    spec::{Metric, Source, Target},
     state::{Memory, Status},
     step,
 };
@@ -84,6 +85,14 @@ impl History {
         }
         self.replicas = Some(replicas);
     }
+}
+
+/// Whether an HPA divides a total among the pods that are ready, so that their number makes a difference to it.
+pub fn counts_ready_pods(hpa: &Autoscaler) -> bool {
+    let divides = |metric: &Metric| {
+        matches!((&metric.source, metric.target), (Source::External { .. }, Target::Value(_)))
+    };
+    hpa.metrics.iter().any(divides)
 }
 
 #[cfg(test)]

@@ -11,7 +11,6 @@ mod classes;
 mod consolidatable;
 mod disrupt;
 mod drift;
-mod expiration;
 pub mod explain;
 mod fixed;
 mod garbage;
@@ -41,6 +40,7 @@ use tandem_core::{
     nodes::pools::{
         node_claim::pool_of,
         provisioner::{ProvisionerError, Translation, translate},
+        sold_out::SoldOut,
     },
     pods::reasons::Event,
     scheduling::{Node, Pod},
@@ -52,7 +52,7 @@ use tokio::{
 
 use crate::{
     cli::pools::PoolArgs,
-    cloud::pools::{PoolProvider, sold_out::SoldOut},
+    cloud::pools::PoolProvider,
     cluster::{
         cache::{Cache, watch_cluster},
         conditions,
@@ -110,7 +110,7 @@ pub struct Pools {
     claims: Arc<Cache<NodeClaim>>,
     /// Names of nodes by their provider ids, of this version of the nodes.
     names_of_nodes: Mutex<(u64, NodeNames)>,
-    sold_out: SoldOut,
+    sold_out: Mutex<SoldOut>,
     nominations: Nominations,
     /// Claims, by name, that are deleted as soon as their replacements are ready.
     leaving: Mutex<BTreeSet<Arc<str>>>,
@@ -144,7 +144,7 @@ impl Pools {
             }),
             names_of_nodes: Mutex::default(),
             metrics: Metrics::default(),
-            sold_out: SoldOut::default(),
+            sold_out: Mutex::default(),
             nominations: Nominations::default(),
             leaving: Mutex::default(),
             replacing: tokio::sync::Mutex::default(),
@@ -197,10 +197,8 @@ impl Pools {
     fn translate(&self, provisioner: &Provisioner) -> Result<Translation, ProvisionerError> {
         let template = |name: &str| self.templates.get("", name).map(|template| (*template).clone());
         let mut translation = translate(provisioner, template)?;
-        let spec = &mut translation.pool.spec.template.spec;
-        if !self.knows(&spec.node_class_ref) {
-            let prefix = format!("{}/", spec.node_class_ref.group);
-            spec.requirements.retain(|requirement| !requirement.key.starts_with(&prefix));
+        if !self.knows(&translation.pool.spec.template.spec.node_class_ref) {
+            translation.without_labels_of_class();
         }
         Ok(translation)
     }
