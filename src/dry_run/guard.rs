@@ -71,7 +71,10 @@ impl Guard {
         let applies = is_apply(&request);
         let sent = request.into_body().collect_bytes().await?;
         let sent: Value = serde_json::from_slice(&sent).unwrap_or_default();
-        let Some(place) = place else { return Ok(refused(&method, &path)) };
+        // What cannot even be read without a change is not looked at for an answer.
+        let Some(place) = place.filter(|place| is_read(&Method::GET, Some(place))) else {
+            return Ok(refused(&method, &path));
+        };
         if place.is_event() {
             self.tell(&method, &sent);
             return Ok(answered(StatusCode::OK, &sent));

@@ -12,6 +12,7 @@ mod authentication;
 mod case;
 mod disruption;
 mod drift;
+mod dry_run;
 mod fallback;
 mod metrics_api;
 mod pause;
@@ -123,6 +124,7 @@ fn one_at_a_time(bed: &Arc<Bed>) -> Vec<Trial> {
             "disruption::namespace_deleted_while_stopped",
             disruption::namespace_deleted_while_stopped,
         ),
+        bed.scenario("dry_run::beside_another", dry_run::beside_another),
     ]
 }
 

@@ -163,6 +163,7 @@ impl Bed {
             events: Events::new(self.restricted.clone(), "karpenter", None),
             leading,
             settings: PoolArgs::from_arg_matches(&matches)?,
+            recorder: None,
         });
         let loops = tokio::spawn(pools::run(pools.clone(), changes));
         Ok(Running { pools, leader, loops })

@@ -25,7 +25,8 @@ impl Server {
         self.0.lock().push(format!("{} {}", request.method(), request.uri().path()));
         let path = request.uri().path();
         let status = |code| {
-            let message = json!({"kind": "Status", "status": "Failure", "message": "no", "reason": "no", "code": code});
+            let message =
+                json!({"kind": "Status", "status": "Failure", "message": "no", "reason": "no", "code": code});
             answered(StatusCode::from_u16(code).unwrap(), &message)
         };
         if path.ends_with("/scale") {
@@ -85,7 +86,9 @@ impl Bed {
                 record::Entry::Intent(it) => {
                     Some(format!("{} {} {}/{} {}", it.verb, it.resource, it.namespace, it.name, it.change))
                 }
-                record::Entry::Event(it) => Some(format!("{} {} {}: {}", it.kind, it.object, it.reason, it.message)),
+                record::Entry::Event(it) => {
+                    Some(format!("{} {} {}: {}", it.kind, it.object, it.reason, it.message))
+                }
                 _ => None,
             })
             .collect()
@@ -152,7 +155,7 @@ async fn changes_are_answered_with_what_would_have_become_of_the_object() {
     let patch = Patch::Merge(json!({"metadata": {"labels": {"c": "d"}, "resourceVersion": "7"}}));
     let patched = api.patch("web", &params, &patch).await.unwrap();
     assert_eq!(patched.labels().len(), 2);
-    assert_eq!(patched.spec.unwrap().replicas, Some(2), "the rest is as it is");
+    assert_eq!(patched.spec.replicas, Some(2), "the rest is as it is");
     api.patch("web", &params, &patch).await.unwrap();
 
     let scale = api.patch_scale("web", &params, &Patch::Merge(json!({"spec": {"replicas": 5}}))).await;
@@ -164,7 +167,7 @@ async fn changes_are_answered_with_what_would_have_become_of_the_object() {
     assert_eq!(api.patch_status("web", &params, &status).await.unwrap().status.unwrap().replicas, Some(3));
 
     let mut whole: Deployment = serde_json::from_value(web()).unwrap();
-    whole.spec.as_mut().unwrap().replicas = Some(4);
+    whole.spec.replicas = Some(4);
     assert_eq!(api.replace("web", &PostParams::default(), &whole).await.unwrap().spec, whole.spec);
 
     assert_eq!(

@@ -158,12 +158,16 @@ fn intent(action: &Action) -> Option<Intent> {
 
 #[cfg(test)]
 mod tests {
-    use tandem_core::nodes::action::{Increase, InstanceFault, Removal, RemovalCause};
+    use tandem_core::nodes::{
+        action::{Increase, InstanceFault, Removal, RemovalCause},
+        group::GroupOptions,
+    };
 
     use super::*;
 
     fn group(name: &str, target: u32) -> NodeGroup {
-        NodeGroup { id: name.into(), min: 0, max: 10, target, ..NodeGroup::default() }
+        let (instances, options) = (Vec::new(), GroupOptions::default());
+        NodeGroup { id: name.into(), min: 0, max: 10, target, instances, options }
     }
 
     fn removal(node: &str) -> Action {
