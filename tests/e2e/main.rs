@@ -125,6 +125,7 @@ fn one_at_a_time(bed: &Arc<Bed>) -> Vec<Trial> {
             disruption::namespace_deleted_while_stopped,
         ),
         bed.scenario("dry_run::beside_another", dry_run::beside_another),
+        bed.scenario("dry_run::nodes_of_others", dry_run::nodes_of_others),
     ]
 }
 
