@@ -44,11 +44,12 @@ impl Snapshot {
     pub(crate) fn how_many_more(&self, class: ClassId, node: NodeId) -> u32 {
         let at = node.index();
         let spec = self.classes.get(class.0);
-        let own = &self.counters_of[class.index()];
+        let own = &self.counters_of[self.classes.get(class.0).id.index()];
         let counts = |counter| own.contains(counter) && self.topology.domain(*counter, at).is_some();
-        let excludes_itself =
-            spec.apart.iter().any(counts) || !spec.ports.is_empty() || !spec.storage.exclusive.is_empty();
-        if excludes_itself || spec.gains_by_its_like() {
+        let excludes_itself = spec.family.apart.iter().any(counts)
+            || !spec.family.ports.is_empty()
+            || !spec.family.storage.exclusive.is_empty();
+        if excludes_itself || spec.family.gains_by_its_like() {
             return 1;
         }
         let expected = self.expected(spec, at);
@@ -79,26 +80,29 @@ impl Snapshot {
     /// Pods expected on the node that this class must leave room for.
     fn expected(&self, spec: &Class, at: usize) -> Vec<(ClassId, u32)> {
         let nominated = self.fleet.nodes[at].nominated.iter();
-        nominated.copied().filter(|(class, _)| self.classes.get(class.0).priority >= spec.priority).collect()
+        nominated
+            .copied()
+            .filter(|(class, _)| self.classes.get(class.0).family.priority >= spec.family.priority)
+            .collect()
     }
 
     fn admits(&self, class: ClassId, spec: &Class, at: usize, expected: Expected<'_>) -> Result<(), Reason> {
         let node = &self.fleet.nodes[at];
         let accepts = |filter| self.filters.accepts(filter, at, node, &self.strings);
         let refuse_unless = |holds: bool, reason: Reason| if holds { Ok(()) } else { Err(reason) };
-        if let Some(reason) = &spec.storage.impossible {
+        if let Some(reason) = &spec.family.storage.impossible {
             return Err(reason.clone());
         }
-        refuse_unless(!node.unschedulable || spec.tolerates_cordon, Reason::Unschedulable)?;
-        refuse_unless(accepts(spec.tolerations), Reason::Taint)?;
-        refuse_unless(spec.affinity.is_none_or(accepts), Reason::NodeAffinity)?;
+        refuse_unless(!node.unschedulable || spec.family.tolerates_cordon, Reason::Unschedulable)?;
+        refuse_unless(accepts(spec.family.tolerations), Reason::Taint)?;
+        refuse_unless(spec.family.affinity.is_none_or(accepts), Reason::NodeAffinity)?;
         refuse_unless(self.ports_free(spec, at, expected), Reason::Ports)?;
         if !self.has_room(spec, at, expected) {
             return Err(self.shortage(spec, at, expected));
         }
         refuse_unless(self.claims_free(spec), Reason::ClaimInUse)?;
         refuse_unless(self.attachable(spec, at, expected), Reason::VolumeLimit)?;
-        if let Some((_, reason)) = spec.storage.filters.iter().find(|(filter, _)| !accepts(*filter)) {
+        if let Some((_, reason)) = spec.family.storage.filters.iter().find(|(filter, _)| !accepts(*filter)) {
             return Err(reason.clone());
         }
         self.spread(spec, at, expected)?;
@@ -106,9 +110,10 @@ impl Snapshot {
     }
 
     fn ports_free(&self, spec: &Class, at: usize, expected: Expected<'_>) -> bool {
-        let expected = expected.iter().flat_map(|(class, _)| &self.classes.get(class.0).ports);
+        let expected = expected.iter().flat_map(|(class, _)| &self.classes.get(class.0).family.ports);
         let mut taken = self.fleet.nodes[at].ports.iter().map(|(port, _)| port).chain(expected);
-        spec.ports.is_empty() || !taken.any(|taken| spec.ports.iter().any(|port| port.conflicts(taken)))
+        spec.family.ports.is_empty()
+            || !taken.any(|taken| spec.family.ports.iter().any(|port| port.conflicts(taken)))
     }
 
     fn free_beside(&self, at: usize, expected: Expected<'_>) -> Amounts {
@@ -170,21 +175,23 @@ impl Snapshot {
 
     fn claims_free(&self, spec: &Class) -> bool {
         let in_use = |claim| self.claims_in_use.get(claim).is_some_and(|count| *count > 0);
-        !spec.storage.exclusive.iter().any(in_use)
+        !spec.family.storage.exclusive.iter().any(in_use)
     }
 
     /// Whether the node may have the volumes attached that it has not attached yet.
     fn attachable(&self, spec: &Class, at: usize, expected: Expected<'_>) -> bool {
         let node = &self.fleet.nodes[at];
-        if spec.storage.attached.is_empty() || node.limits.is_empty() {
+        if spec.family.storage.attached.is_empty() || node.limits.is_empty() {
             return true;
         }
-        let expected = expected.iter().flat_map(|(class, _)| &self.classes.get(class.0).storage.attached);
+        let expected =
+            expected.iter().flat_map(|(class, _)| &self.classes.get(class.0).family.storage.attached);
         let mut there: Vec<_> = node.attached.iter().map(|(volume, _)| volume).chain(expected).collect();
         there.sort_unstable();
         there.dedup();
         node.limits.iter().all(|(driver, limit)| {
             let new = spec
+                .family
                 .storage
                 .attached
                 .iter()
@@ -196,7 +203,7 @@ impl Snapshot {
     }
 
     fn spread(&self, spec: &Class, at: usize, expected: Expected<'_>) -> Result<(), Reason> {
-        for rule in &spec.spread {
+        for rule in &spec.family.spread {
             let domain = self.topology.domain(rule.counter, at).ok_or(Reason::SpreadLabel)?;
             let beside = self.expected_matches(rule.counter, at, expected);
             let count = self.topology.matched(rule.counter, domain) + beside;
@@ -210,7 +217,9 @@ impl Snapshot {
 
     /// How many expected pods a counter would count on the node.
     fn expected_matches(&self, counter: CounterId, at: usize, expected: Expected<'_>) -> u32 {
-        let matches = |(class, _): &&(ClassId, u32)| self.counters_of[class.index()].contains(&counter);
+        let matches = |(class, _): &&(ClassId, u32)| {
+            self.counters_of[self.classes.get(class.0).id.index()].contains(&counter)
+        };
         if expected.is_empty() || !self.topology.counts_on(counter, at) {
             return 0;
         }
@@ -229,7 +238,7 @@ impl Snapshot {
         if !self.is_near(spec, at, expected) {
             return Err(Reason::PodAffinity);
         }
-        for counter in &spec.apart {
+        for counter in &spec.family.apart {
             if let Some(domain) = topology.domain(*counter, at)
                 && (topology.matched(*counter, domain) > 0
                     || self.expected_matches(*counter, at, expected) > 0)
@@ -237,8 +246,9 @@ impl Snapshot {
                 return Err(Reason::PodAntiAffinity);
             }
         }
-        for counter in &self.counters_of[class.index()] {
-            let expects = |(other, _): &(ClassId, u32)| self.classes.get(other.0).apart.contains(counter);
+        for counter in &self.counters_of[self.classes.get(class.0).id.index()] {
+            let expects =
+                |(other, _): &(ClassId, u32)| self.classes.get(other.0).family.apart.contains(counter);
             let expected = expected.iter().any(expects);
             if (expected || topology.has_owners(*counter))
                 && let Some(domain) = topology.domain(*counter, at)
@@ -254,13 +264,13 @@ impl Snapshot {
     fn is_near(&self, spec: &Class, at: usize, expected: Expected<'_>) -> bool {
         let topology = &self.topology;
         let mut all_there = true;
-        for counter in &spec.near {
+        for counter in &spec.family.near {
             let Some(domain) = topology.domain(*counter, at) else { return false };
             all_there &=
                 topology.matched(*counter, domain) > 0 || self.expected_matches(*counter, at, expected) > 0;
         }
         let somewhere =
             |counter| topology.total(counter) > 0 || self.expected_matches(counter, at, expected) > 0;
-        all_there || (spec.near_itself && !spec.near.iter().any(|counter| somewhere(*counter)))
+        all_there || (spec.family.near_itself && !spec.family.near.iter().any(|counter| somewhere(*counter)))
     }
 }

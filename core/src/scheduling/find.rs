@@ -29,7 +29,7 @@ impl Snapshot {
         let last_change = self.last_help(&spec);
         let memo = self.memos[class.index()];
         // A volume that another pod brings to a node can help, and nothing notes that.
-        let remembers = spec.storage.attached.is_empty();
+        let remembers = spec.family.storage.attached.is_empty();
         let from = if remembers && memo.at == last_change { memo.from } else { 0 };
         let found = self.scan(class, from, None);
         if remembers {
@@ -47,17 +47,18 @@ impl Snapshot {
 
     /// When something last changed that could make a class fit where it did not.
     fn last_help(&self, spec: &Class) -> u64 {
-        let counters = spec.spread.iter().map(|rule| rule.counter).chain(spec.near.iter().copied());
+        let counters =
+            spec.family.spread.iter().map(|rule| rule.counter).chain(spec.family.near.iter().copied());
         counters.map(|counter| self.topology.changed(counter)).fold(self.freed, u64::max)
     }
 
     /// The first node from this ordinal on that takes a pod of a class.
     pub(crate) fn scan(&mut self, class: ClassId, from: u32, except: Option<NodeId>) -> Option<NodeId> {
         let spec = self.classes.get(class.0).clone();
-        if spec.storage.impossible.is_some() {
+        if spec.family.storage.impossible.is_some() {
             return None;
         }
-        for filter in spec.static_filters() {
+        for filter in spec.family.static_filters() {
             self.filters.learn(filter, &self.fleet, &self.strings);
         }
         let first = from as usize / WORD_BITS;
@@ -84,10 +85,11 @@ impl Snapshot {
     /// Those of 64 nodes that the static filters accept.
     fn candidates(&self, spec: &Class, word: usize) -> u64 {
         let mut candidates = self.fleet.present.word(word);
-        if !spec.tolerates_cordon {
+        if !spec.family.tolerates_cordon {
             candidates &= !self.fleet.cordoned.word(word);
         }
-        spec.static_filters()
+        spec.family
+            .static_filters()
             .fold(candidates, |candidates, filter| candidates & self.filters.word(filter, word))
     }
 }

@@ -6,6 +6,7 @@
 
 mod check;
 mod class;
+mod family;
 mod filters;
 mod find;
 mod fleet;

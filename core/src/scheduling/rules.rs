@@ -52,7 +52,7 @@ impl Snapshot {
     /// The topology rules of a class, as far as classes are known: later ones may count it too.
     pub(crate) fn rules(&self, class: ClassId) -> Rules {
         let spec = self.classes.get(class.0);
-        let spread = spec.spread.iter().map(|rule| Spread {
+        let spread = spec.family.spread.iter().map(|rule| Spread {
             counter: Counter(rule.counter),
             max_skew: rule.max_skew,
             min_domains: rule.min_domains,
@@ -60,10 +60,14 @@ impl Snapshot {
         });
         Rules {
             spread: spread.collect(),
-            near: spec.near.iter().copied().map(Counter).collect(),
-            near_itself: spec.near_itself,
-            apart: spec.apart.iter().copied().map(Counter).collect(),
-            counted: self.counters_of[class.index()].iter().copied().map(Counter).collect(),
+            near: spec.family.near.iter().copied().map(Counter).collect(),
+            near_itself: spec.family.near_itself,
+            apart: spec.family.apart.iter().copied().map(Counter).collect(),
+            counted: self.counters_of[self.classes.get(class.0).id.index()]
+                .iter()
+                .copied()
+                .map(Counter)
+                .collect(),
         }
     }
 
@@ -119,10 +123,9 @@ impl Snapshot {
     /// Pods counted on one node, by a counter of nodes, whether the node counts yet or not.
     pub(crate) fn count_on(&self, counter: Counter, node: NodeId) -> u32 {
         if !self.topology.counts_on(counter.0, node.index()) {
-            let matching = self
-                .node(node)
-                .pods()
-                .filter(|(class, _)| self.counters_of[class.index()].contains(&counter.0));
+            let matching = self.node(node).pods().filter(|(class, _)| {
+                self.counters_of[self.classes.get(class.0).id.index()].contains(&counter.0)
+            });
             return matching.map(|(_, count)| count).sum();
         }
         let domain = self.topology.domain(counter.0, node.index());
@@ -137,41 +140,41 @@ impl Snapshot {
 
     /// The node selector of a class, if it has any.
     pub(crate) fn selector_of(&self, class: ClassId) -> Option<Selector> {
-        self.classes.get(class.0).affinity.map(Selector)
+        self.classes.get(class.0).family.affinity.map(Selector)
     }
 
     /// Whether the volumes of a class can be reached from a node with these labels.
     pub(crate) fn reaches_volumes(&self, class: ClassId, node: &super::fleet::NodeInfo) -> bool {
-        let filters = &self.classes.get(class.0).storage.filters;
+        let filters = &self.classes.get(class.0).family.storage.filters;
         filters.iter().all(|(filter, _)| self.filters.judge(*filter, node, &self.strings))
     }
 
     /// Whether the volumes of a class tie it to places.
     pub(crate) fn has_placed_volumes(&self, class: ClassId) -> bool {
-        !self.classes.get(class.0).storage.filters.is_empty()
+        !self.classes.get(class.0).family.storage.filters.is_empty()
     }
 
     /// Why no node whatever takes a class.
     pub(crate) fn impossible(&self, class: ClassId) -> Option<&Reason> {
-        self.classes.get(class.0).storage.impossible.as_ref()
+        self.classes.get(class.0).family.storage.impossible.as_ref()
     }
 
     /// Whether pods of two classes take the same port of a node.
     pub(crate) fn ports_conflict(&self, one: ClassId, other: ClassId) -> bool {
         let (one, other) = (self.classes.get(one.0), self.classes.get(other.0));
-        one.ports.iter().any(|port| other.ports.iter().any(|taken| port.conflicts(taken)))
+        one.family.ports.iter().any(|port| other.family.ports.iter().any(|taken| port.conflicts(taken)))
     }
 
     /// Whether a class takes ports of its node.
     pub(crate) fn has_ports(&self, class: ClassId) -> bool {
-        !self.classes.get(class.0).ports.is_empty()
+        !self.classes.get(class.0).family.ports.is_empty()
     }
 
     /// Whether the ports of a class are free on a node.
     pub(crate) fn ports_free_on(&self, class: ClassId, node: NodeId) -> bool {
         let taken =
             |port: &Port| self.fleet.nodes[node.index()].ports.iter().any(|(taken, _)| port.conflicts(taken));
-        !self.classes.get(class.0).ports.iter().any(taken)
+        !self.classes.get(class.0).family.ports.iter().any(taken)
     }
 
     /// Adds a node that stands for one to come: pods can be bound to it, but no search finds it, since it has no room.

@@ -1,13 +1,16 @@
 //! The snapshot: nodes with their pods, to try things on and take back.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
+
+use foldhash::fast::RandomState;
 
 use super::{
     class::{Class, amounts},
+    family::{Family, Rules},
     filters::Filters,
     find::Memo,
     fleet::{Fleet, NodeInfo, shift},
-    ids::{ClassId, Interned, Label, NodeId, OrdinalMap, Strings, Symbol, ordinal},
+    ids::{ClassId, FamilyId, Interned, Label, NodeId, OrdinalMap, Strings, Symbol, ordinal},
     node::Node,
     pod::Shape,
     resources::Resources,
@@ -29,15 +32,18 @@ pub struct Snapshot {
     pub(super) fleet: Fleet,
     pub(super) topology: Topology,
     pub(super) namespaces: OrdinalMap<Symbol, Box<[Label]>>,
+    pub(super) families: Interned<Family>,
+    /// Families by the shapes that they were read from.
+    pub(super) by_rules: HashMap<Rules, FamilyId, RandomState>,
     pub(super) classes: Interned<Class>,
     /// Classes by the address of a shape, which is kept so that no other takes its address.
     pub(super) by_shape: OrdinalMap<(usize, bool), (Arc<Shape>, ClassId)>,
-    /// The classes with a label, of those before `indexed`.
-    pub(super) classes_with: OrdinalMap<Label, Vec<ClassId>>,
+    /// The families with a label, of those before `indexed`.
+    pub(super) families_with: OrdinalMap<Label, Vec<FamilyId>>,
     pub(super) indexed: u32,
-    /// By class: the counters that count its pods.
+    /// By family: the counters that count its pods.
     pub(super) counters_of: Vec<Vec<CounterId>>,
-    /// By class: pods on nodes.
+    /// By family: pods on nodes.
     pub(super) bound: Vec<u32>,
     pub(super) memos: Vec<Memo>,
     /// Pods that use a claim that one alone may use.
@@ -232,20 +238,20 @@ impl Snapshot {
         self.fleet.take(at, &class.requests, &class.others, delta);
         let info = &mut self.fleet.nodes[at];
         shift(&mut info.pods, id, delta);
-        for port in &class.ports {
+        for port in &class.family.ports {
             shift(&mut info.ports, *port, delta);
         }
-        for volume in &class.storage.attached {
+        for volume in &class.family.storage.attached {
             shift(&mut info.attached, *volume, delta);
         }
-        for claim in &class.storage.exclusive {
+        for claim in &class.family.storage.exclusive {
             let count = self.claims_in_use.entry(*claim).or_default();
             *count = super::fleet::moved(*count, delta);
         }
-        let bound = &mut self.bound[id.index()];
+        let bound = &mut self.bound[class.id.index()];
         *bound = super::fleet::moved(*bound, delta);
         self.now += 1;
-        self.topology.shift(at, &self.counters_of[id.index()], &class.apart, delta, self.now);
+        self.topology.shift(at, &self.counters_of[class.id.index()], &class.family.apart, delta, self.now);
         if delta < 0 {
             self.freed = self.now;
         }

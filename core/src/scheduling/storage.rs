@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
-    class::Storage,
+    family::Storage,
     filters::{Filter, FilterId},
     ids::{Strings, Symbol},
     reason::Reason,

@@ -6,7 +6,7 @@
 use super::{
     filters::{FilterId, Filters},
     fleet::{Fleet, moved},
-    ids::{BitSet, ClassId, Interned, Label, OrdinalMap, Strings, Symbol, ordinal, value_of},
+    ids::{BitSet, ClassId, FamilyId, Interned, Label, OrdinalMap, Strings, Symbol, ordinal, value_of},
     selector::{Conjunction, Operator, all_match},
 };
 
@@ -197,8 +197,8 @@ struct Counter {
 
 #[derive(Debug, Clone, Default)]
 struct SelectionState {
-    /// The classes that match.
-    classes: Vec<ClassId>,
+    /// The families that match.
+    families: Vec<FamilyId>,
     counters: Vec<CounterId>,
 }
 
@@ -232,7 +232,7 @@ impl Topology {
         self.selection_ids.get(id.0)
     }
 
-    /// Interns a selection. If it is new, [`Topology::found`] is to be called with the classes that it matches; they are among
+    /// Interns a selection. If it is new, [`Topology::found`] is to be called with the families that it matches; they are among
     /// those with one of the labels (among all, if there are none to go by).
     pub(super) fn intern_selection(&mut self, selection: Selection) -> (SelectionId, Option<Anchors>) {
         let (id, new) = self.selection_ids.intern(selection);
@@ -253,15 +253,15 @@ impl Topology {
         (id, Some(Anchors(anchors)))
     }
 
-    /// Notes the classes that a new selection matches.
-    pub(super) fn found(&mut self, selection: SelectionId, classes: Vec<ClassId>) {
-        self.selections[selection.0 as usize].classes = classes;
+    /// Notes the families that a new selection matches.
+    pub(super) fn found(&mut self, selection: SelectionId, families: Vec<FamilyId>) {
+        self.selections[selection.0 as usize].families = families;
     }
 
-    /// Notes a new class, and returns the counters that count its pods, sorted.
+    /// Notes a new family, and returns the counters that count its pods, sorted.
     pub(super) fn enlist(
         &mut self,
-        class: ClassId,
+        family: FamilyId,
         subject: Subject<'_>,
         strings: &Strings,
     ) -> Vec<CounterId> {
@@ -272,22 +272,23 @@ impl Topology {
         let mut counters = Vec::new();
         for id in matching {
             let state = &mut self.selections[id.0 as usize];
-            state.classes.push(class);
+            state.families.push(family);
             counters.extend_from_slice(&state.counters);
         }
         counters.sort_unstable();
         counters
     }
 
-    /// Interns a counter; if it is new, also returns the classes that it counts.
+    /// Interns a counter; if it is new, also returns the families that it counts.
     pub(super) fn intern_counter(
         &mut self,
         key: Symbol,
         eligibility: Eligibility,
         selection: SelectionId,
         world: &World<'_>,
-        bound: impl Fn(ClassId) -> bool,
-    ) -> (CounterId, Option<Vec<ClassId>>) {
+        bound: impl Fn(FamilyId) -> bool,
+        family: impl Fn(ClassId) -> FamilyId,
+    ) -> (CounterId, Option<Vec<FamilyId>>) {
         let domains = self.intern_domains(key, eligibility, world);
         let (id, new) = self.counter_ids.intern((domains, selection));
         let id = CounterId(id);
@@ -295,19 +296,19 @@ impl Topology {
             return (id, None);
         }
         self.selections[selection.0 as usize].counters.push(id);
-        let classes = self.selections[selection.0 as usize].classes.clone();
+        let families = self.selections[selection.0 as usize].families.clone();
         let mut counter =
             Counter { domains, matched: Tally::default(), owners: OrdinalMap::default(), changed: 0 };
-        if classes.iter().any(|class| bound(*class)) {
+        if families.iter().any(|family| bound(*family)) {
             let mut matching = BitSet::default();
-            for class in &classes {
-                matching.set(class.index(), true);
+            for family in &families {
+                matching.set(family.index(), true);
             }
             for at in world.fleet.present.iter() {
                 let count: u32 = world.fleet.nodes[at]
                     .pods
                     .iter()
-                    .filter(|(class, _)| matching.contains(class.index()))
+                    .filter(|(class, _)| matching.contains(family(*class).index()))
                     .map(|(_, count)| count)
                     .sum();
                 if let Some(domain) = self.counted_domain(domains, at).filter(|_| count > 0) {
@@ -316,7 +317,7 @@ impl Topology {
             }
         }
         self.counters.push(counter);
-        (id, Some(classes))
+        (id, Some(families))
     }
 
     fn intern_domains(&mut self, key: Symbol, eligibility: Eligibility, world: &World<'_>) -> DomainsId {

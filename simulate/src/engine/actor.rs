@@ -286,6 +286,7 @@ impl<'a> Actor<'a> {
             first_poll: Duration::ZERO,
             visit,
             visit_after: visit.and_then(|visit| self.rhythm.next(visit)),
+            latency: Duration::ZERO,
         });
     }
 

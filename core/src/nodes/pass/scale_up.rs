@@ -14,7 +14,7 @@ use super::{Choose, Input, Memory, Outcome, PassSettings, World};
 use crate::{
     nodes::{
         action::{Action, Increase},
-        estimator::{Limiter, Limits, estimate, estimate_and_keep},
+        estimator::{Estimate, Limiter, Limits, estimate, estimate_and_keep, keep},
         expander::{Choice, Pricing},
         group::{NodeGroup, Template},
         similar::{Comparator, balance},
@@ -70,6 +70,8 @@ pub struct ExpansionOption {
     pub nodes: u32,
     /// How many of the waiting pods would run there, by index.
     pub scheduled: Vec<u32>,
+    /// How that was found: the waiting pods by index, and their estimate. Kept of the only option alone.
+    found: Option<(Vec<usize>, Estimate)>,
 }
 
 impl ExpansionOption {
@@ -150,7 +152,17 @@ impl<'a> ScaleUp<'a> {
 
     /// What each group could do for the pods that still wait; `most` nodes a group at once.
     pub fn options(&mut self, most: u32) -> Vec<ExpansionOption> {
-        (0..self.candidates.len()).filter_map(|candidate| self.option(candidate, most)).collect()
+        let mut options: Vec<ExpansionOption> = Vec::new();
+        for candidate in 0..self.candidates.len() {
+            if let Some(option) = self.option(candidate, most) {
+                options.push(option);
+                // Placements are large, and those of all options but one are for nothing.
+                if options.len() > 1 {
+                    options.iter_mut().for_each(|option| option.found = None);
+                }
+            }
+        }
+        options
     }
 
     fn option(&mut self, candidate: usize, most: u32) -> Option<ExpansionOption> {
@@ -159,17 +171,18 @@ impl<'a> ScaleUp<'a> {
         if room == 0 || fitting.is_empty() {
             return None;
         }
-        let groups: Vec<_> =
-            fitting.iter().map(|waiting| (self.waiting[*waiting].class, self.left[*waiting])).collect();
+        let groups = self.groups(&fitting);
         let clock = || self.now;
         let mut limiter = Limiter::start(nodes(room), &clock);
         let template = &self.candidates[candidate].template;
         let estimate = estimate(self.snapshot, template, &groups, &mut limiter);
         let mut scheduled = vec![0; self.waiting.len()];
-        for (waiting, count) in fitting.into_iter().zip(&estimate.scheduled) {
-            scheduled[waiting] = *count;
+        for (waiting, count) in fitting.iter().zip(&estimate.scheduled) {
+            scheduled[*waiting] = *count;
         }
-        (estimate.nodes > 0).then_some(ExpansionOption { candidate, nodes: estimate.nodes, scheduled })
+        let nodes = estimate.nodes;
+        let found = Some((fitting, estimate));
+        (nodes > 0).then_some(ExpansionOption { candidate, nodes, scheduled, found })
     }
 
     /// The classes that still wait and that a fresh node of the group takes; of the others the reason is kept.
@@ -212,24 +225,43 @@ impl<'a> ScaleUp<'a> {
             self.room[candidate] = 0;
             return 0;
         }
-        let fitting: Vec<usize> =
-            (0..self.waiting.len()).filter(|waiting| option.scheduled[*waiting] > 0).collect();
-        let groups: Vec<_> =
-            fitting.iter().map(|waiting| (self.waiting[*waiting].class, self.left[*waiting])).collect();
-        let clock = || self.now;
-        let mut limiter = Limiter::start(nodes(allowed), &clock);
-        let template = &self.candidates[candidate].template;
-        let kept = estimate_and_keep(self.snapshot, template, &groups, &mut limiter);
-        for (waiting, count) in fitting.into_iter().zip(&kept.scheduled) {
-            self.left[waiting] -= (*count).min(self.left[waiting]);
-            if *count > 0 {
-                self.helped_by.entry(waiting).or_default().push(candidate);
+        let (nodes, scheduled) = match &option.found {
+            Some((fitting, estimate)) if allowed == option.nodes => {
+                let template = &self.candidates[candidate].template;
+                keep(self.snapshot, template, &self.groups(fitting), estimate);
+                (estimate.nodes, option.scheduled.clone())
             }
+            _ => self.estimate_again(option, allowed),
+        };
+        for (waiting, count) in scheduled.into_iter().enumerate().filter(|(_, count)| *count > 0) {
+            self.left[waiting] -= count.min(self.left[waiting]);
+            self.helped_by.entry(waiting).or_default().push(candidate);
         }
         // An option that comes to nothing would be chosen for ever.
-        self.room[candidate] = if kept.nodes == 0 { 0 } else { self.room[candidate] - kept.nodes };
-        *self.added.entry(candidate).or_default() += kept.nodes;
-        kept.nodes
+        self.room[candidate] = if nodes == 0 { 0 } else { self.room[candidate] - nodes };
+        *self.added.entry(candidate).or_default() += nodes;
+        nodes
+    }
+
+    /// Grows an option's group by no more than `allowed` nodes. Returns the nodes, and the waiting pods that they take.
+    fn estimate_again(&mut self, option: &ExpansionOption, allowed: u32) -> (u32, Vec<u32>) {
+        let waiting = 0..self.waiting.len();
+        let fitting: Vec<usize> = waiting.filter(|waiting| option.scheduled[*waiting] > 0).collect();
+        let groups = self.groups(&fitting);
+        let clock = || self.now;
+        let mut limiter = Limiter::start(nodes(allowed), &clock);
+        let template = &self.candidates[option.candidate].template;
+        let kept = estimate_and_keep(self.snapshot, template, &groups, &mut limiter);
+        let mut scheduled = vec![0; self.waiting.len()];
+        for (waiting, count) in fitting.into_iter().zip(&kept.scheduled) {
+            scheduled[waiting] = *count;
+        }
+        (kept.nodes, scheduled)
+    }
+
+    /// Classes that wait, and how many pods of each still do.
+    fn groups(&self, waiting: &[usize]) -> Vec<(ClassId, u32)> {
+        waiting.iter().map(|waiting| (self.waiting[*waiting].class, self.left[*waiting])).collect()
     }
 
     /// An option, for expanders to choose from.

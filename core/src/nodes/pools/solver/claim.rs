@@ -19,6 +19,8 @@ pub(super) struct Open {
     pub(super) cheapest: usize,
     /// What the pods ask for.
     pub(super) sum: Amounts,
+    /// The most room for cpu, and for memory, that one of the offers has.
+    pub(super) ceiling: [i64; 2],
     pub(super) others: BTreeMap<Box<str>, i64>,
     /// Requirements that offers alone do not keep.
     pub(super) kept: Requirements,
@@ -61,6 +63,10 @@ pub(super) fn cheapest_with(
     if simple && kept.is_none() {
         if mask.has(claim.cheapest) && fits(&sum, &market.room[claim.cheapest]) {
             return Some(claim.cheapest);
+        }
+        // Most claims are full.
+        if sum[0] > claim.ceiling[0] || sum[1] > claim.ceiling[1] {
+            return None;
         }
         let [cpu, memory, storage, pods] = market.roomy(&sum)?;
         return first_common(place(claim.cheapest), [&claim.offers, mask, cpu, memory, pods, storage]);

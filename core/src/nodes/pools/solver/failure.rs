@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use k8s_openapi::api::core::v1::Taint;
 use thiserror::Error;
 
-use super::run::Run;
+use super::{mask::first_common, run::Run};
 use crate::{
     nodes::pools::{
         launch::MinValuesUnmet,
@@ -108,7 +108,14 @@ impl Run<'_, '_> {
     /// Why a pool would have no node for a pod even if it were the only one.
     fn alone(&self, kind: &super::kind::Kind, market: usize) -> Option<Refusal> {
         let options = &self.catalog.options;
-        let pool = self.catalog.markets[market].pool;
+        let (pool, fit) = (self.catalog.markets[market].pool, kind.fits[market].as_ref());
+        let fits = fit.zip(self.catalog.markets[market].roomy(&kind.requests));
+        let fits = fits.and_then(|(fit, [cpu, memory, storage, pods])| {
+            first_common(0, [&fit.offers, cpu, memory, storage, pods])
+        });
+        if fits.is_some() && !pool.requirements.has_min_values() {
+            return None;
+        }
         let pool = select::Pool {
             requirements: pool.requirements.clone(),
             types: pool.types,

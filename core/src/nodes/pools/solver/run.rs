@@ -464,6 +464,7 @@ impl<'r, 'a> Run<'r, 'a> {
             cheapest,
             offers,
             sum: [0; FIXED],
+            ceiling: [i64::MAX; 2],
             others: BTreeMap::new(),
             kept: Requirements::new(),
             node: NodeId::at(u32::MAX),
@@ -552,6 +553,7 @@ impl<'r, 'a> Run<'r, 'a> {
         for ((_, masks), satisfied) in self.selectors.iter().zip(&mut grown.satisfied) {
             *satisfied = *satisfied || offers.is_within(&masks[claim.market]);
         }
+        grown.ceiling = market.ceiling(&offers);
         (grown.offers, grown.cheapest) = (offers, cheapest);
         Some(grown)
     }
