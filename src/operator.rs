@@ -1,6 +1,6 @@
 //! `tandem run`: everything started, in order, and stopped together.
 
-use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
 use hyper::StatusCode;
@@ -59,14 +59,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     let version = client.apiserver_version().await.context("kube-apiserver does not answer")?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), kubernetes = version.git_version, "tandem starts");
     check_crds(&client).await?;
-    let recorder = match args.dry_run {
-        true => Some(begin_record(&args.dry_run_record, &version.git_version)?),
-        false => None,
-    };
-    let client = match &recorder {
-        Some(recorder) => guard(client, recorder.clone()),
-        None => client,
-    };
+    let (client, recorder) = beginning(&args, client, &version.git_version)?;
 
     let namespaces: Vec<_> = args.watch_namespace.iter().filter(|name| !name.is_empty()).cloned().collect();
     let cluster_namespace = args.cluster_object_namespace.clone().unwrap_or_else(|| args.namespace.clone());
@@ -105,15 +98,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     let mut registry = telemetry::metrics::registry(cluster.clone(), samples);
     nodes(&args, &shared, &mut registry, &mut tasks, &shutdown).await?;
     let ready = match &recorder {
-        // The group and the webhooks are another's, who goes on serving them.
-        Some(recorder) => {
-            let rules = hpa::Settings::of(minor(&version.minor));
-            tokio::spawn(Controller::new(shared.clone(), recorder.clone(), rules).run());
-            let cluster = cluster.clone();
-            let ready: Ready =
-                Arc::new(move || (!cluster.is_synced()).then_some("caches are not filled yet"));
-            ready
-        }
+        Some(recorder) => rehearse(&shared, recorder, &version.minor),
         None => serve_apis(&args, &shared, client, leading, &mut registry, &mut tasks, &shutdown).await?,
     };
     serve_plain(&args, ready, registry, &mut tasks, &shutdown).await?;
@@ -145,13 +130,29 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The record of a dry run, and what it means.
-fn begin_record(record: &Path, kubernetes: &str) -> anyhow::Result<Arc<Recorder>> {
-    let path = record.display();
-    let recorder = Recorder::open(record, kubernetes)
+/// The client that everything goes through, which in a dry run writes to a record and nowhere else.
+fn beginning(
+    args: &RunArgs,
+    client: Client,
+    kubernetes: &str,
+) -> anyhow::Result<(Client, Option<Arc<Recorder>>)> {
+    if !args.dry_run {
+        return Ok((client, None));
+    }
+    let path = args.dry_run_record.display();
+    let recorder = Recorder::open(&args.dry_run_record, kubernetes)
         .with_context(|| format!("the record {path} cannot be written; name another by --dry-run-record"))?;
     tracing::info!(record = %path, "dry run: nothing is written to the cluster, and no API of it is served");
-    Ok(recorder)
+    Ok((guard(client, recorder.clone()), Some(recorder)))
+}
+
+/// Plays the HPA controller in a dry run: the metrics API and the webhooks are another's, who goes on serving them.
+fn rehearse(shared: &Arc<Shared>, recorder: &Arc<Recorder>, version: &str) -> Ready {
+    let rules = hpa::Settings::of(minor(version));
+    // It has no end of its own; the runtime ends it.
+    tokio::spawn(Controller::new(shared.clone(), recorder.clone(), rules).run());
+    let cluster = shared.cluster.clone();
+    Arc::new(move || (!cluster.is_synced()).then_some("caches are not filled yet"))
 }
 
 /// A missing CRD is said at once, with what to do, instead of a watch that fails for ever.

@@ -4,9 +4,13 @@
 //! from the count that the target really has, over the HPA that Tandem would have made. Between zero and one the object's
 //! own task decides, and says so ([`Recorder::activation`]).
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
-use futures::{StreamExt as _, future, stream};
+use futures::{StreamExt as _, future, stream::FuturesUnordered};
 use jiff::Timestamp;
 use k8s_openapi::api::autoscaling::v2::{HorizontalPodAutoscaler, MetricStatus};
 use kube::{Api, ResourceExt as _};
@@ -38,8 +42,6 @@ use crate::{
 
 /// Between two looks at what is in memory: as exactly the record knows when others acted.
 const LOOK: Duration = Duration::from_secs(1);
-/// Objects that are visited at the same moment; each waits for its sources.
-const AT_ONCE: usize = 64;
 
 /// The HPA controller of a dry run.
 pub struct Controller {
@@ -131,29 +133,35 @@ impl Controller {
         }
     }
 
-    /// Visits each object once a period, at a time of its own.
+    /// Visits each object once a period, at a time of its own. None waits for the source of another.
     async fn visit_all(&self) {
         let period = self.rules.sync_period.unsigned_abs();
         let mut due: BTreeMap<Key, Instant> = BTreeMap::new();
+        let (mut visits, mut under_way) = (FuturesUnordered::new(), BTreeSet::new());
         let mut ticks = interval(LOOK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            ticks.tick().await;
-            let now = Instant::now();
-            let objects = self.shared.cluster.scaled_objects.all();
-            due.retain(|key, _| self.shared.cluster.scaled_objects.get(&key.namespace, &key.name).is_some());
-            let is_due = |object: &Arc<ScaledObject>| {
-                let key = Key::of(&**object);
-                let at =
-                    due.entry(key).or_insert_with_key(|key| now + polling::phase(&key.to_string(), period));
-                let is_due = *at <= now;
-                if is_due {
-                    *at = now + period;
+            tokio::select! {
+                Some(key) = visits.next() => drop(under_way.remove(&key)),
+                _ = ticks.tick() => {
+                    let now = Instant::now();
+                    let objects = self.shared.cluster.scaled_objects.all();
+                    let there: BTreeSet<_> = objects.iter().map(|object| Key::of(&**object)).collect();
+                    due.retain(|key, _| there.contains(key));
+                    for object in objects {
+                        let key = Key::of(&*object);
+                        let first = || now + polling::phase(&key.to_string(), period);
+                        let at = due.entry(key.clone()).or_insert_with(first);
+                        if *at <= now && under_way.insert(key.clone()) {
+                            *at = now + period;
+                            visits.push(async move {
+                                self.visit(object).await;
+                                key
+                            });
+                        }
+                    }
                 }
-                is_due
-            };
-            let visited: Vec<_> = objects.into_iter().filter(is_due).collect();
-            stream::iter(visited).for_each_concurrent(AT_ONCE, |object| self.visit(object)).await;
+            }
         }
     }
 

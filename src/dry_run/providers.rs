@@ -156,3 +156,140 @@ impl PoolProvider for Pools {
         self.provider.drifted(claim, class).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use tandem_core::nodes::pools::requirements::WellKnownLabels;
+
+    use super::*;
+    use crate::dry_run::record::{self, Entry};
+
+    /// A provider that must not be asked for a change.
+    #[derive(Default)]
+    struct Live(WellKnownLabels);
+
+    #[async_trait]
+    impl CloudProvider for Live {
+        fn name(&self) -> &'static str {
+            "live"
+        }
+
+        async fn groups(&self) -> Result<(Vec<NodeGroup>, Vec<(String, CloudError)>), CloudError> {
+            Ok((Vec::new(), vec![("a".to_owned(), CloudError::NotFound("it".to_owned()))]))
+        }
+
+        async fn template(&self, _: &str) -> Result<Option<Template>, CloudError> {
+            Ok(None)
+        }
+
+        async fn increase(&self, group: &str, _: u32, _: u32) -> Result<(), CloudError> {
+            unreachable!("increase {group}")
+        }
+
+        async fn delete_nodes(&self, group: &str, _: &[NodeRef]) -> Result<(), CloudError> {
+            unreachable!("delete nodes of {group}")
+        }
+
+        async fn decrease_target(&self, group: &str, _: u32, _: u32) -> Result<(), CloudError> {
+            unreachable!("decrease {group}")
+        }
+
+        fn gpu_label(&self) -> &'static str {
+            "gpu"
+        }
+
+        async fn cleanup(&self) -> Result<(), CloudError> {
+            unreachable!("clean up")
+        }
+    }
+
+    #[async_trait]
+    impl PoolProvider for Live {
+        fn name(&self) -> &'static str {
+            "live"
+        }
+
+        fn kinds(&self) -> &'static [ClassKind] {
+            &[]
+        }
+
+        fn well_known(&self) -> &WellKnownLabels {
+            &self.0
+        }
+
+        fn classes(&self) -> Vec<Class> {
+            vec![Class::default()]
+        }
+
+        async fn class_state(&self, _: &Class) -> Result<ClassState, CloudError> {
+            unreachable!("it may make an instance profile")
+        }
+
+        async fn instance_types(&self, _: &Class) -> Result<Arc<[Arc<InstanceType>]>, CloudError> {
+            Ok(Arc::default())
+        }
+
+        async fn create(
+            &self,
+            claim: &NodeClaim,
+            _: &Class,
+            _: &[Arc<InstanceType>],
+        ) -> Result<Launched, LaunchError> {
+            unreachable!("create {claim:?}")
+        }
+
+        async fn delete(&self, provider_id: &str) -> Result<(), CloudError> {
+            unreachable!("delete {provider_id}")
+        }
+
+        async fn list(&self) -> Result<Vec<Machine>, CloudError> {
+            unreachable!("it may tidy up")
+        }
+
+        async fn drifted(&self, _: &NodeClaim, _: &Class) -> Result<Option<&'static str>, CloudError> {
+            Ok(Some("NodeClassDrift"))
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_known_is_told_and_what_is_asked_for_is_recorded() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("record");
+        let recorder = Recorder::open(&path, "v1.37.0").unwrap();
+        let groups = Groups { provider: Arc::new(Live::default()), recorder: recorder.clone() };
+        assert_eq!((CloudProvider::name(&groups), groups.gpu_label()), ("live", "gpu"));
+        assert_eq!(groups.groups().await.unwrap().1.len(), 1);
+        groups.increase("a", 1, 2).await.unwrap();
+        groups.decrease_target("a", 3, 1).await.unwrap();
+        let node = NodeRef { name: "n".into(), ..NodeRef::default() };
+        groups.delete_nodes("a", &[node]).await.unwrap();
+        groups.cleanup().await.unwrap();
+
+        let pools = Pools { provider: Arc::new(Live::default()), recorder };
+        assert_eq!(pools.classes().len(), 1);
+        let (claim, class) = (NodeClaim::default(), Class::default());
+        assert_eq!(pools.drifted(&claim, &class).await.unwrap(), Some("NodeClassDrift"));
+        assert!(pools.class_state(&class).await.is_err());
+        assert!(pools.list().await.is_err());
+        assert!(pools.create(&claim, &class, &[]).await.is_err());
+        assert!(pools.delete("aws:///a/i-1").await.is_err());
+
+        let lines = record::read(fs::read(&path).unwrap().as_slice()).unwrap().0.into_iter();
+        let intents = lines.filter_map(|line| match line.entry {
+            Entry::Intent(it) => Some(format!("{} {} {} {}", it.verb, it.resource, it.name, it.change)),
+            _ => None,
+        });
+        assert_eq!(
+            intents.collect::<Vec<_>>(),
+            [
+                "increase nodegroup a from 1 to 3 nodes",
+                "decrease nodegroup a from 3 to 2 nodes, by some that never came",
+                "delete nodegroup a its nodes n",
+                "create machine  a machine of one of 0 types",
+                "delete machine aws:///a/i-1 ",
+            ]
+        );
+    }
+}

@@ -135,7 +135,8 @@ mod tests {
     fn courses_are_compared() {
         // Differs, most, changes of Tandem and of the others, first of both, only the others, lead.
         type Wanted = (f64, i64, [u64; 2], [u64; 2], u64, Option<f64>);
-        let cases: [(&str, &[(i64, i64, i64)], Wanted); 8] = [
+        type Case = (&'static str, &'static [(i64, i64, i64)], Wanted);
+        let cases: [Case; 8] = [
             ("the same", &[(0, 2, 2)], (0.0, 0, [0, 0], [0, 0], 0, None)),
             ("Tandem alone", &[(0, 2, 2), (10, 3, 2)], (90.0, 1, [1, 0], [0, 0], 0, None)),
             ("Tandem first", &[(0, 1, 1), (10, 3, 1), (17, 3, 3)], (7.0, 2, [1, 1], [1, 0], 0, Some(7.0))),
