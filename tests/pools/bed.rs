@@ -134,6 +134,7 @@ impl Bed {
             world: World::start(&self.restricted),
             demand: None,
             buffers: None,
+            recorder: None,
             provider: connect("kwok", &Settings::default(), &self.restricted).await?,
             events: Events::new(self.restricted.clone(), "karpenter", None),
             leading,

@@ -5,6 +5,7 @@ mod choose;
 mod expander_server;
 pub mod look;
 pub mod metrics;
+mod rehearsal;
 pub mod remove;
 mod report;
 pub mod settings;
@@ -28,8 +29,8 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::expander_server::ServerError;
 use self::{
-    act::Removed, choose::Chooser, metrics::Metrics, remove::RemoveOptions, report::Reporter,
-    status_map::StatusMap,
+    act::Removed, choose::Chooser, metrics::Metrics, rehearsal::Rehearsal, remove::RemoveOptions,
+    report::Reporter, status_map::StatusMap,
 };
 use crate::{
     cli::nodes::NodeArgs,
@@ -39,6 +40,7 @@ use crate::{
         buffer::{Buffers, Loop},
         demand::Demand,
     },
+    dry_run::Recorder,
     telemetry::events::Events,
 };
 
@@ -69,10 +71,12 @@ pub struct NodeGroups {
     metrics: Arc<Metrics>,
     /// Nodes whose removal is under way, and whether they are drained.
     removing: Arc<Mutex<BTreeMap<Arc<str>, bool>>>,
+    /// In a dry run.
+    rehearsal: Option<Rehearsal>,
 }
 
 impl NodeGroups {
-    /// Puts the parts together. `namespace` is where the status ConfigMap lives.
+    /// Puts the parts together. `namespace` is where the status ConfigMap lives; with a `recorder` nothing is done.
     ///
     /// # Errors
     /// `--expander` has `grpc`, and it is not said where the server is, or whom to trust.
@@ -83,6 +87,7 @@ impl NodeGroups {
         args: NodeArgs,
         events: Events,
         namespace: &str,
+        recorder: Option<Arc<Recorder>>,
     ) -> Result<Self, ServerError> {
         let map = status_map::reference(namespace, &args.status_config_map_name);
         Ok(Self {
@@ -96,10 +101,11 @@ impl NodeGroups {
                 client.clone(),
                 namespace,
                 &args.status_config_map_name,
-                args.write_status_configmap,
+                args.write_status_configmap && recorder.is_none(),
             ),
             metrics: Arc::new(Metrics::default()),
             removing: Arc::default(),
+            rehearsal: recorder.map(Rehearsal::new),
             client,
             world,
             demand,
@@ -203,6 +209,11 @@ impl NodeGroups {
         removed: &mpsc::UnboundedSender<Removed>,
     ) -> Result<(Outcome, Vec<NodeGroup>), CloudError> {
         let groups = look::groups(&*self.provider).await?;
+        if let Some(rehearsal) = self.rehearsal.take() {
+            let (outcome, rehearsal) = self.rehearse(rehearsal, &groups, memory).await;
+            self.rehearsal = Some(rehearsal);
+            return Ok((outcome, groups));
+        }
         let input = self.input(groups.clone()).await;
         if first {
             for action in pass::left_over(&input.nodes, &input.removing) {

@@ -21,6 +21,7 @@ mod nominations;
 mod observe;
 mod pool;
 mod provision;
+mod rehearsal;
 mod repair;
 mod termination;
 mod view;
@@ -59,12 +60,14 @@ use crate::{
         world::World,
     },
     controllers::nodes::{buffer::Buffers, demand::Demand},
+    dry_run::Recorder,
     telemetry::events::Events,
 };
 pub use tandem_core::nodes::pools::names;
 
 use metrics::Metrics;
 use nominations::Nominations;
+use rehearsal::Rehearsal;
 use view::Pool;
 
 /// After a failed call to the API server, before the next try.
@@ -88,6 +91,8 @@ pub struct Config {
     pub leading: watch::Receiver<bool>,
     /// What the flags say.
     pub settings: PoolArgs,
+    /// Where decisions go of which nothing is to come.
+    pub recorder: Option<Arc<Recorder>>,
 }
 
 /// Names of nodes by their provider ids.
@@ -116,6 +121,8 @@ pub struct Pools {
     leaving: Mutex<BTreeSet<Arc<str>>>,
     /// Held while claims are replaced, so that nobody counts those of a static pool in between.
     replacing: tokio::sync::Mutex<()>,
+    /// In a dry run.
+    rehearsal: Option<Rehearsal>,
     /// What they have done, for `/metrics`.
     pub metrics: Metrics,
 }
@@ -126,7 +133,7 @@ pub type ClaimChanges = mpsc::UnboundedReceiver<String>;
 impl Pools {
     /// Starts the watches.
     pub fn start(config: Config) -> (Arc<Self>, ClaimChanges) {
-        let Config { client, world, demand, buffers, provider, events, leading, settings } = config;
+        let Config { client, world, demand, buffers, provider, events, leading, settings, recorder } = config;
         let (changed_claim, claim_changes) = mpsc::unbounded_channel();
         let count = world.changes.clone();
         let changed = move || count.send_modify(|count| *count += 1);
@@ -148,6 +155,7 @@ impl Pools {
             nominations: Nominations::default(),
             leaving: Mutex::default(),
             replacing: tokio::sync::Mutex::default(),
+            rehearsal: recorder.map(Rehearsal::new),
             client,
             world,
             demand,
@@ -308,7 +316,7 @@ impl Pools {
     }
 }
 
-/// Runs every controller; never returns.
+/// Runs every controller, in a dry run those that decide; never returns.
 pub async fn run(pools: Arc<Pools>, claim_changes: ClaimChanges) {
     let started = Instant::now();
     pools.synced().await;
@@ -319,6 +327,15 @@ pub async fn run(pools: Arc<Pools>, claim_changes: ClaimChanges) {
         seconds = started.elapsed().as_secs_f64(),
         "node pools are watched"
     );
+    if let Some(rehearsal) = &pools.rehearsal {
+        tokio::join!(
+            provision::run(pools.clone()),
+            disrupt::run(pools.clone()),
+            fixed::run(pools.clone()),
+            rehearsal::watch(&pools, rehearsal),
+        );
+        return;
+    }
     tokio::join!(
         claims::run(pools.clone(), claim_changes),
         classes::run(pools.clone()),
