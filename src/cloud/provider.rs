@@ -16,7 +16,10 @@ use super::{
     external_grpc::ExternalGrpc,
     kwok::Kwok,
 };
-use crate::cluster::client;
+use crate::{
+    cluster::client,
+    dry_run::{Recorder, guard::guard},
+};
 
 /// The names that `--cloud-provider` may have.
 pub const PROVIDERS: &[&str] = &["aws", "clusterapi", "externalgrpc", "kwok"];
@@ -45,6 +48,8 @@ pub struct Settings {
     pub defaults: GroupOptions,
     /// Told of every request to AWS.
     pub on_aws_request: OnRequest,
+    /// Where what would be written to another cluster goes instead, in a dry run.
+    pub recorder: Option<Arc<Recorder>>,
 }
 
 /// Makes the provider of this name. `client` is of the cluster whose nodes are scaled.
@@ -113,6 +118,10 @@ async fn connect_cluster_api(settings: &Settings, workload: Client) -> Result<Cl
         discoveries,
     };
     let management = management(settings, &workload).await?;
+    let management = match &settings.recorder {
+        Some(recorder) => guard(management, recorder.clone()),
+        None => management,
+    };
     ClusterApi::connect(management, workload, options).await
 }
 

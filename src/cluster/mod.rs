@@ -9,6 +9,7 @@ pub mod finalizer;
 pub mod mirror;
 pub mod model;
 pub mod named;
+pub mod pod_group;
 pub mod reader;
 pub mod scale;
 pub mod shapes;

@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test says best where it stands by panicking there")]
 
+mod buffers;
 mod demand;
 mod groups;
 mod interruption;
@@ -51,6 +52,7 @@ fn scenarios() -> Vec<Trial> {
         scenario("groups::a_pod_that_fits_no_group", groups::a_pod_that_fits_no_group),
         scenario("provider::is_told_at_the_end", provider::is_told_at_the_end),
         scenario("interruption::walk_through", interruption::walk_through),
+        scenario("buffers::walk_through", buffers::walk_through),
         scenario("pools::walk_through", pools::walk_through),
         scenario_at(demand::HPA_SYNC_PERIOD, "demand::walk_through", demand::walk_through),
         scenario("pools::walk_through_aws_provisioner", pools::walk_through_aws_provisioner),

@@ -235,7 +235,7 @@ async fn class_goes_last(world: &World) -> Result<()> {
 }
 
 /// What node pools want of the cluster.
-async fn install(world: &World) -> Result<()> {
+pub(crate) async fn install(world: &World) -> Result<()> {
     for folder in ["crds", "manifests/node-pools.yaml"] {
         let path = harness::source_tree().join(folder);
         world.kubectl(&format!("apply --server-side -f {}", path.display()), "").await?;

@@ -133,6 +133,8 @@ impl Bed {
             client: self.restricted.clone(),
             world: World::start(&self.restricted),
             demand: None,
+            buffers: None,
+            recorder: None,
             provider: connect("kwok", &Settings::default(), &self.restricted).await?,
             events: Events::new(self.restricted.clone(), "karpenter", None),
             leading,

@@ -15,6 +15,7 @@ mod ids;
 pub mod node;
 pub mod pod;
 mod ports;
+pub mod preempt;
 pub mod reason;
 pub mod resources;
 pub(crate) mod rules;
@@ -27,7 +28,7 @@ mod topology;
 
 pub use class::HOSTNAME;
 pub use fleet::NodeInfo;
-pub use gang::place_gang;
+pub use gang::{Gangs, LeftOut, Unmet, place_gang};
 pub use ids::{ClassId, NodeId};
 pub use node::Node;
 pub use pod::Pod;

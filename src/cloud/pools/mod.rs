@@ -1,13 +1,12 @@
 //! Act: the providers of machines behind node pools (Karpenter's model of capacity), behind one trait.
 
-pub mod sold_out;
-
 use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::{Client, Resource, ResourceExt as _};
+pub use tandem_core::nodes::pools::sold_out::OfferingKey;
 use tandem_core::{
     api::karpenter::{EC2NodeClass, NodeClaim, NodeClassReference},
     nodes::pools::{
@@ -172,17 +171,6 @@ pub struct Machine {
     pub claim: String,
     /// Made then.
     pub created: Option<Timestamp>,
-}
-
-/// The terms on which a machine could not be had.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct OfferingKey {
-    /// What it is paid by.
-    pub capacity_type: String,
-    /// Its type.
-    pub instance_type: String,
-    /// The zone.
-    pub zone: String,
 }
 
 /// Why no machine was launched.

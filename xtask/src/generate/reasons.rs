@@ -3,7 +3,10 @@
 use std::fmt::Write as _;
 
 use tandem_core::{
-    nodes::{demand::reasons as demand, interruption::reasons as interruption, reasons as nodes},
+    nodes::{
+        buffer::reasons as buffer, demand::reasons as demand, interruption::reasons as interruption,
+        reasons as nodes,
+    },
     pods::reasons::{self, event},
 };
 
@@ -49,6 +52,17 @@ pub(super) fn page() -> String {
          | reason | type | when |\n|---|---|---|\n",
     );
     for (reason, type_, when) in demand::EVENTS {
+        let _ = writeln!(page, "| {reason} | {type_} | {when} |");
+    }
+    page.push_str(
+        "\n## Conditions and events of a CapacityBuffer\n\n\
+         `ReadyForProvisioning` says whether it is known what room to keep (`Resolved`, else `PodTemplateNotFound`, \
+         `ScalableRefNotFound` or `ResolutionFailed`, with what to write), `LimitedByQuotas` whether ResourceQuotas of its \
+         namespace leave it less, `Provisioning` whether the room is there (`FitsExistingCapacity`, `RequiresNewCapacity`, \
+         `BufferEmpty`, `NotReadyForProvisioning`).\n\n\
+         | reason | type | when |\n|---|---|---|\n",
+    );
+    for (reason, type_, when) in buffer::EVENTS {
         let _ = writeln!(page, "| {reason} | {type_} | {when} |");
     }
     page

@@ -8,6 +8,7 @@ pub mod consolidate;
 pub mod costs;
 pub mod disrupt;
 pub mod fixed;
+mod gangs;
 pub mod instance_type;
 pub mod launch;
 pub mod names;
@@ -18,6 +19,7 @@ pub mod provisioner;
 pub mod repair;
 pub mod requirements;
 pub mod select;
+pub mod sold_out;
 pub mod solver;
 
 #[cfg(test)]

@@ -20,8 +20,8 @@ use tokio::sync::{Notify, mpsc};
 
 use super::{
     ClaimChanges, Pools, RETRY,
-    claim::{holds, is_deleting},
-    expiration, lifecycle,
+    claim::{expires, holds, is_deleting},
+    lifecycle,
     names::{FINALIZER, condition},
     termination, write,
 };
@@ -218,7 +218,7 @@ async fn step(pools: &Pools, claim: &NodeClaim) -> Result<Next, StepError> {
         return termination::step(pools, claim).await;
     }
     let now = Timestamp::now();
-    let expires = expiration::expires(claim);
+    let expires = expires(claim);
     if expires.is_some_and(|expires| expires <= now) {
         pools.delete_claim(claim, "expired").await?;
         return Ok(Next::Written);

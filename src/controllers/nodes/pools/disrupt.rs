@@ -70,7 +70,7 @@ pub(super) async fn run(pools: Arc<Pools>) {
     let mut is_new = true;
     loop {
         if pools.leads() {
-            if std::mem::take(&mut is_new) {
+            if std::mem::take(&mut is_new) && pools.rehearsal.is_none() {
                 queue::release(&pools).await;
             }
             disruption.pass(&pools).await;
@@ -153,7 +153,12 @@ impl Disruption {
         }
         let is_final = decision.command.is_none() && !decision.is_held && self.waiting.is_empty();
         self.settled = is_final.then(|| (version, Instant::now()));
-        let Some(command) = decision.command else { return };
+        let Some(command) = decision.command else {
+            if let Some(rehearsal) = pools.rehearsal.as_ref().filter(|_| self.waiting.is_empty()) {
+                rehearsal.would_disrupt_none();
+            }
+            return;
+        };
         match wait(pools, &command, Timestamp::now()) {
             Duration::ZERO => self.queue.begin(pools, command).await,
             wait => {

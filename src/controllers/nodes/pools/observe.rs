@@ -19,7 +19,7 @@ pub(super) async fn observe(pools: &Pools, now: Timestamp) -> Cluster {
             Ok(types) => served.push(cluster::Pool {
                 name: pool.name.as_str().into(),
                 spec: pool.spec.clone(),
-                types: pools.sold_out.mask(&types, now),
+                types: pools.sold_out.lock().mask(&types, now),
                 is_usable: pool.is_ready && !pool.is_deleting,
             }),
             Err(error) => tracing::warn!(pool = pool.name, %error, "its instance types cannot be told"),
@@ -35,12 +35,13 @@ pub(super) async fn observe(pools: &Pools, now: Timestamp) -> Cluster {
     }
 }
 
-/// Nodes, claims and pods alone.
+/// Nodes, claims, pods and room alone.
 pub(super) fn present(pools: &Pools) -> Cluster {
     Cluster {
         nodes: pools.world.nodes.all(),
         claims: pools.claims_of(None),
         pods: pools.world.pods.all(),
+        buffers: pools.buffers.as_ref().map(|buffers| buffers.pods()).unwrap_or_default(),
         leaving: pools.leaving.lock().clone(),
         ..Cluster::default()
     }

@@ -52,6 +52,12 @@ impl Ladder {
     fn at_least(&self, amount: i64) -> Option<&Mask> {
         self.at_least.get(self.amounts.partition_point(|step| *step < amount))
     }
+
+    /// The most that one of these offers has.
+    fn most(&self, offers: &Mask) -> i64 {
+        let reached = self.at_least.partition_point(|at_least| at_least.meets(offers));
+        reached.checked_sub(1).map_or(0, |step| self.amounts[step].max(0))
+    }
 }
 
 /// Values that offers have of a label, or may have.
@@ -211,6 +217,11 @@ impl<'a> Market<'a> {
             asked(storage, sum[2], &self.all)?,
             asked(pods, sum[3], &self.all)?,
         ])
+    }
+
+    /// The most cpu, and the most memory, that one of these offers has room for.
+    pub(super) fn ceiling(&self, offers: &Mask) -> [i64; 2] {
+        [self.ladders[0].most(offers), self.ladders[1].most(offers)]
     }
 
     /// Offers with so much of another resource.
