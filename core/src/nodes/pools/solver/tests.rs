@@ -430,7 +430,9 @@ fn a_rounding_error_makes_no_second_node() {
         let priced = |cores| {
             let mut it = (*instance_type(cores, "amd64")).clone();
             #[allow(clippy::cast_precision_loss, reason = "a few cores")]
-            it.offerings.iter_mut().for_each(|offering| offering.price = cores as f64 * (0.5 + error));
+            for offering in &mut it.offerings {
+                offering.price = cores as f64 * (0.5 + error);
+            }
             Arc::new(it)
         };
         let types = [1, 2].map(priced);
