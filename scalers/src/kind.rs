@@ -153,16 +153,15 @@ pub fn outline(input: &Input, offline: Offline, cx: &Context) -> Option<Vec<Metr
     scaler.metrics(cx).now_or_never()?.ok()
 }
 
+/// A scaler, and its metrics, `None` where only a remote process knows them.
+pub type Replayed = (Box<dyn Scaler>, Option<Vec<Metric>>);
+
 /// A trigger for whoever replays its history: the scaler, to [`Scaler::judge`] values with, and its metrics, `None` where only
 /// a remote process knows them. What may come from where `offline` cannot see is assumed to be there and right. Does no I/O.
 ///
 /// # Errors
 /// What is wrong with the trigger.
-pub fn replay(
-    input: &Input,
-    offline: Offline,
-    cx: &Context,
-) -> Result<(Box<dyn Scaler>, Option<Vec<Metric>>), Errors> {
+pub fn replay(input: &Input, offline: Offline, cx: &Context) -> Result<Replayed, Errors> {
     let wrong = |findings| Errors::new(&input.trigger_type, findings);
     let kind = kind(&input.trigger_type).map_err(|unknown| wrong(vec![Finding::new(unknown.to_string())]))?;
     let mut view = View { offline, ..View::building(input) };
