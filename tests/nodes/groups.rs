@@ -72,7 +72,7 @@ async fn running(world: &World, app: &str) -> Result<usize> {
     Ok(pods.iter().filter(runs).count())
 }
 
-async fn aws_nodes(world: &World) -> Result<Vec<Node>> {
+pub(crate) async fn aws_nodes(world: &World) -> Result<Vec<Node>> {
     let nodes: Api<Node> = Api::all(world.client());
     let nodes = nodes.list(&ListParams::default()).await?;
     let ours = |node: &Node| {
