@@ -1,8 +1,7 @@
 //! Every folder of `examples/` is what its README promises: the command there is run, and what it says to look at is looked at.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-#[path = "../simulate/examples/histories.rs"]
-#[allow(dead_code, reason = "its main writes the files that are compared here")]
+#[path = "../simulate/examples/histories/made.rs"]
 mod histories;
 
 use std::{fs, path::Path, process::Command};
@@ -127,7 +126,7 @@ fn nightly_cron() {
     assert!(with.summary.unserved_share < 1e-9);
     assert!((0.025..0.035).contains(&without.summary.unserved_share), "{}", without.summary.unserved_share);
     let saved = 1.0 - without.summary.cost.unwrap() / with.summary.cost.unwrap();
-    assert!((0.22..0.28).contains(&saved), "{saved}");
+    assert!((0.18..0.23).contains(&saved), "{saved}");
 }
 
 #[test]

@@ -186,6 +186,11 @@ impl fmt::Display for MetricType {
     }
 }
 
+/// The spacing of numbers up to here is less than a thousandth.
+const EXACT: f64 = 8_796_093_022_208.0;
+/// A product that is no further from a whole number than this is on the same side of the half as the value itself.
+const CLEAR: f64 = 0.499;
+
 /// A value in thousandths: rounded to three decimals as `%.3f` does; NaN, infinite and negative values are 0, since a
 /// quantity below zero would make the HPA refuse the metric (KEDA, `pkg/scalers/scaler.go`). What exceeds an `i64` is
 /// its greatest, which is also the most that the HPA's arithmetic holds.
@@ -193,13 +198,33 @@ pub fn milli(value: f64) -> i64 {
     if !value.is_finite() || value <= 0.0 {
         return 0;
     }
+    let scaled = value * 1000.0;
+    let rounded = scaled.round();
+    // Below this a product is off by less than what is left to a half.
+    if scaled < EXACT && (scaled - rounded).abs() < CLEAR {
+        #[allow(clippy::cast_possible_truncation, reason = "a whole number below 2^43")]
+        return rounded as i64;
+    }
     // Multiplying first would round twice: 1.0005 is a little less than that.
     format!("{value:.3}").replace('.', "").parse().unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::milli;
+
+    proptest! {
+        #[test]
+        fn thousandths_are_those_that_printing_rounds_to(value in prop_oneof![
+            0.0..10.0_f64, 0.0..1e6_f64, 0.0..1e12_f64, 0.0..1e15_f64,
+            (0..20_000_000_u32).prop_map(|tenths| f64::from(tenths) / 10_000.0),
+        ]) {
+            let printed: i64 = format!("{value:.3}").replace('.', "").parse().unwrap();
+            prop_assert_eq!(milli(value), printed);
+        }
+    }
 
     #[test]
     fn thousandths_are_those_of_the_decimal_text() {

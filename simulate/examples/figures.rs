@@ -1,54 +1,91 @@
-//! What `cargo xtask bench simulate` measures: OBJECTS objects for DAYS days of samples every 15 s, on NODES nodes (0: nodes
-//! are no matter). Prints one JSON object: the seconds of processor time that the run took, which a busy machine does not
-//! change, the most memory that the process ever held, in MiB, and counts that tell that something happened.
+//! What `cargo xtask bench simulate` measures.
+//!
+//! `figures OBJECTS DAYS NODES`: one world of so many objects with samples every 15 s (0 nodes: they are no matter).
+//! `figures sweep THREADS`: a hundred settings of one object over a day. Prints one JSON object: the seconds of processor time
+//! that it took, which a busy machine does not change, the most memory that the process ever held, in MiB, and what tells that
+//! something happened.
 
-use std::{collections::BTreeMap, fs, process::ExitCode, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fs,
+    hash::{DefaultHasher, Hash, Hasher},
+    num::NonZero,
+    process::ExitCode,
+    sync::Arc,
+};
 
 use serde_json::{Value, json};
 use simulate::{
-    Input, Manifest, Options,
+    Input, Manifest, Options, Problem,
     shape::{Form, Shape},
+    sweep::{self, Wish},
 };
 
 /// The midnight of a Monday.
 const START: i64 = 1_767_571_200;
+/// A hundred settings.
+const SWEPT: [&str; 2] = ["threshold=5..24", "max=20..100/20"];
+/// Clock ticks a second, in which Linux counts the time of a process for everybody.
+const TICKS: f64 = 100.0;
 
 fn main() -> ExitCode {
-    let mut arguments = std::env::args().skip(1).filter_map(|text| text.parse::<u32>().ok());
-    let mut argument = |default| arguments.next().unwrap_or(default);
-    let (objects, days, nodes) = (argument(1), argument(7), argument(0));
-    let input = match input(objects, days, nodes) {
-        Ok(input) => input,
-        Err(problem) => return complain(&[problem]),
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let number =
+        |place: usize, default| arguments.get(place).and_then(|text| text.parse().ok()).unwrap_or(default);
+    let figures = if arguments.first().is_some_and(|first| first == "sweep") {
+        of_sweep(number(1, 1))
+    } else {
+        of_world(number(0, 1), number(1, 7), number(2, 0))
     };
-    let begun = processor_seconds();
-    match simulate::run(&input, &Options::default()) {
-        Ok(outcome) => {
-            let most = outcome.nodes.types.iter().flat_map(|kind| &kind.ready).max();
-            println!(
-                "{}",
-                json!({
-                    "seconds": processor_seconds() - begun,
-                    "peakMiB": peak_kib() / 1024,
-                    "scaleEvents": outcome.summary.scale_events,
-                    "nodesAdded": outcome.summary.nodes_added,
-                    "mostNodes": most,
-                })
-            );
+    match figures {
+        Ok(figures) => {
+            println!("{figures}");
             ExitCode::SUCCESS
         }
-        Err(problems) => complain(&problems),
+        Err(problems) => {
+            problems.iter().for_each(|problem| eprintln!("{problem}"));
+            ExitCode::FAILURE
+        }
     }
 }
 
-fn complain(problems: &[simulate::Problem]) -> ExitCode {
-    for problem in problems {
-        eprintln!("{problem}");
-    }
-    ExitCode::FAILURE
+fn of_world(objects: u32, days: u32, nodes: u32) -> Result<Value, Vec<Problem>> {
+    let input = input(objects, days, nodes).map_err(|problem| vec![problem])?;
+    let begun = thread_seconds();
+    let outcome = simulate::run(&input, &Options::default())?;
+    let seconds = thread_seconds() - begun;
+    let most = outcome.nodes.types.iter().flat_map(|kind| &kind.ready).max();
+    Ok(json!({
+        "seconds": seconds,
+        "peakMiB": peak_kib() / 1024,
+        "scaleEvents": outcome.summary.scale_events,
+        "nodesAdded": outcome.summary.nodes_added,
+        "mostNodes": most,
+    }))
 }
 
-fn input(objects: u32, days: u32, nodes: u32) -> Result<Input, simulate::Problem> {
+fn of_sweep(threads: u32) -> Result<Value, Vec<Problem>> {
+    let one = |problem| vec![problem];
+    let input = input(1, 1, 0).map_err(one)?;
+    let dimensions: Result<Vec<_>, _> = SWEPT.iter().map(|text| text.parse()).collect();
+    let dimensions = dimensions.map_err(|problem: String| one(Problem::new(problem)))?;
+    let threads = NonZero::new(threads as usize);
+    let begun = process_seconds();
+    let sweep = sweep::sweep(&input, &Options::default(), &dimensions, &Wish { threads, ..Wish::default() })?;
+    let seconds = process_seconds() - begun;
+    let mut digest = DefaultHasher::new();
+    sweep.to_string().hash(&mut digest);
+    json!(sweep).to_string().hash(&mut digest);
+    Ok(json!({
+        "seconds": seconds,
+        "peakMiB": peak_kib() / 1024,
+        "settings": sweep.points.len(),
+        "scaleEvents": sweep.points.iter().map(|point| point.summary.scale_events).sum::<u64>(),
+        "digest": format!("{:016x}", digest.finish()),
+    }))
+}
+
+fn input(objects: u32, days: u32, nodes: u32) -> Result<Input, Problem> {
     let manifest = |value: Value| Manifest { file: "figures".into(), line: 1, value: Arc::new(value) };
     let mut input = Input { name: "figures".to_owned(), ..Input::default() };
     let mut histories = BTreeMap::new();
@@ -100,10 +137,18 @@ fn peak_kib() -> u64 {
     line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or_default()
 }
 
-/// Processor time of this thread, which is the only one; 0 where the system does not say.
-fn processor_seconds() -> f64 {
+/// Processor time of this thread; 0 where the system does not say.
+fn thread_seconds() -> f64 {
     let text = fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
     let nanoseconds: f64 =
         text.split_whitespace().next().and_then(|text| text.parse().ok()).unwrap_or_default();
     nanoseconds / 1e9
+}
+
+/// Processor time of the process with all its threads; 0 where the system does not say.
+fn process_seconds() -> f64 {
+    let text = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // After the name, which may hold spaces: state, then user and system time as fields 12 and 13.
+    let fields = text.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().skip(11).take(2);
+    fields.filter_map(|field| field.parse::<f64>().ok()).sum::<f64>() / TICKS
 }

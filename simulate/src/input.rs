@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
+use tandem_core::nodes::demand::MOST;
 
 use crate::{
     history::History,
@@ -22,6 +23,8 @@ const KUBERNETES_MINOR: u32 = 37;
 const HPA_SYNC_PERIOD: u32 = 15;
 /// Seconds from the binding of a pod to its readiness, where neither probes nor options say.
 const POD_START: u32 = 10;
+/// A spot node that is taken back more often than this never gets to do anything.
+const MOST_PER_DAY: f64 = 1440.0;
 /// Seconds from the request of a node to its readiness: a usual cloud instance with its kubelet.
 const NODE_START: u32 = 90;
 
@@ -158,6 +161,15 @@ pub struct Options {
     /// What a replica can take, by object (`NAMESPACE/NAME`) and in the unit of its first metric; what it is meant to take,
     /// if absent. Unserved load is what lies beyond.
     pub capacities: BTreeMap<String, f64>,
+    /// What a replica is meant to take, of triggers of which only a server knows it: by `NAMESPACE/NAME:TRIGGER`, where TRIGGER
+    /// is its name or its place.
+    pub targets: BTreeMap<String, f64>,
+    /// The most pods that nodes are asked for before they exist (`--max-expected-pods`); 0 for none.
+    pub max_expected_pods: u32,
+    /// How often the capacity of a spot node of a pool is taken back, on average; 0 for never.
+    pub spot_interruptions_per_day: f64,
+    /// The same seed takes the same nodes at the same times.
+    pub seed: u64,
     /// Seconds between two points of the series; chosen by length, if absent.
     pub step: Option<u32>,
     /// What stands in for histories that are missing.
@@ -176,6 +188,10 @@ impl Default for Options {
             node_starts: BTreeMap::new(),
             prices: BTreeMap::new(),
             capacities: BTreeMap::new(),
+            targets: BTreeMap::new(),
+            max_expected_pods: MOST,
+            spot_interruptions_per_day: 0.0,
+            seed: 1,
             step: None,
             shape: None,
         }
@@ -195,6 +211,10 @@ struct SimulationSpec {
     node_starts: BTreeMap<String, String>,
     prices: BTreeMap<String, f64>,
     capacities: BTreeMap<String, f64>,
+    targets: BTreeMap<String, f64>,
+    max_expected_pods: Option<u32>,
+    spot_interruptions_per_day: Option<f64>,
+    seed: Option<u64>,
     step: Option<String>,
     shape: Option<Shape>,
 }
@@ -236,12 +256,31 @@ impl Options {
         }
         self.prices.extend(spec.prices);
         self.capacities.extend(spec.capacities);
+        self.targets.extend(spec.targets);
+        self.max_expected_pods = spec.max_expected_pods.unwrap_or(self.max_expected_pods);
+        if let Some(rate) = spec.spot_interruptions_per_day {
+            self.spot_interruptions_per_day = per_day(rate)?;
+        }
+        self.seed = spec.seed.unwrap_or(self.seed);
         if let Some(text) = &spec.step {
             self.step = Some(duration(text)?.max(1));
         }
         self.shape = spec.shape.or(self.shape.take());
         Ok(())
     }
+}
+
+/// A rate that can be.
+fn per_day(rate: f64) -> Result<f64, String> {
+    if (0.0..=MOST_PER_DAY).contains(&rate) {
+        return Ok(rate);
+    }
+    Err(format!("spotInterruptionsPerDay {rate} is not between 0 and {MOST_PER_DAY}"))
+}
+
+/// [`Options::spot_interruptions_per_day`] as a flag has it.
+pub fn interruptions(text: &str) -> Result<f64, String> {
+    per_day(text.parse().map_err(|_| format!("{text:?} is no number such as 0.5"))?)
 }
 
 /// The minor number of a version such as `1.36` or `v1.36.2`.

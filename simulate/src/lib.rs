@@ -16,10 +16,12 @@ pub mod shape;
 pub mod sweep;
 #[cfg(test)]
 mod tests;
+mod without_effect;
 
-pub use input::{GROUP, Input, Manifest, Options, duration, minor};
+pub use input::{GROUP, Input, Manifest, Options, duration, interruptions, minor};
 pub use outcome::Outcome;
 pub use problem::{Place, Problem};
+pub use without_effect::without_effect;
 
 /// Plays the world of an input from its first moment to its last.
 ///

@@ -1,3 +1,5 @@
+mod nodes;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
@@ -118,55 +120,6 @@ fn a_fallback_stands_in() {
     assert_eq!((wanted(&outcome, 585), wanted(&outcome, 1200), wanted(&outcome, 3585)), (2, 7, 2));
 }
 
-fn node_group(name: &str, (min, max): (u32, u32), cpu: &str, price: f64) -> Manifest {
-    manifest(json!({
-        "apiVersion": "simulate.tandem.dev/v1", "kind": "NodeGroup", "metadata": {"name": name},
-        "spec": {
-            "min": min, "max": max, "pricePerHour": price,
-            "template": {"allocatable": {"cpu": cpu, "memory": "8Gi"}},
-        },
-    }))
-}
-
-#[test]
-fn nodes_come_for_pods_that_wait_and_go_when_nobody_needs_them() {
-    let load = history(&[(0, Some(15.0)), (600, Some(155.0)), (2400, Some(15.0))], 7200);
-    let manifests = vec![
-        deployment("web", 2),
-        scaled_object("web", &json!({"minReplicaCount": 1})),
-        node_group("general", (1, 10), "2", 0.1),
-    ];
-    let outcome = play(manifests, &load);
-    let (object, nodes) = (&outcome.objects[0], &outcome.nodes.types[0]);
-    let at =
-        |second: usize| (object.ready[second / 15], object.pending[second / 15], nodes.ready[second / 15]);
-    // A node takes four pods of half a core.
-    assert_eq!(at(585), (2, 0, 1));
-    assert!(object.pending.iter().any(|pending| *pending > 0), "pods wait for nodes");
-    assert!(nodes.starting.iter().any(|starting| *starting > 0), "nodes take their time");
-    assert_eq!(at(2385), (16, 0, 4));
-    assert_eq!(at(7185), (2, 0, 1));
-    let summary = &outcome.summary;
-    assert_eq!((summary.nodes_added, summary.nodes_removed), (3, 3));
-    let dollars = summary.cost.unwrap();
-    assert!((dollars - summary.node_hours * 0.1).abs() < 1e-9, "{dollars} for {}", summary.node_hours);
-    assert!(object.summary.pending_pod_seconds > 0);
-    let reasons: Vec<_> = outcome.events.iter().map(|event| &*event.reason).collect();
-    assert!(reasons.contains(&"ScaledUpGroup") && reasons.contains(&"ScaleDownEmpty"), "{reasons:?}");
-}
-
-#[test]
-fn a_full_group_leaves_pods_waiting_and_says_why() {
-    let load = history(&[(0, Some(95.0))], 1800);
-    let manifests =
-        vec![deployment("web", 1), scaled_object("web", &json!({})), node_group("small", (0, 1), "2", 0.1)];
-    let outcome = play(manifests, &load);
-    let object = &outcome.objects[0];
-    assert_eq!((object.running.last(), object.pending.last()), (Some(&4), Some(&6)));
-    let refused = outcome.events.iter().find(|event| event.reason == "NotTriggerScaleUp").unwrap();
-    assert!(refused.message.contains("max"), "{}", refused.message);
-}
-
 #[test]
 fn an_hpa_on_cpu_shares_the_usage_among_its_pods() {
     let hpa = manifest(json!({
@@ -222,6 +175,45 @@ fn what_is_missing_or_wrong_has_its_place() {
     assert_eq!(absent, "the manifests hold no object other");
 }
 
+fn node_group(name: &str, (min, max): (u32, u32), cpu: &str, price: f64) -> Manifest {
+    manifest(json!({
+        "apiVersion": "simulate.tandem.dev/v1", "kind": "NodeGroup", "metadata": {"name": name},
+        "spec": {
+            "min": min, "max": max, "pricePerHour": price,
+            "template": {"allocatable": {"cpu": cpu, "memory": "8Gi"}},
+        },
+    }))
+}
+
+#[test]
+fn what_only_a_server_knows_is_told_by_the_options() {
+    let external = json!({"triggers": [{"type": "external-push", "name": "jobs", "metadata": {
+        "scalerAddress": "scaler.shop:6000"}}]});
+    let load = history(&[(0, Some(0.0)), (600, Some(45.0))], 1800);
+    let mut input = input(vec![deployment("web", 0), scaled_object("web", &external)], &load);
+    input.histories = [(("shop/web".to_owned(), "jobs".to_owned()), load)].into();
+    let problem = run(&input, &Options::default()).unwrap_err()[0].to_string();
+    assert!(
+        problem.contains("spec.triggers[0]: only its server knows")
+            && problem.contains("--target shop/web:0=VALUE"),
+        "{problem}"
+    );
+    for name in ["0", "jobs"] {
+        let targets = [(format!("shop/web:{name}"), 10.0)].into();
+        let outcome = run(&input, &Options { targets, ..Options::default() }).unwrap();
+        assert_eq!((wanted(&outcome, 585), wanted(&outcome, 1200)), (0, 5), "{name}");
+        assert_eq!(outcome.objects[0].metrics[0].name, "s0-external-push");
+    }
+}
+
+#[test]
+fn an_object_that_is_there_twice_is_refused() {
+    let load = history(&[(0, Some(1.0))], 60);
+    let manifests = vec![deployment("web", 1), scaled_object("web", &json!({})), deployment("web", 2)];
+    let problem = run(&input(manifests, &load), &Options::default()).unwrap_err()[0].to_string();
+    assert_eq!(problem, "test.yaml:1: Deployment shop/web: is in test.yaml:1 already: keep one");
+}
+
 /// Loads with gaps.
 fn loads() -> impl Strategy<Value = Vec<(u32, Option<f64>)>> {
     let change = (15..7200_u32, prop::option::weighted(0.9, 0.0..400.0_f64));
@@ -273,38 +265,4 @@ proptest! {
         let wanted = &outcome.objects[0].wanted[(from / 15) as usize + 1..];
         prop_assert!(wanted.windows(2).all(|pair| pair[0] <= pair[1]), "{:?}", wanted);
     }
-}
-
-#[test]
-fn node_pools_make_nodes_for_pods_and_give_them_back() {
-    let load = history(&[(0, Some(15.0)), (600, Some(155.0)), (2400, Some(15.0))], 7200);
-    let pool = manifest(json!({
-        "apiVersion": "karpenter.sh/v1", "kind": "NodePool", "metadata": {"name": "spot"},
-        "spec": {
-            "template": {"spec": {
-                "nodeClassRef": {"group": "karpenter.kwok.sh", "kind": "KWOKNodeClass", "name": "default"},
-                "requirements": [
-                    {"key": "karpenter.sh/capacity-type", "operator": "In", "values": ["spot"]},
-                    {"key": "kubernetes.io/os", "operator": "In", "values": ["linux"]},
-                ],
-            }},
-            "disruption": {"consolidationPolicy": "WhenEmptyOrUnderutilized", "consolidateAfter": "1m"},
-        },
-    }));
-    let outcome =
-        play(vec![deployment("web", 2), scaled_object("web", &json!({"minReplicaCount": 1})), pool], &load);
-    let object = &outcome.objects[0];
-    assert_eq!((object.ready[585 / 15], object.ready[2385 / 15], object.ready[7185 / 15]), (2, 16, 2));
-    let nodes = |second: usize| outcome.nodes.types.iter().map(|kind| kind.ready[second / 15]).sum::<u32>();
-    let cost = |second: usize| outcome.nodes.cost_per_hour[second / 15];
-    assert!(nodes(585) >= 1 && nodes(2385) >= 1, "{:?}", outcome.nodes.types);
-    assert!(cost(2385) > 3.0 * cost(585), "{} after {}", cost(2385), cost(585));
-    assert!(cost(7185) < cost(2385) / 3.0, "{} after {}", cost(7185), cost(2385));
-    assert!(outcome.nodes.types.iter().all(|kind| kind.name.ends_with(" spot")));
-    assert!(outcome.summary.nodes_removed >= 1);
-    let reasons: BTreeMap<&str, usize> = outcome.events.iter().fold(BTreeMap::new(), |mut counts, event| {
-        *counts.entry(&*event.reason).or_default() += 1;
-        counts
-    });
-    assert!(reasons.contains_key("Launched") && reasons.contains_key("DisruptionTerminating"), "{reasons:?}");
 }

@@ -295,11 +295,11 @@ pub struct NodeArgs {
     /// Metrics of each group.
     #[arg(long, action = Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false)]
     pub emit_per_nodegroup_metrics: bool,
-    /// Do not ask EC2 for its instance types.
+    /// Do not ask EC2 for instance types of groups whose tags node-template/resources/cpu and memory say what a node has.
     #[arg(long, action = Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false)]
     pub aws_use_static_instance_list: bool,
     /// The most pods that nodes are asked for before they exist, from the samples of ScaledObjects; 0 turns it off.
-    #[arg(long, default_value = "100")]
+    #[arg(long, default_value_t = tandem_core::nodes::demand::MOST)]
     pub max_expected_pods: u32,
 }
 
@@ -311,6 +311,7 @@ impl NodeArgs {
             nodes: self.nodes.clone(),
             discoveries: self.node_group_auto_discovery.clone(),
             cluster_api_authoritative: self.clusterapi_cloud_config_authoritative,
+            believes_tags: self.aws_use_static_instance_list,
             ..provider::Settings::default()
         }
     }

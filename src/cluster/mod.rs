@@ -5,6 +5,7 @@ pub mod cache;
 pub mod client;
 pub mod conditions;
 pub mod env;
+pub mod finalizer;
 pub mod mirror;
 pub mod model;
 pub mod named;

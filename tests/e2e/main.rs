@@ -12,6 +12,7 @@ mod authentication;
 mod case;
 mod disruption;
 mod drift;
+mod dry_run;
 mod fallback;
 mod metrics_api;
 mod pause;
@@ -108,6 +109,7 @@ fn side_by_side(bed: &Arc<Bed>) -> Vec<Trial> {
         bed.scenario("admission::warnings", admission::warnings),
         bed.scenario("scaled_job", scaled_job::is_not_ready),
         bed.scenario("simulation::replica_by_replica", simulation::replica_by_replica),
+        bed.scenario("simulation::from_prometheus", simulation::from_prometheus),
         bed.scenario("providers::kwok", providers::kwok),
         bed.scenario("providers::cluster_api", providers_cluster_api::cluster_api),
         bed.scenario("providers::node_bytes", providers_external_grpc::node_bytes),
@@ -123,6 +125,8 @@ fn one_at_a_time(bed: &Arc<Bed>) -> Vec<Trial> {
             "disruption::namespace_deleted_while_stopped",
             disruption::namespace_deleted_while_stopped,
         ),
+        bed.scenario("dry_run::beside_another", dry_run::beside_another),
+        bed.scenario("dry_run::nodes_of_others", dry_run::nodes_of_others),
     ]
 }
 

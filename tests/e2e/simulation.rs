@@ -1,7 +1,7 @@
 //! The simulation against the real thing: one ScaledObject and one trace of its metric, on the real kube-controller-manager
-//! and on the virtual clock, compared replica by replica.
+//! and on the virtual clock, compared replica by replica; and the history that a real Prometheus tells.
 
-use std::{sync::Arc, time::Duration};
+use std::{process::Stdio, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use jiff::{SignedDuration, Timestamp};
@@ -11,8 +11,10 @@ use simulate::{
     history::{History, Sample},
 };
 
-use crate::case::{Case, workload};
-use crate::world::HPA_SYNC_PERIOD;
+use tokio::{io::AsyncWriteExt, process::Command};
+
+use crate::case::{Case, scaled_object, workload};
+use crate::world::{HPA_SYNC_PERIOD, program};
 
 /// What the metric is set to, and for how long, in seconds. 150 asks for more than a policy gives at once.
 const TRACE: &[(u32, u64)] = &[(5, 6), (45, 24), (150, 40), (95, 24), (20, 24), (5, 24)];
@@ -20,6 +22,9 @@ const TRACE: &[(u32, u64)] = &[(5, 6), (45, 24), (150, 40), (95, 24), (20, 24), 
 const LOOK: Duration = Duration::from_millis(200);
 /// The HPA controller comes at its own times, and the machine may be busy.
 const LATE: Duration = Duration::from_secs(8);
+
+/// How long Prometheus scrapes each value, once a second.
+const SCRAPED: Duration = Duration::from_secs(8);
 
 /// Counts, each with the time since the beginning at which it was first seen.
 type Changes = Vec<(Duration, u32)>;
@@ -109,4 +114,55 @@ async fn simulated(
         }
     }
     Ok(changes)
+}
+
+/// A file of manifests, and the server that scraped: what was scraped is what is played.
+pub(crate) async fn from_prometheus(case: &Case<'_>) -> Result<()> {
+    case.set_requests(5).await?;
+    let begun = Timestamp::now();
+    tokio::time::sleep(SCRAPED).await;
+    case.set_requests(45).await?;
+    let risen = Timestamp::now();
+    tokio::time::sleep(SCRAPED).await;
+
+    // The address is that of the cluster's Prometheus, which only the flag replaces.
+    let mut trigger = case.prometheus(&case.requests(), "10");
+    trigger["metadata"]["serverAddress"] = json!("http://prometheus.monitoring:9090");
+    let mut object = scaled_object("shop", json!({ "minReplicaCount": 1, "triggers": [trigger] }));
+    object["metadata"]["namespace"] = json!(case.namespace);
+    let sync = json!({
+        "apiVersion": "simulate.tandem.dev/v1", "kind": "Simulation", "metadata": { "name": "quick" },
+        "spec": { "hpaSyncPeriod": "1s", "step": "1s" },
+    });
+    let manifests = format!("{object}\n---\n{sync}\n");
+    let time = |time: Timestamp| format!("{time:.0}");
+    let url = case.world.prometheus.url();
+    let arguments =
+        ["simulate", "-f", "-", "--prometheus", &url, "--step", "1s", "--output", "json", "--from"];
+    let times = [&time(begun), "--to", &time(Timestamp::now())].map(ToString::to_string);
+    let mut process = Command::new(program())
+        .args(arguments)
+        .args(times)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    process.stdin.take().context("no standard input")?.write_all(manifests.as_bytes()).await?;
+    let output = process.wait_with_output().await?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let outcome: simulate::Outcome = serde_json::from_slice(&output.stdout)?;
+
+    let object = &outcome.objects[0];
+    let values = &object.metrics[0].values;
+    let last = i64::try_from(values.len())?;
+    for (second, value) in (0..last).zip(values) {
+        let at = outcome.axis.start + SignedDuration::from_secs(second);
+        let away = at.duration_until(risen).as_secs();
+        let expected = if away > 0 { 5.0 } else { 45.0 };
+        // A scrape is a second old at most, and the rise is seen when Prometheus tells of it.
+        let near = away.abs() <= 2;
+        ensure!(near || *value == Some(expected), "{value:?} {away} s before the rise: {values:?}");
+    }
+    ensure!(object.wanted.first() == Some(&1) && object.wanted.last() == Some(&5), "{:?}", object.wanted);
+    Ok(())
 }

@@ -1,6 +1,6 @@
 //! What all scenarios share: the control plane, Tandem's two replicas, Prometheus and the Istio exporter.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -57,14 +57,13 @@ impl World {
         Ok(world)
     }
 
-    /// Starts the replicas that do not run (the binary of this build, or `$TANDEM_BIN`) and waits until kube-apiserver takes the metrics API for available.
+    /// Starts the replicas that do not run and waits until kube-apiserver takes the metrics API for available.
     pub(crate) async fn start_replicas(&self) -> Result<()> {
-        let program = std::env::var_os("TANDEM_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_tandem").into());
-        let program = Path::new(&program);
+        let program = program();
         for replica in self.replicas.lock().await.iter_mut().filter(|replica| replica.process.is_none()) {
             let addresses = Addresses::of_pod(&replica.pod)?;
             replica.process =
-                Some(Tandem::start(&self.control_plane, program, &replica.pod, addresses, &[]).await?);
+                Some(Tandem::start(&self.control_plane, &program, &replica.pod, addresses, &[]).await?);
         }
         wait::until("the APIService to be available", AVAILABLE_TIMEOUT, || async {
             let service = "v1beta1.external.metrics.k8s.io";
@@ -140,4 +139,9 @@ fn remove_on_interrupt(control_plane: &ControlPlane) {
             std::process::exit(130);
         }
     });
+}
+
+/// The binary of this build, or `$TANDEM_BIN`.
+pub(crate) fn program() -> PathBuf {
+    std::env::var_os("TANDEM_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_tandem").into()).into()
 }

@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::ResourceExt as _;
 use kube::api::{Api, ListParams};
 
-use crate::groups::{FLAGS, aws_nodes, deployment};
+use crate::groups::{AWS, HASTY, aws_nodes, deployment};
 use crate::pools;
 use crate::world::World;
 
@@ -94,7 +94,7 @@ pub(crate) async fn walk_through(world: Arc<World>) -> Result<()> {
     world.group(&GROUP).await?;
     pools::install(&world).await?;
     let flags = ["--capacity-buffer-controller-enabled", "--capacity-buffer-pod-injection-enabled"];
-    world.start_tandem(&[FLAGS, &flags].concat()).await?;
+    world.start_tandem(&[&AWS[..], &HASTY, &flags].concat()).await?;
     on_groups(&world).await.context("node groups")?;
     world.stop_tandem().await?;
     world.start_tandem(POOL_FLAGS).await?;
@@ -108,7 +108,7 @@ async fn on_groups(world: &World) -> Result<()> {
     says(world, "Provisioning", "True FitsExistingCapacity All 2 virtual pods").await?;
     sized(world, 1).await?;
     let node = aws_nodes(world).await?.pop().context("no node")?.name_any();
-    let words = [&["node", &node, "--capacity-buffer-pod-injection-enabled"], &FLAGS[..2]].concat();
+    let words = [&["node", &node, "--capacity-buffer-pod-injection-enabled"], &AWS[..]].concat();
     let explained = world.explain(&words).await?;
     ensure!(explained.contains("NoPlaceToMovePods"), "{explained}");
 

@@ -15,6 +15,7 @@ mod ids;
 pub mod node;
 pub mod pod;
 mod ports;
+pub mod preempt;
 pub mod reason;
 pub mod resources;
 pub(crate) mod rules;

@@ -41,9 +41,13 @@ const SILENT: &[&str] = &[
     "StatefulSet",
     "PodDisruptionBudget",
     "TriggerAuthentication",
+    "Secret",
+    "ConfigMap",
     "ClusterTriggerAuthentication",
     "NodeGroup",
     "NodePool",
+    "Provisioner",
+    "AWSNodeTemplate",
     "DaemonSet",
 ];
 
@@ -61,6 +65,8 @@ pub(crate) struct World {
     /// Workloads that nothing scales.
     pub still: Vec<Workload>,
     pub nodes: Nodes,
+    /// The most pods that nodes are asked for before they exist; 0 for none.
+    pub max_expected_pods: u32,
     pub notes: Vec<String>,
 }
 
@@ -97,6 +103,7 @@ pub(crate) fn compile(input: &Input, options: &Options) -> Result<World, Vec<Pro
         notes: input.notes.clone(),
         used: BTreeMap::new(),
     };
+    compiler.refuse_twins();
     compiler.priorities = compiler.priorities();
     compiler.read_workloads();
     let mut objects = compiler.read_objects();
@@ -136,6 +143,7 @@ pub(crate) fn compile(input: &Input, options: &Options) -> Result<World, Vec<Pro
         objects,
         still: compiler.still(),
         nodes,
+        max_expected_pods: options.max_expected_pods,
         notes: compiler.notes,
     })
 }
@@ -147,6 +155,19 @@ fn step(length: i64) -> u32 {
 }
 
 impl<'a> Compiler<'a> {
+    /// Of two objects of one name a cluster would have the later; whoever wrote both meant neither.
+    fn refuse_twins(&mut self) {
+        let mut seen: BTreeMap<(&str, &str, &str, &str), &Manifest> = BTreeMap::new();
+        for manifest in &self.input.manifests {
+            let group = manifest.api_version().rsplit_once('/').map_or("", |(group, _)| group);
+            let key = (group, manifest.kind(), manifest.namespace(), manifest.name());
+            if let Some(first) = seen.insert(key, manifest) {
+                let message = format!("is in {}:{} already: keep one", first.file, first.line);
+                self.problems.push(Problem::at(manifest.place(""), message));
+            }
+        }
+    }
+
     /// Reads an object into its type.
     pub(crate) fn typed<T: DeserializeOwned>(&mut self, manifest: &Manifest) -> Option<T> {
         match T::deserialize(&*manifest.value) {

@@ -10,11 +10,16 @@ use k8s_openapi::{
 };
 use serde::Deserialize;
 use tandem_core::{
-    api::karpenter::NodePool,
+    api::karpenter::{AWSNodeTemplate, NodePool, NodePoolSpec, Provisioner},
     nodes::{
         drain::Budget,
         group::{GroupOptions, NodeGroup, Template},
-        pools::{catalogue, cluster::Pool, requirements::WellKnownLabels},
+        pools::{
+            catalogue,
+            cluster::Pool,
+            provisioner::{Lost, translate},
+            requirements::WellKnownLabels,
+        },
         template,
     },
     scheduling::{HOSTNAME, Node, Pod, Resources},
@@ -22,6 +27,7 @@ use tandem_core::{
 
 use super::{Compiler, workload};
 use crate::{
+    engine::Interruptions,
     input::{GROUP, Manifest, duration},
     problem::Problem,
 };
@@ -115,6 +121,8 @@ pub(crate) struct Nodes {
     pub well_known: WellKnownLabels,
     pub daemon_sets: Vec<Arc<Pod>>,
     pub disruptions: Vec<Disruption>,
+    /// How often spot capacity is taken back, if ever.
+    pub interruptions: Option<Interruptions>,
     /// Dollars an hour by instance type, over those of the types.
     pub prices: BTreeMap<String, f64>,
     /// Time from the request of a node to its readiness, and that by instance type.
@@ -157,6 +165,10 @@ impl Compiler<'_> {
             starts: self.options.node_starts.clone(),
             well_known: WellKnownLabels::default().with(catalogue::LABELS),
             pools: self.pools(),
+            interruptions: (self.options.spot_interruptions_per_day > 0.0).then_some(Interruptions {
+                per_day: self.options.spot_interruptions_per_day,
+                seed: self.options.seed,
+            }),
             ..Nodes::default()
         };
         for manifest in self.of_kind("DaemonSet") {
@@ -198,8 +210,40 @@ impl Compiler<'_> {
             let (name, spec) = (manifest.name().into(), pool.spec);
             pools.push(Pool { name, spec, types: types.clone(), is_usable: true });
         }
+        for manifest in self.of_kind("Provisioner") {
+            let name = manifest.name();
+            // As in a cluster: a NodePool of the same name stands above it.
+            if !pools.iter().any(|pool| *pool.name == *name)
+                && let Some(spec) = self.provisioner(manifest)
+            {
+                pools.push(Pool { name: name.into(), spec, types: types.clone(), is_usable: true });
+            }
+        }
         pools.sort_by(|one, other| one.name.cmp(&other.name));
         pools
+    }
+
+    /// A Provisioner as the NodePool that followed it.
+    fn provisioner(&mut self, manifest: &Manifest) -> Option<NodePoolSpec> {
+        let object = self.typed::<Provisioner>(manifest)?;
+        let template = |name: &str| {
+            let templates = self.of_kind("AWSNodeTemplate");
+            let found = templates.filter(|template| template.name() == name).last()?;
+            AWSNodeTemplate::deserialize(&*found.value).ok()
+        };
+        match translate(&object, template) {
+            Ok(mut translation) => {
+                // The instance types are listed, not EC2's.
+                translation.without_labels_of_class();
+                let lost = translation.lost.iter().filter(|lost| !matches!(lost, Lost::InstanceProfile));
+                self.notes.extend(lost.map(|lost| format!("Provisioner {}: {lost}", manifest.name())));
+                Some(translation.pool.spec)
+            }
+            Err(error) => {
+                self.problems.push(Problem::at(manifest.place("spec"), error.to_string()));
+                None
+            }
+        }
     }
 
     fn disruption(&mut self, manifest: &Manifest) -> Option<Disruption> {

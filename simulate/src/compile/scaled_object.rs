@@ -166,7 +166,34 @@ fn replay(
     let context = context().as_ref().map_err(|error| refuse(error.clone())).ok()?;
     let (scaler, metrics) =
         scalers::replay(&input, OFFLINE, context).map_err(|error| refuse(error.to_string())).ok()?;
+    let metrics = match metrics {
+        Some(metrics) => metrics,
+        None => vec![told(compiler, manifest, &path, (index, trigger))?],
+    };
     Some((Arc::from(scaler), metrics))
+}
+
+/// The metric of a trigger that only a remote process knows, with the target that the options give it.
+fn told(
+    compiler: &mut Compiler<'_>,
+    manifest: &Manifest,
+    path: &str,
+    (index, trigger): (usize, &ScaleTrigger),
+) -> Option<Metric> {
+    let object = manifest.key();
+    let place = index.to_string();
+    let names = [trigger.name.as_deref(), Some(place.as_str())].into_iter().flatten();
+    let keys = names.map(|name| format!("{object}:{name}"));
+    let target = keys.filter_map(|key| compiler.options.targets.get(&key)).next();
+    if let Some(target) = target {
+        return Some(Metric::External { name: trigger.type_.clone(), target_milli: scalers::milli(*target) });
+    }
+    let message = format!(
+        "only its server knows the metric and the target: give the target with --target {object}:{index}=VALUE, and write \
+         what the server answered into a history"
+    );
+    compiler.problems.push(Problem::at(manifest.place(path), message));
+    None
 }
 
 /// Where each metric of the generated HPA comes from.

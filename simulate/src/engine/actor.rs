@@ -3,19 +3,17 @@
 //! The steps and their order are those of the live path (`src/controllers/scaled_object/`, `src/samples/`); every decision
 //! is made by the same function of `tandem-core`.
 
-use std::{sync::Arc, time::Duration};
+mod demand;
+mod hpa;
+mod series;
+mod slots;
+
+use std::time::Duration;
 
 use tandem_core::{
-    api::keda::HealthStatus,
-    hpa::{self, Reading, Settings, State as HpaState, pods::Tally},
-    pods::{
-        activation,
-        fallback::{self, Replicas, Resolved},
-        hpa::{COMPOSITE, TargetKind},
-        polling::{self, Needs, Rhythm},
-        reasons::event,
-        status::{self, Evaluation, MetricState},
-    },
+    hpa::{Settings, State as HpaState},
+    nodes::demand::History,
+    pods::{activation, polling::Rhythm, reasons::event},
 };
 
 use super::{
@@ -24,32 +22,13 @@ use super::{
     record::{Record, State},
 };
 use crate::{
-    compile::{Feed, Object, Origin, Scaled, Slot, World, units},
+    compile::{Object, Scaled, World, units},
     history::Cursor,
-    outcome::{Event, MetricSeries, ObjectOutcome},
+    outcome::{Event, ObjectOutcome},
 };
-
-/// What the HPA controller puts before an error of the external metrics API.
-const EXTERNAL: &str = "unable to fetch metrics from external metrics API: ";
-/// What it puts before one of the resource metrics API, and of the custom one.
-const RESOURCE: &str = "unable to fetch metrics from resource metrics API: ";
-
-/// What a source said, and when.
-#[derive(Debug, Clone)]
-struct Sample {
-    taken: Instant,
-    result: Result<(i64, bool), Arc<str>>,
-}
-
-/// One slot as it runs.
-#[derive(Debug, Default)]
-struct SlotState {
-    latest: Option<Sample>,
-    health: HealthStatus,
-    cursor: Cursor,
-    /// Until when the reading of a calendar holds.
-    planned: Option<(scalers::Reading, Instant)>,
-}
+pub(crate) use demand::Outlook;
+use series::{Series, series};
+use slots::{SlotState, interval};
 
 /// One object as it runs.
 pub(crate) struct Actor<'a> {
@@ -75,6 +54,11 @@ pub(crate) struct Actor<'a> {
     /// Activity and count of a pass that will come out the same until one of them changes.
     steady: Option<(u64, u32)>,
     fallback: bool,
+    /// Whether there are node loops that want to know what the HPA is about to ask for.
+    looks_ahead: bool,
+    /// What the HPA controller remembers, as far as can be told from outside.
+    history: Option<History>,
+    outlook: Option<Outlook>,
     replicas: u32,
     pods: Pods,
     record: Record<'a>,
@@ -103,14 +87,6 @@ impl Pods {
             Self::Placed(_) => None,
         }
     }
-}
-
-/// Where a series comes from.
-enum Series<'a> {
-    Feed(&'a Feed),
-    /// A slot that follows the calendar.
-    Planned(usize),
-    Composite,
 }
 
 impl<'a> Actor<'a> {
@@ -151,6 +127,9 @@ impl<'a> Actor<'a> {
             last_active: None,
             steady: None,
             fallback: false,
+            looks_ahead: placed.is_some() && world.max_expected_pods > 0,
+            history: None,
+            outlook: None,
             replicas,
             pods,
             record: Record::new(
@@ -270,81 +249,17 @@ impl<'a> Actor<'a> {
         self.scale(scaled, now);
     }
 
-    /// When the sources are asked next.
-    fn schedule(&mut self, now: Instant) {
-        let Some(scaled) = self.spec.scaled.as_ref().filter(|scaled| !scaled.slots.is_empty()) else {
-            return;
-        };
-        if self.poll_at.is_none() {
-            return;
-        }
-        let follows = scaled.slots.iter().any(|slot| !slot.use_cached);
-        let visit = self.rhythm.next(now).filter(|_| follows);
-        self.poll_at = polling::next_due(Needs {
-            last: self.slots.iter().filter_map(|slot| Some(slot.latest.as_ref()?.taken)).min(),
-            polling: Some(interval(scaled)),
-            first_poll: Duration::ZERO,
-            visit,
-            visit_after: visit.and_then(|visit| self.rhythm.next(visit)),
-            latency: Duration::ZERO,
-        });
-    }
-
-    /// Asks the source of a slot.
-    fn refresh(&mut self, scaled: &Scaled, index: usize, now: Instant) {
-        let (slot, state) = (&scaled.slots[index], &mut self.slots[index]);
-        let result = match &slot.feed {
-            Some(feed) => ask(slot, feed, self.clock.seconds(now), &mut state.cursor),
-            None => Ok(state.calendar(slot, self.clock, now)),
-        };
-        fallback::record(&mut state.health, result.is_ok(), &scaled.object.spec);
-        state.latest = Some(Sample { taken: now, result });
-    }
-
-    /// What the latest samples mean together.
-    fn evaluate(&self, scaled: &Scaled) -> Evaluation {
-        let metrics: Vec<_> = scaled
-            .slots
-            .iter()
-            .zip(&self.slots)
-            .map(|(slot, state)| MetricState {
-                name: &slot.metric,
-                trigger: slot.trigger.as_deref(),
-                target: slot.target,
-                sample: state
-                    .latest
-                    .as_ref()
-                    .map(|sample| sample.result.as_ref().copied().map_err(|error| &**error)),
-                health: &state.health,
-            })
-            .collect();
-        let ready = i32::try_from(self.pods.counts().ready).unwrap_or(i32::MAX);
-        let replicas = Replicas { current: Some(self.current()), ready_pods: Some(ready) };
-        let spec = &scaled.object.spec;
-        status::evaluate(spec, &metrics, scaled.formula.as_ref(), scaled.resource_triggers, replicas)
-    }
-
     fn current(&self) -> i32 {
         i32::try_from(self.replicas).unwrap_or(i32::MAX)
-    }
-
-    /// Which triggers are active, a bit each, while nothing fails and there is no formula: then no value matters but these.
-    fn activity(&self, scaled: &Scaled) -> Option<u64> {
-        if scaled.formula.is_some() || self.slots.len() > u64::BITS as usize {
-            return None;
-        }
-        self.slots.iter().try_fold(0, |bits, slot| match slot.latest.as_ref()?.result {
-            Ok((_, active)) => Some(bits << 1 | u64::from(active)),
-            Err(_) => None,
-        })
     }
 
     /// One pass between zero and one.
     fn scale(&mut self, scaled: &Scaled, now: Instant) {
         let steady = self.activity(scaled).map(|activity| (activity, self.replicas));
         if steady.is_some() && self.steady == steady {
+            // It is active, and stays as it is.
             self.last_active = Some(self.clock.time(now));
-            return;
+            return self.foresee(scaled, true, now);
         }
         self.steady = None;
         let evaluation = self.evaluate(scaled);
@@ -380,6 +295,7 @@ impl<'a> Actor<'a> {
             }
             self.set_replicas(to, now);
         }
+        self.foresee(scaled, evaluation.active, now);
         if outcome.set_last_active {
             self.last_active = Some(time);
         }
@@ -390,202 +306,5 @@ impl<'a> Actor<'a> {
         if let Pods::Free(cohorts) = &mut self.pods {
             cohorts.set(self.replicas, now + Duration::from_secs(self.spec.workload.starts_in.into()));
         }
-    }
-
-    /// One step of the HPA controller.
-    fn look(&mut self, now: Instant) {
-        let Some(autoscaler) = &self.spec.autoscaler else { return };
-        let current = self.current();
-        // Without replicas the controller reads no metric of an HPA whose minimum is above zero.
-        let reads = current > 0 || autoscaler.min == 0;
-        if let Some(scaled) = self.spec.scaled.as_ref().filter(|_| reads) {
-            self.rhythm.observe(now);
-            self.freshen(scaled, now);
-        }
-        let values: Vec<Value> = if reads {
-            (0..self.spec.origins.len()).map(|metric| self.read(metric, now)).collect()
-        } else {
-            Vec::new()
-        };
-        let readings: Vec<Reading<'_>> = values.iter().map(Value::reading).collect();
-        let Counts { ready, .. } = self.pods.counts();
-        let outcome = hpa::step(
-            autoscaler,
-            self.settings,
-            &mut self.hpa,
-            &hpa::Observation {
-                now: self.clock.time(now),
-                scale: Ok(hpa::Scale {
-                    spec_replicas: current,
-                    status_replicas: current,
-                    selector: hpa::Selector::Valid,
-                }),
-                readings: &readings,
-                ready_pods: (self.replicas > 0).then_some(ready),
-                update_error: None,
-            },
-        );
-        self.record.tell_hpa(now, &self.names[1], &outcome.events);
-        if outcome.rescale.is_some() {
-            self.set_replicas(outcome.desired, now);
-        }
-    }
-
-    /// Asks sources whose samples are too old for the HPA, which waits for them.
-    fn freshen(&mut self, scaled: &Scaled, now: Instant) {
-        // History answers at once.
-        let fresh_for = polling::fresh_for_reader(interval(scaled), Duration::ZERO);
-        for (index, slot) in scaled.slots.iter().enumerate() {
-            let latest = self.slots[index].latest.as_ref();
-            if !latest.is_some_and(|sample| slot.use_cached || now.saturating_sub(sample.taken) <= fresh_for)
-            {
-                self.refresh(scaled, index, now);
-            }
-        }
-    }
-
-    /// What the HPA controller gets for one of its metrics.
-    fn read(&mut self, metric: usize, now: Instant) -> Value {
-        match (&self.spec.origins[metric], &self.spec.scaled) {
-            (Origin::Slot(index), Some(scaled)) => self.served(scaled, *index),
-            (Origin::Composite, Some(scaled)) => match self.evaluate(scaled).composite {
-                Some(Ok(milli)) => Value::Milli([milli]),
-                Some(Err(error)) => {
-                    Value::failed(EXTERNAL, &format!("metric:{COMPOSITE} encountered error: {error}"))
-                }
-                None => Value::failed(EXTERNAL, "there is no composite metric"),
-            },
-            (Origin::Slot(_) | Origin::Composite, None) => Value::failed(EXTERNAL, "there is no such metric"),
-            (Origin::Value(feed), _) => match feed.0.at(self.clock.seconds(now), &mut self.cursors[metric]) {
-                Some(value) => Value::Milli([scalers::milli(value)]),
-                None => Value::failed(EXTERNAL, &missing(feed)),
-            },
-            (Origin::Usage(feed, requests), _) => {
-                match (feed.0.at(self.clock.seconds(now), &mut self.cursors[metric]), requests) {
-                    (None, _) => Value::failed(RESOURCE, &missing(feed)),
-                    (Some(_), Err(error)) => Value::Pods(Err(error.clone())),
-                    (Some(usage), Ok(requests)) => {
-                        Value::Pods(Ok(self.tally(scalers::milli(usage), *requests)))
-                    }
-                }
-            }
-        }
-    }
-
-    /// An external metric as Tandem serves it.
-    fn served(&self, scaled: &Scaled, index: usize) -> Value {
-        if let Some(Sample { result: Ok((milli, _)), .. }) = &self.slots[index].latest {
-            return Value::Milli([*milli]);
-        }
-        let metric = &scaled.slots[index].metric;
-        let about =
-            |error: &str| Value::failed(EXTERNAL, &format!("metric:{metric} encountered error: {error}"));
-        match self.evaluate(scaled).metrics.swap_remove(index) {
-            Some(Resolved::Value(milli) | Resolved::Fallback { milli }) => Value::Milli([milli]),
-            Some(Resolved::Error(error)) => about(&error),
-            Some(Resolved::Nil) | None => about("no value"),
-        }
-    }
-
-    /// All pods share the load; those that start have no usage yet.
-    fn tally(&self, usage: i64, requests: i64) -> Tally {
-        let Counts { ready, running, pending } = self.pods.counts();
-        let each = usage.checked_div(i64::from(ready)).unwrap_or_default();
-        let unready = running - ready + pending;
-        let unready_requests = requests.saturating_mul(i64::from(unready));
-        Tally { unready, unready_requests, ..Tally::alike(ready, each, requests) }
-    }
-}
-
-impl SlotState {
-    /// The reading of a calendar, which is worked out when it changes.
-    fn calendar(&mut self, slot: &Slot, clock: Clock, now: Instant) -> (i64, bool) {
-        let reading = match self.planned {
-            Some((reading, until)) if now < until => reading,
-            _ => match slot.scaler.planned(clock.time(now)) {
-                Some((reading, until)) => {
-                    let ahead = until.duration_since(clock.time(now)).unsigned_abs();
-                    self.planned = Some((reading, now.saturating_add(ahead)));
-                    reading
-                }
-                None => return (0, false),
-            },
-        };
-        (reading.milli, reading.active)
-    }
-}
-
-/// What an HPA gets.
-enum Value {
-    Milli([i64; 1]),
-    Pods(Result<Tally, hpa::pods::TallyError>),
-    Failed(String),
-}
-
-impl Value {
-    fn failed(api: &str, error: &str) -> Self {
-        Self::Failed(format!("{api}{error}"))
-    }
-
-    fn reading(&self) -> Reading<'_> {
-        match self {
-            Self::Milli(values) => Reading::Values(values),
-            Self::Pods(tally) => Reading::Pods(tally.clone()),
-            Self::Failed(error) => Reading::Failed(error),
-        }
-    }
-}
-
-fn ask(slot: &Slot, feed: &Feed, seconds: i64, cursor: &mut Cursor) -> Result<(i64, bool), Arc<str>> {
-    let value = feed.0.at(seconds, cursor).ok_or_else(|| missing(feed))?;
-    let reading = slot.scaler.judge(value).map_err(|error| error.to_string())?;
-    Ok((reading.milli, reading.active))
-}
-
-fn missing(feed: &Feed) -> String {
-    format!("{} has no sample", feed.0.name)
-}
-
-fn interval(scaled: &Scaled) -> Duration {
-    Duration::from_secs(u64::try_from(scaled.object.spec.polling_interval()).unwrap_or(1))
-}
-
-/// The series of an object: its slots, what its HPA reads itself, the composite.
-fn series(spec: &Object) -> (Vec<Series<'_>>, Vec<MetricSeries>) {
-    let (mut series, mut metrics) = (Vec::new(), Vec::new());
-    let mut add = |from, name: &str, target: f64, per_replica: bool| {
-        series.push(from);
-        metrics.push(MetricSeries { name: name.to_owned(), target, per_replica, values: Vec::new() });
-    };
-    for (index, slot) in spec.scaled.iter().flat_map(|scaled| &scaled.slots).enumerate() {
-        let from = slot.feed.as_ref().map_or(Series::Planned(index), Series::Feed);
-        add(from, &slot.metric, units(slot.target.milli), slot.target.kind == TargetKind::AverageValue);
-    }
-    let own = spec.autoscaler.iter().flat_map(|autoscaler| &autoscaler.metrics).zip(&spec.origins);
-    for (metric, origin) in own {
-        let (Origin::Usage(feed, _) | Origin::Value(feed)) = origin else { continue };
-        let target = match (metric.target, origin) {
-            (hpa::spec::Target::Utilization(percent), Origin::Usage(_, Ok(requests))) => {
-                units(*requests) * f64::from(percent) / 100.0
-            }
-            (hpa::spec::Target::AverageValue(milli) | hpa::spec::Target::Value(milli), _) => units(milli),
-            _ => 0.0,
-        };
-        let per_replica = !matches!(metric.target, hpa::spec::Target::Value(_));
-        add(Series::Feed(feed), name(&metric.source), target, per_replica);
-    }
-    if let Some(formula) = spec.scaled.as_ref().and_then(|scaled| scaled.formula.as_ref()) {
-        let per_replica = formula.target_kind == TargetKind::AverageValue;
-        add(Series::Composite, COMPOSITE, units(formula.target_milli), per_replica);
-    }
-    (series, metrics)
-}
-
-fn name(source: &hpa::spec::Source) -> &str {
-    use hpa::spec::Source;
-    match source {
-        Source::Resource { resource } | Source::ContainerResource { resource, .. } => resource,
-        Source::Pods { name } | Source::Object { name, .. } | Source::External { name, .. } => name,
-        Source::Unknown(kind) => kind,
     }
 }

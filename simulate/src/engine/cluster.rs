@@ -4,8 +4,11 @@
 //! itself: pods are bound to the emptiest node that takes them, machines start, ReplicaSets make up for evicted pods.
 
 mod bill;
+mod demand;
+mod leaving;
 mod machines;
 mod pools;
+mod preemption;
 mod replicas;
 
 use std::{
@@ -20,7 +23,7 @@ use tandem_core::{
         action::Action,
         drain::Budgets,
         expander::{Chain, Context, Expander, Pricing, Progress, pick},
-        pass::{self, Memory, PassSettings},
+        pass::{self, Memory, Model, PassSettings},
         reasons,
     },
     scheduling::{ClassId, NodeId, Pod, Resources, Snapshot, Surroundings, pod::Scheduled},
@@ -31,6 +34,9 @@ use crate::{
     compile::{Workload, World},
     outcome::Event,
 };
+use demand::Demand;
+use leaving::End;
+pub(crate) use leaving::Interruptions;
 use machines::Machines;
 use pools::{BATCH, Pools};
 use replicas::Replicas;
@@ -47,6 +53,12 @@ enum Due {
     Node(Arc<str>),
     /// Pods of a workload have started.
     Started(usize),
+    /// A claim goes that nobody chose.
+    End(Arc<str>, End),
+    /// Pods of a node that goes are evicted.
+    Drain(Arc<str>),
+    /// The time of a machine that goes is up.
+    Gone(Arc<str>),
     /// Pods want nodes.
     Place,
     /// The node loop looks at groups.
@@ -64,6 +76,11 @@ pub(crate) struct Cluster<'a> {
     settings: PassSettings,
     chain: Chain,
     memory: Memory,
+    /// What the last pass saw.
+    model: Model,
+    /// When it was.
+    passed: Instant,
+    demand: Demand,
     snapshot: Snapshot,
     machines: Machines<'a>,
     pools: Pools,
@@ -94,6 +111,9 @@ impl<'a> Cluster<'a> {
         let mut cluster = Self {
             world,
             clock,
+            model: Model::new(PassSettings::default()),
+            passed: Instant::ZERO,
+            demand: Demand::new(world),
             settings: PassSettings::default(),
             chain: Chain::new(vec![Expander::LeastWaste]),
             memory: Memory::default(),
@@ -152,6 +172,9 @@ impl<'a> Cluster<'a> {
                     self.workloads[index].start(now);
                     self.changed.insert(index);
                 }
+                Due::End(name, why) => self.end(&name, why, now),
+                Due::Drain(name) => self.drain(&name, now),
+                Due::Gone(name) => self.gone(&name, now),
                 Due::Place => self.place_all(now, false),
                 Due::Pass | Due::Provision | Due::Disrupt => {
                     self.planned.remove(&due);
@@ -212,7 +235,7 @@ impl<'a> Cluster<'a> {
         for index in self.order.clone() {
             while let Some(pod) = self.workloads[index].first_pending() {
                 let class = self.workloads[index].class;
-                let Some(node) = self.best(class) else {
+                let Some(node) = self.best(class).or_else(|| self.preempt(index, now)) else {
                     stuck |= self.workloads[index].give_up(self.clock.time(now));
                     break;
                 };
@@ -229,9 +252,7 @@ impl<'a> Cluster<'a> {
         }
         if stuck {
             self.want_pass(now);
-            if !self.world.nodes.pools.is_empty() {
-                self.want(Due::Provision, now + BATCH);
-            }
+            self.want_provision(now + BATCH);
         }
     }
 
@@ -279,11 +300,14 @@ impl<'a> Cluster<'a> {
     /// One pass of the node loop.
     fn pass(&mut self, now: Instant) {
         let time = self.clock.time(now);
+        self.passed = now;
+        let expected = self.expected(time);
         let pods = self.workloads.iter().flat_map(Replicas::pods).chain(self.machines.daemon_pods());
         let input = pass::Input {
             now: time,
             nodes: self.machines.nodes(),
             pods: pods.collect(),
+            expected,
             daemon_sets: self.world.nodes.daemon_sets.clone(),
             budgets: self.budgets(),
             groups: self.machines.groups(),
@@ -291,7 +315,7 @@ impl<'a> Cluster<'a> {
             ..pass::Input::default()
         };
         let (chain, cluster_nodes) = (&self.chain, input.nodes.len());
-        let outcome = pass::run(&mut self.memory, &input, &self.settings, &mut |scale_up, options| {
+        let outcome = self.model.pass(&mut self.memory, &input, &mut |scale_up, options| {
             let choices: Vec<_> =
                 options.iter().map(|option| scale_up.choice(option, Pricing::default())).collect();
             let context = Context { priorities: None, cluster_nodes, seed: 0 };
@@ -355,7 +379,7 @@ impl<'a> Cluster<'a> {
         self.machines.remove(name, now, &mut self.snapshot);
         self.pools.forget(name);
         for (index, workload) in self.workloads.iter_mut().enumerate() {
-            if workload.evict(name, time) {
+            if workload.evict(time, |pod| pod.node.as_deref() == Some(name)) {
                 self.changed.insert(index);
             }
         }
@@ -367,6 +391,7 @@ impl<'a> Cluster<'a> {
     /// The next pass: soon while somebody waits, else when a timer runs out.
     fn plan_next(&mut self, now: Instant, time: Timestamp) {
         let waits = self.machines.bill.starting() > 0
+            || self.demand.is_any()
             || self.workloads.iter().any(|workload| workload.counts().pending > 0);
         if waits {
             return self.want_pass(now + SCAN_INTERVAL);

@@ -15,6 +15,7 @@ use crate::{
 };
 use actor::Actor;
 use cluster::Cluster;
+pub(crate) use cluster::Interruptions;
 
 /// Time since the start of the world.
 pub(crate) type Instant = Duration;
@@ -125,6 +126,9 @@ fn together(world: &World, span: Span, progress: &mut dyn FnMut(f64)) -> Played 
             if actor.next() == Some(now) {
                 actor.act(now);
                 cluster.resize(index, actor.replicas(), now);
+                if let Some(outlook) = actor.take_outlook() {
+                    cluster.hear(index, outlook, now);
+                }
                 queue.extend(actor.next().map(|at| Reverse((at, index))));
             }
         } else {

@@ -5,7 +5,7 @@
 mod buffers;
 mod groups;
 mod node;
-mod page;
+pub(super) mod page;
 mod pod;
 mod pools;
 mod scaled_object;

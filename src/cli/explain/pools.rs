@@ -65,6 +65,7 @@ async fn start(of: &OfNodes, client: &Client, world: &Arc<World>) -> anyhow::Res
         events: Events::new(client.clone(), "tandem", None),
         leading,
         settings: of.pools.clone(),
+        recorder: None,
     });
     Ok(Some(pools))
 }

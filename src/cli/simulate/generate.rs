@@ -28,7 +28,7 @@ pub struct GenerateArgs {
     /// How much each sample strays, as a share of itself (0.05).
     #[arg(long, value_name = "SHARE", help_heading = "Shapes")]
     pub noise: Option<f64>,
-    /// The same seed gives the same history (1).
+    /// The same seed gives the same history, and the same interruptions (1).
     #[arg(long, value_name = "NUMBER", help_heading = "Shapes")]
     pub seed: Option<u64>,
 }

@@ -1,5 +1,6 @@
 //! `tandem simulate`: what manifests would have done with the history of their metrics.
 
+mod credentials;
 mod generate;
 mod print;
 mod prometheus;
@@ -35,6 +36,9 @@ pub struct SimulateArgs {
     /// The history of a trigger: NAMESPACE/NAME[:TRIGGER]=FILE.csv, lines "time,value".
     #[arg(long = "metric", value_name = "OBJECT=FILE", value_parser = read::metric)]
     pub metrics: Vec<read::MetricFile>,
+    /// The target of a trigger of which only its server knows it (external, external-push): NAMESPACE/NAME[:TRIGGER]=VALUE.
+    #[arg(long = "target", value_name = "OBJECT=VALUE", value_parser = read::target)]
+    pub targets: Vec<(String, f64)>,
     /// A built-in history (step, ramp, daily, burst, noise) for triggers without one.
     #[arg(long, value_name = "SHAPE")]
     pub shape: Option<Form>,
@@ -59,6 +63,12 @@ pub struct SimulateArgs {
     /// Time from the request of a node to its readiness: DURATION, or TYPE=DURATION for one type or group.
     #[arg(long, value_parser = read::node_start, value_name = "[TYPE=]DURATION")]
     pub node_start: Vec<(Option<String>, u32)>,
+    /// The most pods that nodes are asked for before they exist, as tandem run has it (100); 0 turns it off.
+    #[arg(long, value_name = "PODS")]
+    pub max_expected_pods: Option<u32>,
+    /// How often the capacity of a spot node of a pool is taken back, on average (0); --seed says when.
+    #[arg(long, value_name = "NUMBER", value_parser = simulate::interruptions)]
+    pub spot_interruptions_per_day: Option<f64>,
     /// How the result is printed.
     #[arg(long, short, value_enum, default_value_t = Output::Text)]
     pub output: Output,
@@ -128,6 +138,11 @@ fn options(args: &SimulateArgs, input: &Input) -> Result<Options, Vec<simulate::
     options.end = args.end.or(options.end);
     options.step = args.step.filter(|_| args.prometheus.is_none()).or(options.step);
     options.kubernetes_minor = args.kubernetes_version.unwrap_or(options.kubernetes_minor);
+    options.targets.extend(args.targets.iter().cloned());
+    options.max_expected_pods = args.max_expected_pods.unwrap_or(options.max_expected_pods);
+    options.spot_interruptions_per_day =
+        args.spot_interruptions_per_day.unwrap_or(options.spot_interruptions_per_day);
+    options.seed = args.generated.seed.unwrap_or(options.seed);
     options.pod_start = args.pod_start.unwrap_or(options.pod_start);
     for (name, seconds) in &args.node_start {
         match name {

@@ -11,7 +11,7 @@ use simulate::{
 };
 use tandem_core::api::keda::{ScaleTrigger, ScaledObject};
 
-use super::SimulateArgs;
+use super::{SimulateArgs, credentials};
 
 /// Seconds between samples, when nothing says: the rhythm of the HPA.
 const STEP: u32 = 15;
@@ -44,8 +44,10 @@ pub(super) fn fetch(
             if trigger.type_ != "prometheus" || names.into_iter().flatten().any(known) {
                 continue;
             }
-            match runtime.block_on(history(&context, (&manifest, &object), (index, trigger), url, range)) {
-                Ok(history) => {
+            let asked = history(&context, input, (&manifest, &object), (index, trigger), url, range);
+            match runtime.block_on(asked) {
+                Ok((history, note)) => {
+                    input.notes.extend(note);
                     input.histories.insert(key, Arc::new(history));
                 }
                 Err(message) => {
@@ -58,18 +60,35 @@ pub(super) fn fetch(
     if problems.is_empty() { Ok(()) } else { Err(problems) }
 }
 
+/// The history of a trigger, asked for as its scaler asks for a value; and what was left out.
 async fn history(
     context: &Context,
+    world: &Input,
     (manifest, object): (&Manifest, &ScaledObject),
     (index, trigger): (usize, &ScaleTrigger),
     url: &str,
     range: scalers::Range,
-) -> Result<History, String> {
+) -> Result<(History, Option<String>), String> {
     let mut input = triggers::input(object, index, trigger);
     input.metric_type = triggers::metric_type(trigger).map_err(|error| error.to_string())?;
     input.metadata.insert("serverAddress".to_owned(), url.to_owned());
     input.namespace = manifest.namespace().to_owned();
-    let offline = Offline { auth: true, env: true };
+    let mut note = None;
+    if let Some(reference) = &trigger.authentication_ref {
+        let found = credentials::of(world, manifest.namespace(), reference).await;
+        match found.map_err(|error| error.to_string())? {
+            Some(authentication) => {
+                (input.auth_params, input.pod_identity) = (authentication.params, authentication.identity);
+            }
+            None => {
+                let (key, name) = (manifest.key(), &reference.name);
+                note = Some(format!(
+                    "{key} trigger {index}: {name} is not among the manifests, and {url} was asked without its credentials"
+                ));
+            }
+        }
+    }
+    let offline = Offline { auth: note.is_some(), env: true };
     let (scaler, _) = scalers::replay(&input, offline, context).map_err(|error| error.to_string())?;
     let values = scaler.history(context, range).await.map_err(|error| error.to_string())?;
     if values.is_empty() {
@@ -85,5 +104,84 @@ async fn history(
         at += i64::from(range.step.max(1));
     }
     let name = format!("{url} {}/{} trigger {index}", manifest.namespace(), object.name_any());
-    History::new(&name, &samples).map_err(|problem| problem.to_string())
+    let history = History::new(&name, &samples).map_err(|problem| problem.to_string())?;
+    Ok((history, note))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{BufRead, BufReader, Write},
+        net::TcpListener,
+        thread::{self, JoinHandle},
+    };
+
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// A server that answers one range query with the value 7, and the header by which it was asked, if it was.
+    fn server() -> (String, JoinHandle<Option<String>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let answer = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let lines = BufReader::new(stream.try_clone().unwrap()).lines().map(Result::unwrap);
+            let headers: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
+            let series = json!({"metric": {}, "values": [[0, "7"]]});
+            let body = json!({"status": "success", "data": {"resultType": "matrix", "result": [series]}})
+                .to_string();
+            let length = body.len();
+            write!(
+                stream,
+                "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
+            )
+            .unwrap();
+            headers.into_iter().find(|line| line.to_lowercase().starts_with("authorization:"))
+        });
+        (url, answer)
+    }
+
+    #[tokio::test]
+    async fn a_server_is_asked_with_the_credentials_of_the_manifests() {
+        let manifest = |value: Value| Manifest { file: "test".into(), line: 1, value: Arc::new(value) };
+        let object = manifest(json!({
+            "apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject", "metadata": {"name": "web", "namespace": "shop"},
+            "spec": {"scaleTargetRef": {"name": "web"}, "triggers": [{
+                "type": "prometheus", "authenticationRef": {"name": "login"},
+                "metadata": {"serverAddress": "https://far.example", "query": "x", "threshold": "1", "authModes": "bearer"},
+            }]},
+        }));
+        let login = manifest(json!({
+            "apiVersion": "keda.sh/v1alpha1", "kind": "TriggerAuthentication",
+            "metadata": {"name": "login", "namespace": "shop"},
+            "spec": {"secretTargetRef": [{"parameter": "bearerToken", "name": "token", "key": "token"}]},
+        }));
+        let secret = manifest(json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "token", "namespace": "shop"},
+            "stringData": {"token": "open"},
+        }));
+        let context = Context::without_cluster().unwrap();
+        let range =
+            scalers::Range { start: jiff::Timestamp::UNIX_EPOCH, end: jiff::Timestamp::UNIX_EPOCH, step: 15 };
+        let parsed = ScaledObject::deserialize(&*object.value).unwrap();
+        let trigger = &parsed.spec.triggers[0];
+        for (manifests, sent, notes) in [
+            (vec![object.clone(), login.clone(), secret], Some("authorization: Bearer open"), 0),
+            (vec![object.clone()], None, 1),
+        ] {
+            let (url, asked) = server();
+            let input = Input { manifests, ..Input::default() };
+            let (found, note) =
+                history(&context, &input, (&object, &parsed), (0, trigger), &url, range).await.unwrap();
+            assert_eq!(found.start(), range.start);
+            assert_eq!(asked.join().unwrap().as_deref(), sent);
+            assert_eq!(note.iter().count(), notes, "{note:?}");
+        }
+        let input = Input { manifests: vec![object.clone(), login], ..Input::default() };
+        let nobody = "http://127.0.0.1:1";
+        let absent =
+            history(&context, &input, (&object, &parsed), (0, trigger), nobody, range).await.unwrap_err();
+        assert!(absent.starts_with("Secret shop/token has no key \"token\""), "{absent}");
+    }
 }

@@ -32,14 +32,25 @@ pub struct MetricFile {
 
 /// Reads `NAMESPACE/NAME[:TRIGGER]=FILE`.
 pub(super) fn metric(text: &str) -> Result<MetricFile, String> {
-    let wrong = || format!("{text:?} is not NAMESPACE/NAME[:TRIGGER]=FILE");
-    let (object, file) = text.split_once('=').ok_or_else(wrong)?;
+    let (object, trigger, file) =
+        of_trigger(text).ok_or_else(|| format!("{text:?} is not NAMESPACE/NAME[:TRIGGER]=FILE"))?;
+    Ok(MetricFile { object, trigger, file: file.into() })
+}
+
+/// Reads `NAMESPACE/NAME[:TRIGGER]=VALUE`.
+pub(super) fn target(text: &str) -> Result<(String, f64), String> {
+    let value = |text: &str| text.parse::<f64>().ok().filter(|value| value.is_finite() && *value > 0.0);
+    let read = of_trigger(text)
+        .and_then(|(object, trigger, number)| Some((format!("{object}:{trigger}"), value(number)?)));
+    read.ok_or_else(|| format!("{text:?} is not NAMESPACE/NAME[:TRIGGER]=VALUE with a value above zero"))
+}
+
+/// The object, the trigger (the first unless it is said), and what follows the equals sign.
+fn of_trigger(text: &str) -> Option<(String, String, &str)> {
+    let (object, rest) = text.split_once('=').filter(|(_, rest)| !rest.is_empty())?;
     let (object, trigger) = object.split_once(':').unwrap_or((object, "0"));
     let object = if object.contains('/') { object.to_owned() } else { format!("default/{object}") };
-    if file.is_empty() || object.ends_with('/') {
-        return Err(wrong());
-    }
-    Ok(MetricFile { object, trigger: trigger.to_owned(), file: file.into() })
+    (!object.ends_with('/')).then(|| (object, trigger.to_owned(), rest))
 }
 
 /// Reads `[TYPE=]DURATION`.
@@ -103,6 +114,9 @@ pub(super) fn read(args: &SimulateArgs) -> Read {
             read.take(&text.name, node);
         }
     }
+    let means_nothing = simulate::without_effect(&read.input).into_iter().map(|problem| read.locate(problem));
+    let means_nothing: Vec<_> = means_nothing.map(|problem| problem.to_string()).collect();
+    read.input.notes.extend(means_nothing);
     let names: Vec<_> = args.files.iter().map(|file| file.display().to_string()).collect();
     read.input.name = names.join(" ");
     read.find_histories(&args.files);

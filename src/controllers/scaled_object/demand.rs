@@ -4,12 +4,12 @@ use jiff::Timestamp;
 use tandem_core::{
     api::keda::ScaledObject,
     hpa::{Autoscaler, Observation, Reading, Scale, Selector, spec},
-    nodes::demand::Forecast,
+    nodes::demand::{Forecast, Offer, counts_ready_pods},
     pods::{fallback::Resolved, hpa::COMPOSITE, status::Evaluation},
 };
 
 use super::Task;
-use crate::{cluster::scale::Target, controllers::nodes::demand::Offer, samples::object::ObjectSamples};
+use crate::{cluster::scale::Target, controllers::nodes::demand::Source, samples::object::ObjectSamples};
 
 impl Task {
     /// Offers the node loops what the HPA will make of the latest samples.
@@ -50,7 +50,7 @@ impl Task {
         let mut history = self.history.take().unwrap_or_default();
         let before = history.clone();
         let mut forecast = history.foresee(&autoscaler, &rules, &seen(u32::try_from(replicas).ok()));
-        if forecast.rises() && autoscaler.metrics.iter().any(is_of_ready_pods) {
+        if forecast.rises() && counts_ready_pods(&autoscaler) {
             // A total is divided among the pods that are ready, which is asked only where it makes a difference.
             let ready = self.shared.cluster.scale.ready_pods(target).await;
             let ready = ready.ok().and_then(|ready| u32::try_from(ready).ok());
@@ -58,14 +58,10 @@ impl Task {
             forecast = history.foresee(&autoscaler, &rules, &seen(ready));
         }
         self.history = Some(history);
-        let offer = Offer {
-            object: Self::reference(object),
-            target: target.clone(),
-            forecast: Forecast { from: replicas, ..forecast },
-            max: autoscaler.max,
-            at: now,
-        };
-        demand.offer(&self.key, offer);
+        let of = Source { key: self.key.clone(), object: Self::reference(object), target: target.clone() };
+        let offer =
+            Offer { of, forecast: Forecast { from: replicas, ..forecast }, max: autoscaler.max, at: now };
+        demand.offer(offer);
     }
 }
 
@@ -80,8 +76,4 @@ fn value(metric: &spec::Metric, samples: &ObjectSamples, evaluation: &Evaluation
         Resolved::Value(milli) | Resolved::Fallback { milli } => Some(*milli),
         Resolved::Nil | Resolved::Error(_) => None,
     }
-}
-
-fn is_of_ready_pods(metric: &spec::Metric) -> bool {
-    matches!((&metric.source, metric.target), (spec::Source::External { .. }, spec::Target::Value(_)))
 }

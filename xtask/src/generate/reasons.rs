@@ -3,7 +3,10 @@
 use std::fmt::Write as _;
 
 use tandem_core::{
-    nodes::{buffer::reasons as buffer, demand::reasons as demand, reasons as nodes},
+    nodes::{
+        buffer::reasons as buffer, demand::reasons as demand, interruption::reasons as interruption,
+        reasons as nodes,
+    },
     pods::reasons::{self, event},
 };
 
@@ -35,6 +38,13 @@ pub(super) fn page() -> String {
          | reason | type | when |\n|---|---|---|\n",
     );
     for (reason, type_, when) in nodes::EVENTS {
+        let _ = writeln!(page, "| {reason} | {type_} | {when} |");
+    }
+    page.push_str(
+        "\n## Events of interruption notices\n\nReasons on NodeClaims are Karpenter's, those on other nodes \
+         aws-node-termination-handler's.\n\n| reason | type | when |\n|---|---|---|\n",
+    );
+    for (reason, type_, when) in interruption::EVENTS {
         let _ = writeln!(page, "| {reason} | {type_} | {when} |");
     }
     page.push_str(

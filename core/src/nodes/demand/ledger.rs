@@ -5,6 +5,9 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::{SignedDuration, Timestamp};
 
+/// `--max-expected-pods` where nothing else is said.
+pub const MOST: u32 = 100;
+
 /// How much may be expected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DemandSettings {

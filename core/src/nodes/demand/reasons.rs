@@ -20,6 +20,16 @@ pub const EVENTS: &[(&str, &str, &str)] = &[
     ),
 ];
 
+/// What an expectation of this look says, if it says anything new.
+pub fn news(expectation: &Expectation, forecast: &Forecast) -> Option<Event> {
+    match expectation.held {
+        Some(Held::CoolOff { until, begins: true }) => {
+            Some(expected_pods_missing(expectation.missing, until))
+        }
+        _ => expectation.begins.then(|| pods_expected(expectation, forecast)),
+    }
+}
+
 /// Nodes are asked for pods of an object that do not exist yet.
 pub fn pods_expected(expectation: &Expectation, forecast: &Forecast) -> Event {
     let Expectation { pods, missing, held, .. } = expectation;

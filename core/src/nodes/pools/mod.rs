@@ -19,6 +19,7 @@ pub mod provisioner;
 pub mod repair;
 pub mod requirements;
 pub mod select;
+pub mod sold_out;
 pub mod solver;
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt as _;
 
@@ -11,11 +11,11 @@ use super::{
     names::condition,
     requirements::{
         Operator, Requirement, Requirements, WellKnownLabels,
-        labels::{CAPACITY_TYPE, HOSTNAME, INSTANCE_TYPE, NODE_POOL, ZONE},
+        labels::{CAPACITY_TYPE, HOSTNAME, INSTANCE_TYPE, NODE_POOL, ZONE, add_aliases},
     },
 };
 use crate::{
-    api::karpenter::{NodeClaim, RequirementWithMinValues},
+    api::karpenter::{NEVER, NodeClaim, RequirementWithMinValues},
     scheduling::{Node, Resources, taints::is_ephemeral},
 };
 
@@ -61,6 +61,14 @@ pub fn is_deleting(claim: &NodeClaim) -> bool {
 /// Made then.
 pub fn created(claim: &NodeClaim) -> Timestamp {
     claim.metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0)
+}
+
+/// When a claim has lived long enough: its end asks no budget, though pods still leave under theirs. Never if it does not say
+/// when, or what it says is no duration.
+pub fn expires(claim: &NodeClaim) -> Option<Timestamp> {
+    let after = claim.spec.expire_after.as_deref().filter(|after| *after != NEVER)?;
+    let after: SignedDuration = after.parse().ok()?;
+    created(claim).checked_add(after).ok()
 }
 
 /// Labels of which only one value is left.
@@ -113,8 +121,32 @@ pub fn expected_node(
         }
     }
     node.labels.insert(HOSTNAME.to_owned(), name);
+    add_aliases(&mut node.labels);
     node.taints = claim.spec.taints.clone().unwrap_or_default();
     node.taints.retain(|taint| !is_ephemeral(taint));
     node.ready = true;
     Some(node)
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+    use super::*;
+
+    #[test]
+    fn a_claim_ends_so_long_after_it_was_made() {
+        let mut claim = NodeClaim::default();
+        claim.metadata.creation_timestamp = Some(Time("2024-01-01T00:00:00Z".parse().unwrap()));
+        for (after, wanted) in [
+            (Some("720h"), Some("2024-01-31T00:00:00Z")),
+            (Some("2592000s"), Some("2024-01-31T00:00:00Z")),
+            (Some("Never"), None),
+            (Some("soon"), None),
+            (None, None),
+        ] {
+            claim.spec.expire_after = after.map(str::to_owned);
+            assert_eq!(expires(&claim), wanted.map(|time| time.parse().unwrap()), "{after:?}");
+        }
+    }
 }

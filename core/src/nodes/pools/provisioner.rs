@@ -46,6 +46,15 @@ pub struct Translation {
     pub lost: Vec<Lost>,
 }
 
+impl Translation {
+    /// Leaves out requirements of labels that only machines of its class have, for providers to whom the class means nothing.
+    pub fn without_labels_of_class(&mut self) {
+        let spec = &mut self.pool.spec.template.spec;
+        let prefix = format!("{}/", spec.node_class_ref.group);
+        spec.requirements.retain(|requirement| !requirement.key.starts_with(&prefix));
+    }
+}
+
 /// What a Provisioner says and a NodePool cannot.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Lost {

@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use jiff::Timestamp;
 use tandem_core::{
     api::karpenter::NodeClaim,
-    nodes::group::{Instance, InstanceState, NodeGroup, Template},
+    nodes::{
+        group::{Instance, InstanceState, NodeGroup, Template},
+        pools::names::disrupted,
+    },
     scheduling::{ClassId, HOSTNAME, Node, NodeId, Pod, Snapshot},
 };
 
@@ -133,6 +136,21 @@ impl<'a> Machines<'a> {
         self.bill.join(machine.kind, now);
     }
 
+    /// No pod comes to this node any more.
+    pub(super) fn cordon(&mut self, name: &str, snapshot: &mut Snapshot) {
+        let Some(machine) = self.by_name.get_mut(name) else { return };
+        let Some(id) = machine.id else { return };
+        let node = Arc::make_mut(&mut machine.node);
+        node.taints.push(disrupted());
+        let pods: Vec<_> = snapshot.node(id).pods().collect();
+        snapshot.remove_node(id);
+        let id = snapshot.add_node(node);
+        for (class, count) in pods {
+            snapshot.bind_many(class, id, count);
+        }
+        machine.id = Some(id);
+    }
+
     /// A machine goes.
     pub(super) fn remove(&mut self, name: &str, now: Instant, snapshot: &mut Snapshot) {
         let Some(machine) = self.by_name.remove(name) else { return };
@@ -144,14 +162,24 @@ impl<'a> Machines<'a> {
 
     /// A pod left a node.
     pub(super) fn unbind(&self, snapshot: &mut Snapshot, node: &str, class: ClassId) {
-        if let Some(id) = self.by_name.get(node).and_then(|machine| machine.id) {
+        if let Some(id) = self.id(node) {
             snapshot.unbind(class, id);
         }
     }
 
+    /// What the snapshot calls a machine, once it is a node.
+    pub(super) fn id(&self, name: &str) -> Option<NodeId> {
+        self.by_name.get(name)?.id
+    }
+
+    /// Whether this machine is on its way.
+    pub(super) fn is_starting(&self, name: &str) -> bool {
+        self.by_name.get(name).is_some_and(|machine| machine.id.is_none())
+    }
+
     /// Whether this machine is a node.
     pub(super) fn is_node(&self, name: &str) -> bool {
-        self.by_name.get(name).is_some_and(|machine| machine.id.is_some())
+        self.id(name).is_some()
     }
 
     /// Machines that are nodes.
@@ -165,6 +193,14 @@ impl<'a> Machines<'a> {
 
     pub(super) fn daemon_pods(&self) -> impl Iterator<Item = Arc<Pod>> {
         self.joined().flat_map(|machine| machine.daemon_pods.iter().cloned())
+    }
+
+    /// The claim of a machine.
+    pub(super) fn claim(&self, name: &str) -> Option<Arc<NodeClaim>> {
+        match &self.by_name.get(name)?.origin {
+            Origin::Claim(claim) => Some(claim.clone()),
+            Origin::Group(_) => None,
+        }
     }
 
     /// The claims, by the names of their nodes.

@@ -12,7 +12,7 @@ use k8s_openapi::apimachinery::pkg::{
     apis::meta::v1::{Condition, Time},
 };
 use tandem_core::{
-    api::karpenter::{NodeClaim, NodeClaimStatus},
+    api::karpenter::{DEFAULT_EXPIRE_AFTER, NodeClaim, NodeClaimStatus},
     nodes::{
         pools::{
             cluster::{self, labels_of},
@@ -25,6 +25,7 @@ use tandem_core::{
                 Requirements,
                 labels::{CAPACITY_TYPE, HOSTNAME, INSTANCE_TYPE, ZONE},
             },
+            sold_out::SoldOut,
             solver,
         },
         template,
@@ -38,6 +39,8 @@ use super::{Cluster, Due, Instant};
 
 /// `--batch-idle-duration`: nodes are looked for once no pod came for so long.
 pub(super) const BATCH: Duration = Duration::from_secs(1);
+/// Pods that still wait are thought about again after so long.
+const AGAIN: Duration = Duration::from_secs(10);
 /// How often nodes are looked for that could go, and from when on a command stands that was found before
 /// (`pkg/controllers/disruption/controller.go`, `validation.go`).
 const LOOK: Duration = Duration::from_secs(10);
@@ -53,6 +56,8 @@ pub(super) struct Pools {
     replacing: Vec<Replacement>,
     /// Claims that go.
     leaving: BTreeSet<Arc<str>>,
+    /// What was taken back is not asked for again for a while.
+    pub(super) sold_out: SoldOut,
 }
 
 /// Claims that go once others are nodes.
@@ -65,6 +70,16 @@ impl Pools {
     /// A pod came to a node, or left it.
     pub(super) fn note(&mut self, node: &Arc<str>, now: Timestamp) {
         self.events.insert(node.clone(), now);
+    }
+
+    /// The claim of a node goes.
+    pub(super) fn leave(&mut self, node: &Arc<str>) {
+        self.leaving.insert(node.clone());
+    }
+
+    /// Whether the claim of a node goes.
+    pub(super) fn is_leaving(&self, node: &str) -> bool {
+        self.leaving.contains(node)
     }
 
     /// The node goes.
@@ -110,12 +125,23 @@ impl Cluster<'_> {
             claims,
             pods: pods.collect(),
             daemon_sets: self.world.nodes.daemon_sets.clone(),
-            pools: pools.clone(),
+            pools: self.offered(time),
             leaving: self.pools.leaving.clone(),
             well_known: self.world.nodes.well_known.clone(),
             ..cluster::Cluster::default()
         };
         (cluster, next)
+    }
+
+    /// The pools with what can be had of them.
+    fn offered(&mut self, time: Timestamp) -> Vec<cluster::Pool> {
+        let mut pools = self.world.nodes.pools.clone();
+        if self.pools.sold_out.is_any(time) {
+            for pool in &mut pools {
+                pool.types = self.pools.sold_out.mask(&pool.types, time);
+            }
+        }
+        pools
     }
 
     fn solver(&self) -> solver::Options {
@@ -126,8 +152,16 @@ impl Cluster<'_> {
     pub(super) fn provision(&mut self, now: Instant) {
         let time = self.clock.time(now);
         let (cluster, _) = self.observe(time);
-        let pods = cluster.needy();
-        let plan = provision(&provision::Input { cluster: &cluster, pods: &pods, options: self.solver() });
+        let mut pods = cluster.needy();
+        let waiting = pods.len();
+        pods.extend(self.expected(time));
+        let mut plan =
+            provision(&provision::Input { cluster: &cluster, pods: &pods, options: self.solver() });
+        // Nobody can tell expected pods anything.
+        plan.unschedulable.retain(|failure| failure.pod < waiting);
+        if waiting > 0 || self.demand.is_any() {
+            self.want_provision(now + AGAIN);
+        }
         for claim in &plan.claims {
             self.launch(claim, now);
         }
@@ -163,6 +197,7 @@ impl Cluster<'_> {
         let message = format!("{} {capacity_type}, {} pods", of.name, wanted.pods.len());
         let event = Event { type_: "Normal", reason: "Launched", message };
         self.tell(time, format!("NodeClaim {name}"), event);
+        self.expect_expiry(&claim, &name, now);
         self.machines.launch(claim, (&format!("{} {capacity_type}", of.name), price), node, &daemons, now);
         let starts_in = world.nodes.starts_in(&of.name);
         self.due.insert((now + starts_in, Due::Node(name.clone())));
@@ -180,13 +215,15 @@ impl Cluster<'_> {
                 .extend([condition::REGISTERED, condition::INITIALIZED].map(|kind| is_true(kind, time)));
             self.pools.note(name, time);
         }
+        self.expect_interruption(name, now);
         self.finish_replacements(now);
     }
 
     /// Nodes whose replacements are there go.
     fn finish_replacements(&mut self, now: Instant) {
         let machines = &self.machines;
-        let is_there = |it: &mut Replacement| it.new.iter().all(|name| machines.is_node(name));
+        // One that is gone again keeps nobody.
+        let is_there = |it: &mut Replacement| !it.new.iter().any(|name| machines.is_starting(name));
         let done: Vec<_> = self.pools.replacing.extract_if(.., is_there).collect();
         for old in done.into_iter().flat_map(|replacement| replacement.old) {
             self.remove(&old, now);
@@ -255,6 +292,10 @@ impl Launch {
         claim.metadata.labels = Some(labels);
         claim.metadata.creation_timestamp = Some(Time(now));
         claim.spec.taints.clone_from(&pool.spec.template.spec.taints);
+        // As the API server fills it in.
+        let expire_after = pool.spec.template.spec.expire_after.as_deref().unwrap_or(DEFAULT_EXPIRE_AFTER);
+        claim.spec.expire_after = Some(expire_after.to_owned());
+        claim.spec.termination_grace_period.clone_from(&pool.spec.template.spec.termination_grace_period);
         claim.spec.node_class_ref = pool.spec.template.spec.node_class_ref.clone();
         claim.status = Some(NodeClaimStatus {
             provider_id: Some(name.to_owned()),

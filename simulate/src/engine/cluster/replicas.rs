@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use jiff::Timestamp;
 use tandem_core::scheduling::{
     ClassId, Pod, Snapshot,
-    pod::{Phase, Scheduled},
+    pod::{Phase, Scheduled, Shape},
 };
 
 use super::{Counts, Instant, Workload, model};
@@ -32,13 +32,19 @@ impl Replicas {
         Self { model, class, starts_in, serial: 0, pods: Vec::new() }
     }
 
-    pub(super) fn priority(&self) -> Option<i32> {
-        self.model.shape.priority
+    /// The priority of its pods, 0 if no class set one.
+    pub(super) fn priority(&self) -> i32 {
+        self.model.shape.priority.unwrap_or_default()
     }
 
     /// `NAMESPACE/NAME` of the workload.
     pub(super) fn key(&self) -> String {
         self.model.key()
+    }
+
+    /// What its pods have in common.
+    pub(super) fn shape(&self) -> &Arc<Shape> {
+        &self.model.shape
     }
 
     pub(super) fn owns(&self, pod: &Pod) -> bool {
@@ -138,10 +144,10 @@ impl Replicas {
         }
     }
 
-    /// Replaces the pods on a node by new ones without a node; whether there were any.
-    pub(super) fn evict(&mut self, node: &str, now: Timestamp) -> bool {
+    /// Replaces pods by new ones without a node; whether there were any.
+    pub(super) fn evict(&mut self, now: Timestamp, goes: impl Fn(&Pod) -> bool) -> bool {
         let before = self.pods.len();
-        self.pods.retain(|replica| replica.pod.node.as_deref() != Some(node));
+        self.pods.retain(|replica| !goes(&replica.pod));
         let gone = u32::try_from(before - self.pods.len()).unwrap_or(u32::MAX);
         self.grow(gone, now);
         gone > 0

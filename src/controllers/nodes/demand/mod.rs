@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 use tandem_core::{
     hpa::Settings,
     nodes::{
-        demand::{DemandSettings, Expectation, Forecast, Held, Ledger, STEPS, Wanted, reasons},
+        demand::{self, COOL_OFF, DemandSettings, Expectation, Ledger, Offer, Offers, patience, reasons},
         drain::selects,
     },
     pods::{annotations::Pause, reasons::Event},
@@ -32,25 +32,18 @@ use crate::{
     telemetry::events::Events,
 };
 
-/// How long nothing is expected of an object whose expected pods did not come: whatever keeps them away (a quota, an
-/// admission webhook, an HPA that is fed otherwise) takes somebody minutes to mend.
-const COOL_OFF: SignedDuration = SignedDuration::from_mins(5);
 /// Targets that are read at the same moment.
 const READS: usize = 16;
 
-/// What the HPA of an object is about to ask for.
+/// Whose an offer is.
 #[derive(Debug, Clone)]
-pub struct Offer {
+pub struct Source {
+    /// The object.
+    pub key: Key,
     /// The object, for events.
     pub object: ObjectReference,
     /// The target.
     pub target: Target,
-    /// What it will ask for.
-    pub forecast: Forecast,
-    /// Replicas that it may have at most.
-    pub max: i32,
-    /// When the sample was taken.
-    pub at: Timestamp,
 }
 
 /// The offers of all objects, and what became of them.
@@ -62,7 +55,7 @@ pub struct Demand {
     rules: Settings,
     /// Time between two of its syncs, as its visits tell; never less than the default, since patience hangs on it.
     period: Mutex<SignedDuration>,
-    offers: Mutex<BTreeMap<Key, Offer>>,
+    offers: Mutex<Offers<Source>>,
     models: Mutex<BTreeMap<Key, Arc<Model>>>,
     ledger: Mutex<Ledger>,
     counts: Mutex<metrics::Counts>,
@@ -97,26 +90,16 @@ impl Demand {
     }
 
     /// Takes what an object's HPA is about to ask for. One that rises wakes the node loops.
-    pub fn offer(&self, key: &Key, offer: Offer) {
-        if offer.forecast.falls {
-            return self.withdraw(key);
-        }
-        let mut offers = self.offers.lock();
-        let before = offers.get(key).map(|offer| offer.forecast.to);
-        let rises = offer.forecast.rises();
-        if !rises && before.is_none() {
-            return;
-        }
-        let is_more = rises && before.is_none_or(|before| offer.forecast.to > before);
-        offers.insert(key.clone(), offer);
-        if is_more {
+    pub fn offer(&self, offer: Offer<Source>) {
+        let object = offer.of.key.to_string().into();
+        if self.offers.lock().take(object, offer) {
             self.rises.send_modify(|count| *count += 1);
         }
     }
 
     /// Forgets what an object was about to ask for.
     pub fn withdraw(&self, key: &Key) {
-        self.offers.lock().remove(key);
+        self.offers.lock().withdraw(&key.to_string());
     }
 
     /// Hears of rises.
@@ -127,24 +110,20 @@ impl Demand {
     /// What is expected of each object now, beside the pods that there are: unbound pods, in order.
     pub async fn expected(&self, pods: &[Arc<Pod>]) -> Vec<Arc<Pod>> {
         let now = Timestamp::now();
-        let patience = *self.period.lock() * i32::try_from(STEPS).unwrap_or(i32::MAX);
+        let patience = patience(*self.period.lock());
         let offers = self.standing(now, patience);
-        let read = |(key, offer): (Key, Offer)| async move { (self.model(&key, &offer).await, key) };
-        let models: Vec<_> = stream::iter(offers.clone()).map(read).buffered(READS).collect().await;
-        let spaces: BTreeSet<&str> = offers.keys().map(|key| key.namespace.as_str()).collect();
+        let sources: Vec<_> =
+            offers.iter().map(|(object, offer)| (object.clone(), offer.of.clone())).collect();
+        let read = |(object, of): (Arc<str>, Source)| async move { (self.model(&of).await, object, of.key) };
+        let models: Vec<_> = stream::iter(sources).map(read).buffered(READS).collect().await;
+        let spaces: BTreeSet<&str> = offers.iter().map(|(_, offer)| &*offer.of.key.namespace).collect();
         let living: Vec<&Arc<Pod>> = pods.iter().filter(|pod| counts(pod, &spaces)).collect();
         let mut shapes = BTreeMap::new();
         let mut wanted = Vec::new();
-        for (model, key) in models {
-            let (Some(model), Some(offer)) = (model, offers.get(&key)) else { continue };
+        for (model, object, key) in models {
+            let (Some(model), Some(offer)) = (model, offers.get(&object)) else { continue };
             let own: Vec<&Arc<Pod>> = living.iter().copied().filter(|pod| is_of(pod, &key, &model)).collect();
-            let object: Arc<str> = key.to_string().into();
-            wanted.push(Wanted {
-                object: object.clone(),
-                replicas: u32::try_from(offer.forecast.to).unwrap_or_default(),
-                max: u32::try_from(offer.max).unwrap_or_default(),
-                pods: u32::try_from(own.len()).unwrap_or(u32::MAX),
-            });
+            wanted.push(offer.wanted(object.clone(), own.len()));
             // The newest pod has what admission added, too: priority, defaults, sidecars.
             let newest = own.into_iter().max_by_key(|pod| (pod.created, pod.name.clone()));
             shapes.extend(
@@ -154,44 +133,36 @@ impl Demand {
         let settings = DemandSettings { most: self.most, patience, cool_off: COOL_OFF };
         let expectations = self.ledger.lock().update(&wanted, now, &settings);
         self.settle(&expectations, &offers);
-        let mut expected = Vec::new();
-        for expectation in &expectations {
-            let Some(shape) = shapes.get(&expectation.object) else { continue };
-            expected.extend((0..expectation.pods).map(|number| {
-                let name: Arc<str> = format!("{}-expected-{number}", expectation.object).into();
-                Arc::new(Pod { uid: name.clone(), name, shape: shape.clone(), ..Pod::default() })
-            }));
-        }
-        expected
+        let expected =
+            expectations.iter().filter_map(|one| Some(demand::pods(one, shapes.get(&one.object)?)));
+        expected.flatten().collect()
     }
 
-    /// Offers that still hold: of objects that are there and not paused, whose targets were not scaled down since, and
-    /// not older than `patience`.
-    fn standing(&self, now: Timestamp, patience: SignedDuration) -> BTreeMap<Key, Offer> {
-        let holds = |key: &Key, offer: &mut Offer| {
+    /// Offers that still stand, of objects that are there and not paused.
+    fn standing(&self, now: Timestamp, patience: SignedDuration) -> Offers<Source> {
+        let mut offers = self.offers.lock();
+        offers.retain(|offer| {
+            let Source { key, target, .. } = &offer.of;
             let object = self.cluster.scaled_objects.get(&key.namespace, &key.name);
             let paused = object.is_none_or(|object| {
                 let pause = Pause::of(object.annotations());
                 pause.full || pause.scale_out
             });
-            let workload = self.cluster.scale.workload(&offer.target);
-            let fell = workload.is_some_and(|it| (1..offer.forecast.from).contains(&it.replicas));
-            !paused && !fell && now.duration_since(offer.at) < patience
-        };
-        let mut offers = self.offers.lock();
-        offers.retain(holds);
+            let replicas = self.cluster.scale.workload(target).map(|workload| workload.replicas);
+            !paused && offer.stands(replicas, now, patience)
+        });
         offers.clone()
     }
 
     /// What an object's target makes its pods from, read once a rise and after each change of a target that is watched.
-    async fn model(&self, key: &Key, offer: &Offer) -> Option<Arc<Model>> {
+    async fn model(&self, Source { key, target, .. }: &Source) -> Option<Arc<Model>> {
         let known = self.models.lock().get(key).cloned();
-        let workload = self.cluster.scale.workload(&offer.target);
+        let workload = self.cluster.scale.workload(target);
         let generation = workload.map(|workload| workload.generation);
         if let Some(model) = known.filter(|model| generation.is_none_or(|now| now == model.generation)) {
             return Some(model);
         }
-        match self.cluster.scale.model(&offer.target).await {
+        match self.cluster.scale.model(target).await {
             Ok(model) => {
                 let model = Arc::new(model);
                 self.models.lock().insert(key.clone(), model.clone());
@@ -205,34 +176,26 @@ impl Demand {
     }
 
     /// Forgets offers that are met, counts, and says what begins and what was in vain.
-    fn settle(&self, expectations: &[Expectation], offers: &BTreeMap<Key, Offer>) {
-        let by_object: BTreeMap<&str, &Expectation> =
-            expectations.iter().map(|expectation| (&*expectation.object, expectation)).collect();
-        let lacks = |key: &Key| by_object.contains_key(key.to_string().as_str());
+    fn settle(&self, expectations: &[Expectation], offers: &Offers<Source>) {
         {
             let mut standing = self.offers.lock();
-            standing.retain(|key, offer| offer.forecast.rises() || lacks(key));
-            self.models.lock().retain(|key, _| standing.contains_key(key));
+            standing.settle(expectations);
+            let keys: BTreeSet<&Key> = standing.iter().map(|(_, offer)| &offer.of.key).collect();
+            self.models.lock().retain(|key, _| keys.contains(key));
         }
-        self.counts.lock().settled(expectations, offers.keys());
-        for (key, offer) in offers {
-            let Some(expectation) = by_object.get(key.to_string().as_str()) else { continue };
-            match expectation.held {
-                Some(Held::CoolOff { until, begins: true }) => {
-                    self.tell(key, offer, reasons::expected_pods_missing(expectation.missing, until));
-                }
-                _ if expectation.begins => {
-                    self.tell(key, offer, reasons::pods_expected(expectation, &offer.forecast));
-                }
-                _ => {}
+        self.counts.lock().settled(expectations, offers.iter().map(|(_, offer)| &offer.of.key));
+        for expectation in expectations {
+            let Some(offer) = offers.get(&expectation.object) else { continue };
+            if let Some(event) = reasons::news(expectation, &offer.forecast) {
+                self.tell(&offer.of, event);
             }
         }
     }
 
     /// On the ScaledObject, without waiting for it.
-    fn tell(&self, key: &Key, offer: &Offer, event: Event) {
+    fn tell(&self, Source { key, object, .. }: &Source, event: Event) {
         tracing::info!(%key, reason = event.reason, "{}", event.message);
-        let (events, object) = (self.events.clone(), offer.object.clone());
+        let (events, object) = (self.events.clone(), object.clone());
         tokio::spawn(async move { events.tell(&object, &event).await });
     }
 }

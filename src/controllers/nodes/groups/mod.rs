@@ -5,6 +5,7 @@ mod choose;
 mod expander_server;
 pub mod look;
 pub mod metrics;
+mod rehearsal;
 pub mod remove;
 mod report;
 pub mod settings;
@@ -28,8 +29,8 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::expander_server::ServerError;
 use self::{
-    act::Removed, choose::Chooser, metrics::Metrics, remove::RemoveOptions, report::Reporter,
-    status_map::StatusMap,
+    act::Removed, choose::Chooser, metrics::Metrics, rehearsal::Rehearsal, remove::RemoveOptions,
+    report::Reporter, status_map::StatusMap,
 };
 use crate::{
     cli::nodes::NodeArgs,
@@ -39,6 +40,7 @@ use crate::{
         buffer::{Buffers, Loop},
         demand::Demand,
     },
+    dry_run::Recorder,
     telemetry::events::Events,
 };
 
@@ -46,6 +48,9 @@ use crate::{
 const BATCH_IDLE: Duration = Duration::from_millis(200);
 /// A stream of such pods is not waited for longer than this.
 const BATCH_MAX: Duration = Duration::from_secs(1);
+
+/// How long the provider may take to clean up: of the 12 s that all have to end, some are others'.
+const CLEAN_UP: Duration = Duration::from_secs(5);
 
 /// What the loop works with.
 pub struct NodeGroups {
@@ -66,10 +71,12 @@ pub struct NodeGroups {
     metrics: Arc<Metrics>,
     /// Nodes whose removal is under way, and whether they are drained.
     removing: Arc<Mutex<BTreeMap<Arc<str>, bool>>>,
+    /// In a dry run.
+    rehearsal: Option<Rehearsal>,
 }
 
 impl NodeGroups {
-    /// Puts the parts together. `namespace` is where the status ConfigMap lives.
+    /// Puts the parts together. `namespace` is where the status ConfigMap lives; with a `recorder` nothing is done.
     ///
     /// # Errors
     /// `--expander` has `grpc`, and it is not said where the server is, or whom to trust.
@@ -80,6 +87,7 @@ impl NodeGroups {
         args: NodeArgs,
         events: Events,
         namespace: &str,
+        recorder: Option<Arc<Recorder>>,
     ) -> Result<Self, ServerError> {
         let map = status_map::reference(namespace, &args.status_config_map_name);
         Ok(Self {
@@ -93,10 +101,11 @@ impl NodeGroups {
                 client.clone(),
                 namespace,
                 &args.status_config_map_name,
-                args.write_status_configmap,
+                args.write_status_configmap && recorder.is_none(),
             ),
             metrics: Arc::new(Metrics::default()),
             removing: Arc::default(),
+            rehearsal: recorder.map(Rehearsal::new),
             client,
             world,
             demand,
@@ -149,8 +158,23 @@ impl NodeGroups {
                 self.wait(started, &mut memory, &mut removals, &mut rises, &shutdown).await;
             }
             if shutdown.is_cancelled() {
-                return self.status.clear().await;
+                self.status.clear().await;
+                return self.clean_up().await;
             }
+        }
+    }
+
+    /// Tells the provider that this was the last call. Who does not lead says nothing: the leader goes on.
+    async fn clean_up(&self) {
+        let provider = self.provider.name();
+        match tokio::time::timeout(CLEAN_UP, self.provider.cleanup()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(provider, %error, "the provider could not clean up"),
+            Err(_) => tracing::warn!(
+                provider,
+                seconds = CLEAN_UP.as_secs(),
+                "the provider did not clean up in time"
+            ),
         }
     }
 
@@ -185,6 +209,11 @@ impl NodeGroups {
         removed: &mpsc::UnboundedSender<Removed>,
     ) -> Result<(Outcome, Vec<NodeGroup>), CloudError> {
         let groups = look::groups(&*self.provider).await?;
+        if let Some(rehearsal) = self.rehearsal.take() {
+            let (outcome, rehearsal) = self.rehearse(rehearsal, &groups, memory).await;
+            self.rehearsal = Some(rehearsal);
+            return Ok((outcome, groups));
+        }
         let input = self.input(groups.clone()).await;
         if first {
             for action in pass::left_over(&input.nodes, &input.removing) {

@@ -13,7 +13,9 @@ use tandem_core::{
     },
 };
 
-pub(super) use tandem_core::nodes::pools::node_claim::{changed, created, holds, is_deleting, since};
+pub(super) use tandem_core::nodes::pools::node_claim::{
+    changed, created, expires, holds, is_deleting, since,
+};
 
 use super::{
     names::{FINALIZER, HASH, HASH_VERSION, MIN_VALUES_RELAXED},

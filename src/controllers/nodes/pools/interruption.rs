@@ -5,13 +5,13 @@ use kube::ResourceExt as _;
 use tandem_core::{
     api::karpenter::NodeClaim,
     nodes::{
-        interruption::{Home, Kind, Settings, Verdict, decide},
-        pools::requirements::labels::{CAPACITY_TYPE, INSTANCE_TYPE, ZONE},
+        interruption::{Home, Kind, Settings, Verdict, decide, reasons},
+        pools::sold_out::OfferingKey,
     },
+    pods::reasons::Event,
 };
 
 use super::{Pools, claim::is_deleting};
-use crate::cloud::pools::OfferingKey;
 
 impl Pools {
     /// Acts on a notice about a machine, if it is one of a claim; whether it is.
@@ -35,8 +35,8 @@ impl Pools {
         if is_deleting(&claim) {
             return Ok(true);
         }
-        let (reason, message) = kind.event(Home::Pool);
-        self.tell(&*claim, "Warning", reason, message.to_owned()).await;
+        let Event { type_, reason, message } = reasons::noticed(kind, Home::Pool);
+        self.tell(&*claim, type_, reason, message).await;
         match decide(kind, Home::Pool, settings) {
             Verdict::Leave(why) => {
                 tracing::info!(
@@ -49,7 +49,7 @@ impl Pools {
             }
             Verdict::DeleteClaim | Verdict::Empty { .. } => {
                 if *kind == Kind::SpotInterruption {
-                    self.sold_out.note(offering(&claim), Timestamp::now());
+                    self.sold_out.lock().note(OfferingKey::of(&claim), Timestamp::now());
                 }
                 tracing::info!(
                     claim = claim.name_any(),
@@ -62,14 +62,4 @@ impl Pools {
         }
         Ok(true)
     }
-}
-
-/// What the machine of a claim was bought as: who takes one back has no other to give.
-fn offering(claim: &NodeClaim) -> Option<OfferingKey> {
-    let label = |key: &str| claim.labels().get(key).cloned();
-    Some(OfferingKey {
-        capacity_type: label(CAPACITY_TYPE)?,
-        instance_type: label(INSTANCE_TYPE)?,
-        zone: label(ZONE)?,
-    })
 }

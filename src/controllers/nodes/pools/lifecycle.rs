@@ -68,7 +68,7 @@ pub(super) fn class_of(pools: &Pools, claim: &NodeClaim) -> Class {
 async fn launch(pools: &Pools, claim: &NodeClaim, now: Timestamp) -> Result<Next, StepError> {
     match create(pools, claim, now).await {
         Ok(launched) => {
-            pools.sold_out.note(launched.sold_out.iter().cloned(), now);
+            pools.sold_out.lock().note(launched.sold_out.iter().cloned(), now);
             let next = write_launched(pools, claim, &launched, now).await?;
             tracing::info!(
                 claim = claim.name_any(),
@@ -81,7 +81,7 @@ async fn launch(pools: &Pools, claim: &NodeClaim, now: Timestamp) -> Result<Next
             Ok(next)
         }
         Err(failure) => {
-            pools.sold_out.note(failure.sold_out.iter().cloned(), now);
+            pools.sold_out.lock().note(failure.sold_out.iter().cloned(), now);
             refuse(pools, claim, failure.error, now).await
         }
     }
@@ -93,7 +93,8 @@ async fn create(pools: &Pools, claim: &NodeClaim, now: Timestamp) -> Result<Laun
     let asked = claim.spec.resources.as_ref().and_then(|resources| resources.requests.as_ref());
     let asked = Resources::from_optional(asked);
     let well_known = pools.provider.well_known();
-    let mut types = pools.sold_out.mask(&pools.provider.instance_types(&class).await?, now);
+    let types = pools.provider.instance_types(&class).await?;
+    let mut types = pools.sold_out.lock().mask(&types, now);
     types.retain(|one| {
         requirements.allows(INSTANCE_TYPE, &one.name)
             && one.requirements.intersects(&requirements)

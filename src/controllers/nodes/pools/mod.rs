@@ -11,7 +11,6 @@ mod classes;
 mod consolidatable;
 mod disrupt;
 mod drift;
-mod expiration;
 pub mod explain;
 mod fixed;
 mod garbage;
@@ -22,6 +21,7 @@ mod nominations;
 mod observe;
 mod pool;
 mod provision;
+mod rehearsal;
 mod repair;
 mod termination;
 mod view;
@@ -41,6 +41,7 @@ use tandem_core::{
     nodes::pools::{
         node_claim::pool_of,
         provisioner::{ProvisionerError, Translation, translate},
+        sold_out::SoldOut,
     },
     pods::reasons::Event,
     scheduling::{Node, Pod},
@@ -52,19 +53,21 @@ use tokio::{
 
 use crate::{
     cli::pools::PoolArgs,
-    cloud::pools::{PoolProvider, sold_out::SoldOut},
+    cloud::pools::PoolProvider,
     cluster::{
         cache::{Cache, watch_cluster},
         conditions,
         world::World,
     },
     controllers::nodes::{buffer::Buffers, demand::Demand},
+    dry_run::Recorder,
     telemetry::events::Events,
 };
 pub use tandem_core::nodes::pools::names;
 
 use metrics::Metrics;
 use nominations::Nominations;
+use rehearsal::Rehearsal;
 use view::Pool;
 
 /// After a failed call to the API server, before the next try.
@@ -88,6 +91,8 @@ pub struct Config {
     pub leading: watch::Receiver<bool>,
     /// What the flags say.
     pub settings: PoolArgs,
+    /// Where decisions go of which nothing is to come.
+    pub recorder: Option<Arc<Recorder>>,
 }
 
 /// Names of nodes by their provider ids.
@@ -110,12 +115,14 @@ pub struct Pools {
     claims: Arc<Cache<NodeClaim>>,
     /// Names of nodes by their provider ids, of this version of the nodes.
     names_of_nodes: Mutex<(u64, NodeNames)>,
-    sold_out: SoldOut,
+    sold_out: Mutex<SoldOut>,
     nominations: Nominations,
     /// Claims, by name, that are deleted as soon as their replacements are ready.
     leaving: Mutex<BTreeSet<Arc<str>>>,
     /// Held while claims are replaced, so that nobody counts those of a static pool in between.
     replacing: tokio::sync::Mutex<()>,
+    /// In a dry run.
+    rehearsal: Option<Rehearsal>,
     /// What they have done, for `/metrics`.
     pub metrics: Metrics,
 }
@@ -126,7 +133,7 @@ pub type ClaimChanges = mpsc::UnboundedReceiver<String>;
 impl Pools {
     /// Starts the watches.
     pub fn start(config: Config) -> (Arc<Self>, ClaimChanges) {
-        let Config { client, world, demand, buffers, provider, events, leading, settings } = config;
+        let Config { client, world, demand, buffers, provider, events, leading, settings, recorder } = config;
         let (changed_claim, claim_changes) = mpsc::unbounded_channel();
         let count = world.changes.clone();
         let changed = move || count.send_modify(|count| *count += 1);
@@ -144,10 +151,11 @@ impl Pools {
             }),
             names_of_nodes: Mutex::default(),
             metrics: Metrics::default(),
-            sold_out: SoldOut::default(),
+            sold_out: Mutex::default(),
             nominations: Nominations::default(),
             leaving: Mutex::default(),
             replacing: tokio::sync::Mutex::default(),
+            rehearsal: recorder.map(Rehearsal::new),
             client,
             world,
             demand,
@@ -197,10 +205,8 @@ impl Pools {
     fn translate(&self, provisioner: &Provisioner) -> Result<Translation, ProvisionerError> {
         let template = |name: &str| self.templates.get("", name).map(|template| (*template).clone());
         let mut translation = translate(provisioner, template)?;
-        let spec = &mut translation.pool.spec.template.spec;
-        if !self.knows(&spec.node_class_ref) {
-            let prefix = format!("{}/", spec.node_class_ref.group);
-            spec.requirements.retain(|requirement| !requirement.key.starts_with(&prefix));
+        if !self.knows(&translation.pool.spec.template.spec.node_class_ref) {
+            translation.without_labels_of_class();
         }
         Ok(translation)
     }
@@ -310,7 +316,7 @@ impl Pools {
     }
 }
 
-/// Runs every controller; never returns.
+/// Runs every controller, in a dry run those that decide; never returns.
 pub async fn run(pools: Arc<Pools>, claim_changes: ClaimChanges) {
     let started = Instant::now();
     pools.synced().await;
@@ -321,6 +327,15 @@ pub async fn run(pools: Arc<Pools>, claim_changes: ClaimChanges) {
         seconds = started.elapsed().as_secs_f64(),
         "node pools are watched"
     );
+    if let Some(rehearsal) = &pools.rehearsal {
+        tokio::join!(
+            provision::run(pools.clone()),
+            disrupt::run(pools.clone()),
+            fixed::run(pools.clone()),
+            rehearsal::watch(&pools, rehearsal),
+        );
+        return;
+    }
     tokio::join!(
         claims::run(pools.clone(), claim_changes),
         classes::run(pools.clone()),

@@ -19,7 +19,7 @@ pub(super) async fn observe(pools: &Pools, now: Timestamp) -> Cluster {
             Ok(types) => served.push(cluster::Pool {
                 name: pool.name.as_str().into(),
                 spec: pool.spec.clone(),
-                types: pools.sold_out.mask(&types, now),
+                types: pools.sold_out.lock().mask(&types, now),
                 is_usable: pool.is_ready && !pool.is_deleting,
             }),
             Err(error) => tracing::warn!(pool = pool.name, %error, "its instance types cannot be told"),

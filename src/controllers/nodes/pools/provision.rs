@@ -56,6 +56,9 @@ pub(super) async fn run(pools: Arc<Pools>) {
         let mut pods = present.needy();
         pods.extend(expected(&pools).await);
         pods.extend(present.buffers);
+        if let Some(rehearsal) = pools.rehearsal.as_ref().filter(|_| pods.is_empty()) {
+            rehearsal.would_provision(&[]);
+        }
         let due = batch.look(&pods, claim_names(&pools), ready_pools(&pools), Instant::now());
         let times = (pools.settings.batch_idle_duration, pools.settings.batch_max_duration);
         if pools.leads() && batch.is_due(times, Instant::now()) {
@@ -150,7 +153,13 @@ async fn pass(pools: &Arc<Pools>, told: &mut Told) {
     for (_, target) in &plan.nominations {
         nominate(pools, target);
     }
-    let made = create(pools, &plan.claims, "provisioned").await;
+    let made = match &pools.rehearsal {
+        Some(rehearsal) => {
+            rehearsal.would_provision(&plan.claims);
+            vec![None; plan.claims.len()]
+        }
+        None => create(pools, &plan.claims, "provisioned").await,
+    };
     pools.metrics.unschedulable(plan.unschedulable.len());
     told.retain(&pods);
     tell(pools, told, &pods, &plan, &made, now);

@@ -238,11 +238,11 @@ fn what_cannot_be_had_is_said_pool_by_pool() {
     }
 }
 
-#[test]
-fn volumes_and_ports_decide_where() {
+/// A cluster with a bound volume that is in a zone, by a label.
+fn with_volume(key: &str, zone: &str) -> Cluster {
     let mut cluster = cluster();
     let affinity = serde_json::from_value(serde_json::json!({
-        "nodeSelectorTerms": [{"matchExpressions": [{"key": ZONE, "operator": "In", "values": ["zone-3"]}]}]
+        "nodeSelectorTerms": [{"matchExpressions": [{"key": key, "operator": "In", "values": [zone]}]}]
     }));
     let volume = surroundings::Volume { node_affinity: affinity.unwrap(), ..Default::default() };
     let bound = surroundings::Claim { volume: Some("pv".into()), ..Default::default() };
@@ -251,16 +251,36 @@ fn volumes_and_ports_decide_where() {
         volumes: BTreeMap::from([("pv".into(), volume)]),
         ..Default::default()
     });
+    cluster
+}
+
+#[test]
+fn volumes_and_ports_decide_where() {
     let port = HostPort { ip: "".into(), protocol: "TCP".into(), port: 80 };
     let serving = |name: &str| with(pod(name, "web", 100), |shape| shape.ports = vec![port.clone()]);
-    let with_data = Pod { claims: vec!["data".into()], ..pod("db", "db", 100) };
-    let plan = plan(&mut cluster, vec![with_data, serving("a"), serving("b")], Options::default());
-    assert_eq!(plan.claims.len(), 2, "the ports keep two apart");
-    let of_data = plan.claims.iter().find(|claim| claim.pods.contains(&0)).unwrap();
-    let types = &of_data.types;
-    assert!(of_data.requirements.allows(ZONE, "zone-3"), "{}", of_data.requirements);
-    assert!(!of_data.requirements.allows(ZONE, "zone-1"), "{}", of_data.requirements);
-    assert_eq!(&*types[0].name, "cores-01");
+    // The EBS driver's volumes know the zone by its own label.
+    for key in [ZONE, "topology.ebs.csi.aws.com/zone"] {
+        let with_data = Pod { claims: vec!["data".into()], ..pod("db", "db", 100) };
+        let pods = vec![with_data, serving("a"), serving("b")];
+        let plan = plan(&mut with_volume(key, "zone-3"), pods, Options::default());
+        assert_eq!(plan.claims.len(), 2, "the ports keep two apart");
+        let of_data = plan.claims.iter().find(|claim| claim.pods.contains(&0)).unwrap();
+        let types = &of_data.types;
+        assert!(of_data.requirements.allows(ZONE, "zone-3"), "{}", of_data.requirements);
+        assert!(!of_data.requirements.allows(ZONE, "zone-1"), "{}", of_data.requirements);
+        assert_eq!(&*types[0].name, "cores-01");
+    }
+}
+
+#[test]
+fn a_volume_finds_the_node_that_is_on_its_way() {
+    for (zone, claims) in [("zone-1", 0), ("zone-3", 1)] {
+        let mut cluster = with_volume("topology.ebs.csi.aws.com/zone", zone);
+        cluster.claims.push(Arc::new(claim("soon", 4, "zone-1", "on-demand")));
+        let with_data = Pod { claims: vec!["data".into()], ..pod("db", "db", 100) };
+        let plan = plan(&mut cluster, vec![with_data], Options::default());
+        assert_eq!((plan.claims.len(), plan.unschedulable.len()), (claims, 0), "{zone}");
+    }
 }
 
 #[test]

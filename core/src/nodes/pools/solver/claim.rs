@@ -50,6 +50,12 @@ fn fits(sum: &Amounts, room: &Amounts) -> bool {
     sum.iter().zip(room).all(|(sum, room)| *sum <= 0 || sum <= room)
 }
 
+/// Whether the cheapest offer of a claim has no room for one more pod of a kind, or none that `mask` has.
+pub(super) fn needs_dearer(market: &Market<'_>, claim: &Open, kind: &Kind, mask: &Mask) -> bool {
+    let sum = plus(&claim.sum, &kind.requests);
+    !mask.has(claim.cheapest) || !fits(&sum, &market.room[claim.cheapest])
+}
+
 /// The cheapest offer that a claim would have with one more pod of a kind, of the offers that `mask` has.
 pub(super) fn cheapest_with(
     market: &mut Market<'_>,

@@ -9,7 +9,7 @@ use super::{Pool, mask::Mask};
 use crate::{
     nodes::pools::{
         instance_type::InstanceType,
-        requirements::{Requirement, Requirements, WellKnownLabels},
+        requirements::{Requirement, Requirements, WellKnownLabels, labels::add_aliases},
     },
     scheduling::Resources,
 };
@@ -348,7 +348,9 @@ impl<'a> Market<'a> {
 /// The labels of which requirements leave one value.
 pub(super) fn certain<'r>(requirements: impl Iterator<Item = &'r Requirement>) -> BTreeMap<String, String> {
     let only = requirements.filter(|it| !it.is_complement() && it.len() == 1);
-    only.filter_map(|it| Some((it.key().to_string(), it.any()?))).collect()
+    let mut labels = only.filter_map(|it| Some((it.key().to_string(), it.any()?))).collect();
+    add_aliases(&mut labels);
+    labels
 }
 
 /// Offers with at least so much, all if nothing is asked for.

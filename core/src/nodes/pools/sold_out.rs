@@ -3,30 +3,60 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::{SignedDuration, Timestamp};
-use parking_lot::Mutex;
-use tandem_core::nodes::pools::instance_type::{InstanceType, Offering};
+use kube::ResourceExt as _;
 
-use super::OfferingKey;
+use super::{
+    instance_type::{InstanceType, Offering},
+    requirements::labels::{CAPACITY_TYPE, INSTANCE_TYPE, ZONE},
+};
+use crate::api::karpenter::NodeClaim;
 
 /// How long an offering is left alone (aws, `pkg/cache/cache.go`, `UnavailableOfferingsTTL`).
 const LEFT_ALONE: SignedDuration = SignedDuration::from_mins(3);
 
+/// The terms on which a machine could not be had.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct OfferingKey {
+    /// What it is paid by.
+    pub capacity_type: String,
+    /// Its type.
+    pub instance_type: String,
+    /// The zone.
+    pub zone: String,
+}
+
+impl OfferingKey {
+    /// What the machine of a claim was bought as: who takes one back has no other to give.
+    pub fn of(claim: &NodeClaim) -> Option<Self> {
+        let label = |key: &str| claim.labels().get(key).cloned();
+        Some(Self {
+            capacity_type: label(CAPACITY_TYPE)?,
+            instance_type: label(INSTANCE_TYPE)?,
+            zone: label(ZONE)?,
+        })
+    }
+}
+
 /// Offerings that are sold out, each until it is tried again.
-#[derive(Debug, Default)]
-pub struct SoldOut(Mutex<BTreeMap<OfferingKey, Timestamp>>);
+#[derive(Debug, Clone, Default)]
+pub struct SoldOut(BTreeMap<OfferingKey, Timestamp>);
 
 impl SoldOut {
     /// Notes that these are sold out.
-    pub fn note(&self, offerings: impl IntoIterator<Item = OfferingKey>, now: Timestamp) {
+    pub fn note(&mut self, offerings: impl IntoIterator<Item = OfferingKey>, now: Timestamp) {
         let until = now.saturating_add(LEFT_ALONE).unwrap_or(Timestamp::MAX);
-        self.0.lock().extend(offerings.into_iter().map(|offering| (offering, until)));
+        self.0.extend(offerings.into_iter().map(|offering| (offering, until)));
+    }
+
+    /// Forgets what may be tried again; whether anything is left.
+    pub fn is_any(&mut self, now: Timestamp) -> bool {
+        self.0.retain(|_, until| *until > now);
+        !self.0.is_empty()
     }
 
     /// The instance types, in which what is sold out cannot be had.
-    pub fn mask(&self, types: &[Arc<InstanceType>], now: Timestamp) -> Vec<Arc<InstanceType>> {
-        let mut sold_out = self.0.lock();
-        sold_out.retain(|_, until| *until > now);
-        if sold_out.is_empty() {
+    pub fn mask(&mut self, types: &[Arc<InstanceType>], now: Timestamp) -> Vec<Arc<InstanceType>> {
+        if !self.is_any(now) {
             return types.to_vec();
         }
         let is_out = |instance_type: &InstanceType, offering: &Offering| {
@@ -35,7 +65,7 @@ impl SoldOut {
                 instance_type: instance_type.name.to_string(),
                 zone: offering.zone().unwrap_or_default().to_owned(),
             };
-            offering.available && sold_out.contains_key(&key)
+            offering.available && self.0.contains_key(&key)
         };
         let masked = |instance_type: &Arc<InstanceType>| {
             let mut masked = instance_type.clone();
@@ -52,15 +82,11 @@ impl SoldOut {
 
 #[cfg(test)]
 mod tests {
-    use tandem_core::{
-        nodes::pools::requirements::{
-            Requirement, Requirements,
-            labels::{CAPACITY_TYPE, ZONE},
-        },
+    use super::*;
+    use crate::{
+        nodes::pools::requirements::{Requirement, Requirements},
         scheduling::Resources,
     };
-
-    use super::*;
 
     #[test]
     fn an_offering_is_tried_again_after_three_minutes() {
@@ -75,11 +101,11 @@ mod tests {
         let offerings = vec![offering("a"), offering("b")];
         let none = Resources::default();
         let types = [Arc::new(InstanceType::new("t", Requirements::new(), none.clone(), none, offerings))];
-        let sold_out = SoldOut::default();
+        let mut sold_out = SoldOut::default();
         let start = Timestamp::UNIX_EPOCH;
         let key = OfferingKey { capacity_type: "spot".into(), instance_type: "t".into(), zone: "a".into() };
         sold_out.note([key], start);
-        let available = |seconds| {
+        let mut available = |seconds| {
             let masked = sold_out.mask(&types, start + SignedDuration::from_secs(seconds));
             masked[0].offerings.iter().map(|offering| offering.available).collect::<Vec<_>>()
         };

@@ -1,11 +1,6 @@
-//! Writes the histories of `examples/`, made up here by seeded arithmetic: `cargo run -p simulate --example histories`.
+//! The histories of `examples/`, made up by seeded arithmetic.
 
-use std::{
-    f64::consts::TAU,
-    fmt::Write,
-    fs, io,
-    path::{Path, PathBuf},
-};
+use std::{f64::consts::TAU, fmt::Write, path::PathBuf};
 
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use simulate::shape::Random;
@@ -13,16 +8,6 @@ use simulate::shape::Random;
 const MINUTE: i64 = 60;
 const HOUR: i64 = 60 * MINUTE;
 const DAY: i64 = 24 * HOUR;
-
-fn main() -> io::Result<()> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
-    for (path, text) in all() {
-        let path = folder.join(path);
-        path.parent().map_or(Ok(()), fs::create_dir_all)?;
-        fs::write(path, text)?;
-    }
-    Ok(())
-}
 
 /// Every history, by its path below `examples/`.
 pub(crate) fn all() -> Vec<(PathBuf, String)> {
