@@ -10,6 +10,7 @@ pub mod cli;
 pub mod cloud;
 pub mod cluster;
 pub mod controllers;
+pub mod dry_run;
 pub mod leader;
 pub mod metrics_api;
 pub mod operator;

@@ -6,6 +6,7 @@ use anyhow::{Context as _, bail};
 use hyper::StatusCode;
 use kube::Client;
 use prometheus_client::registry::Registry;
+use tandem_core::hpa;
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -13,17 +14,19 @@ use crate::{
     authorities,
     certs::{self, CertsConfig},
     cli::run::RunArgs,
-    cloud::{self, aws, provider},
+    cloud::{self, CloudProvider, aws, provider},
     cluster::{self, Cluster, world::World},
     controllers::{
         self, Shared,
         nodes::{
+            buffer::{self, Buffers},
             demand::{self, Demand},
             groups::{NodeGroups, metrics::MetricsCollector},
             interruption::{self, Interruptions, Queue},
             pools::{self, Pools},
         },
     },
+    dry_run::{self, Recorder, autoscaler::Controller, guard::guard},
     leader::{self, Election},
     metrics_api::{
         MetricsApi, MetricsApiConfig, Observer, SERVICE_ACCOUNT_TOKEN, TrustStore, Upstream, UpstreamConfig,
@@ -41,6 +44,8 @@ const EVENT_SOURCE: &str = "keda-operator";
 const GROUPS_EVENT_SOURCE: &str = "cluster-autoscaler";
 /// The reporter of events of node pools, as Karpenter's users know it.
 const POOLS_EVENT_SOURCE: &str = "karpenter";
+/// The gate of node pools that keeps the room of buffers.
+const CAPACITY_BUFFER: &str = "CapacityBuffer";
 /// The reporter of events of interruption notices, as users of the handler know it.
 const INTERRUPTION_EVENT_SOURCE: &str = "aws-node-termination-handler";
 /// After the signal, open requests may end and the Lease is given back; the kubelet kills after 30 s.
@@ -57,6 +62,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     let version = client.apiserver_version().await.context("kube-apiserver does not answer")?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), kubernetes = version.git_version, "tandem starts");
     check_crds(&client).await?;
+    let (client, recorder) = beginning(&args, client, &version.git_version)?;
 
     let namespaces: Vec<_> = args.watch_namespace.iter().filter(|name| !name.is_empty()).cloned().collect();
     let cluster_namespace = args.cluster_object_namespace.clone().unwrap_or_else(|| args.namespace.clone());
@@ -82,21 +88,22 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     let events = Events::new(client.clone(), EVENT_SOURCE, Some(identity));
     let http_timeout = Duration::from_millis(args.http_default_timeout);
     let demand = demand(&args, &cluster, &events, &version.minor);
-    let shared = Shared::new(cluster.clone(), samples.clone(), events, leading.clone(), http_timeout, demand);
+    let shared = Shared::new(
+        cluster.clone(),
+        samples.clone(),
+        events,
+        leading.clone(),
+        http_timeout,
+        demand,
+        recorder.clone(),
+    );
 
-    let certificates = Arc::new(CertificateResolver::default());
-    tasks.spawn(keep_certificates(
-        certs_config(&args),
-        client,
-        certificates.clone(),
-        leading,
-        shutdown.clone(),
-    ));
     let mut registry = telemetry::metrics::registry(cluster.clone(), samples);
     nodes(&args, &shared, &mut registry, &mut tasks, &shutdown).await?;
-    let ready =
-        serve_metrics_api(&args, &shared, &certificates, &mut registry, &mut tasks, &shutdown).await?;
-    serve_webhooks(&args, &cluster, &certificates, &mut registry, &mut tasks, &shutdown).await?;
+    let ready = match &recorder {
+        Some(recorder) => rehearse(&shared, recorder, &version.minor),
+        None => serve_apis(&args, &shared, client, leading, &mut registry, &mut tasks, &shutdown).await?,
+    };
     serve_plain(&args, ready, registry, &mut tasks, &shutdown).await?;
 
     // These two have no end of their own; the runtime ends them.
@@ -118,9 +125,37 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     }
     tracing::info!("tandem stops");
     shutdown.cancel();
+    if let Some(recorder) = recorder {
+        recorder.stop();
+    }
     let ended = async { while tasks.join_next().await.is_some() {} };
     let _ = tokio::time::timeout(SHUTDOWN_DEADLINE, ended).await;
     Ok(())
+}
+
+/// The client that everything goes through, which in a dry run writes to a record and nowhere else.
+fn beginning(
+    args: &RunArgs,
+    client: Client,
+    kubernetes: &str,
+) -> anyhow::Result<(Client, Option<Arc<Recorder>>)> {
+    if !args.dry_run {
+        return Ok((client, None));
+    }
+    let path = args.dry_run_record.display();
+    let recorder = Recorder::open(&args.dry_run_record, kubernetes)
+        .with_context(|| format!("the record {path} cannot be written; name another by --dry-run-record"))?;
+    tracing::info!(record = %path, "dry run: nothing is written to the cluster, and no API of it is served");
+    Ok((guard(client, recorder.clone()), Some(recorder)))
+}
+
+/// Plays the HPA controller in a dry run: the metrics API and the webhooks are another's, who goes on serving them.
+fn rehearse(shared: &Arc<Shared>, recorder: &Arc<Recorder>, version: &str) -> Ready {
+    let rules = hpa::Settings::of(minor(version));
+    // It has no end of its own; the runtime ends it.
+    tokio::spawn(Controller::new(shared.clone(), recorder.clone(), rules).run());
+    let cluster = shared.cluster.clone();
+    Arc::new(move || (!cluster.is_synced()).then_some("caches are not filled yet"))
 }
 
 /// A missing CRD is said at once, with what to do, instead of a watch that fails for ever.
@@ -143,7 +178,8 @@ async fn leadership(
     tasks: &mut JoinSet<()>,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<watch::Receiver<bool>> {
-    if !args.leader_elect {
+    // A dry run is nobody's rival.
+    if !args.leader_elect || args.dry_run {
         let (sender, leading) = watch::channel(true);
         let shutdown = shutdown.clone();
         tasks.spawn(async move {
@@ -170,12 +206,15 @@ async fn leadership(
 /// What HPAs are about to ask for, where a provider of nodes is named and it is not turned off.
 fn demand(args: &RunArgs, cluster: &Arc<Cluster>, events: &Events, minor: &str) -> Option<Arc<Demand>> {
     let most = args.nodes.max_expected_pods;
-    // A version that cannot be read is a new one.
-    let minor = minor.trim_end_matches('+').parse().unwrap_or(u32::MAX);
     let scales_nodes = [&args.nodes.cloud_provider, &args.pools.node_pools_provider]
         .into_iter()
         .any(|name| name.as_deref().is_some_and(|name| !name.is_empty()));
-    (most > 0 && scales_nodes).then(|| Demand::new(cluster.clone(), events.clone(), most, minor))
+    (most > 0 && scales_nodes).then(|| Demand::new(cluster.clone(), events.clone(), most, self::minor(minor)))
+}
+
+/// The minor version of Kubernetes; one that cannot be read is a new one.
+fn minor(text: &str) -> u32 {
+    text.trim_end_matches('+').parse().unwrap_or(u32::MAX)
 }
 
 /// Node groups and node pools, where a provider of nodes is named.
@@ -193,21 +232,66 @@ async fn nodes(
     if groups.is_none() && pools.is_none() && queue.is_none() {
         return Ok(());
     }
+    let queue = queue.filter(|_| {
+        if args.dry_run {
+            tracing::info!("the queue of notices is not read: whoever receives one hides it from others");
+        }
+        !args.dry_run
+    });
     let world = World::start(&shared.cluster.client);
+    if let Some(recorder) = &shared.recorder {
+        tokio::spawn(dry_run::world::watch(world.clone(), recorder.clone()));
+    }
     if let Some(demand) = &shared.demand {
         registry.register_collector(Box::new(demand::metrics::MetricsCollector(demand.clone())));
     }
-    if let Some(name) = groups {
-        node_groups(args, name, shared, world.clone(), registry, tasks, shutdown).await?;
-    }
+    let buffers = buffers(args, shared, &world, (groups.is_some(), pools.is_some())).await?;
+    let groups = match groups {
+        Some(name) => {
+            let kept = buffers.clone().filter(|_| args.nodes.capacity_buffer_pod_injection_enabled);
+            Some(node_groups(args, name, shared, (world.clone(), kept), registry, tasks, shutdown).await?)
+        }
+        None => None,
+    };
     let pools = match pools {
-        Some(name) => Some(node_pools(args, name, shared, world.clone(), registry).await?),
+        Some(name) => {
+            let kept = buffers.filter(|_| args.pools.feature_gates.is_on(CAPACITY_BUFFER));
+            Some(node_pools(args, name, shared, (world.clone(), kept), registry).await?)
+        }
         None => None,
     };
     if let Some(queue) = queue {
-        interruptions(args, queue, shared, world, pools, registry).await?;
+        interruptions(args, queue, shared, world, (groups, pools), registry).await?;
     }
     Ok(())
+}
+
+/// Room that is kept, where a loop is told to keep it.
+async fn buffers(
+    args: &RunArgs,
+    shared: &Shared,
+    world: &Arc<World>,
+    (groups, pools): (bool, bool),
+) -> anyhow::Result<Option<Arc<Buffers>>> {
+    let by_pools = pools && args.pools.feature_gates.is_on(CAPACITY_BUFFER);
+    let writes = by_pools || groups && args.nodes.capacity_buffer_controller_enabled;
+    let by_groups = groups && args.nodes.capacity_buffer_pod_injection_enabled;
+    if !(writes || by_groups) {
+        return Ok(None);
+    }
+    let served =
+        shared.cluster.client.list_api_group_resources(tandem_core::nodes::buffer::API_VERSION).await;
+    if !served.is_ok_and(|list| list.resources.iter().any(|resource| resource.name == "capacitybuffers")) {
+        bail!(
+            "CRD capacitybuffers.autoscaling.x-k8s.io is not installed; apply it: \
+             kubectl apply -f crds/autoscaling.x-k8s.io_capacitybuffers.yaml"
+        );
+    }
+    let (cluster, leading) = (shared.cluster.clone(), shared.leading.clone());
+    let buffers = Buffers::start(buffer::Config { cluster, world: world.clone(), leading, writes });
+    // It has no end of its own; the runtime ends it.
+    tokio::spawn(buffers.clone().run());
+    Ok(Some(buffers))
 }
 
 /// Notices that machines are taken away.
@@ -216,7 +300,7 @@ async fn interruptions(
     queue: Queue,
     shared: &Shared,
     world: Arc<World>,
-    pools: Option<Arc<Pools>>,
+    (groups, pools): (Option<Arc<dyn CloudProvider>>, Option<Arc<Pools>>),
     registry: &mut Registry,
 ) -> anyhow::Result<()> {
     let client = shared.cluster.client.clone();
@@ -228,6 +312,7 @@ async fn interruptions(
         client,
         world,
         pools,
+        groups,
         aws,
         queue,
     });
@@ -241,42 +326,54 @@ async fn node_groups(
     args: &RunArgs,
     name: &str,
     shared: &Shared,
-    world: Arc<World>,
+    (world, buffers): (Arc<World>, Option<Arc<Buffers>>),
     registry: &mut Registry,
     tasks: &mut JoinSet<()>,
     shutdown: &CancellationToken,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Arc<dyn CloudProvider>> {
     let client = shared.cluster.client.clone();
-    let provider = provider::connect(name, &args.nodes.provider_settings(), client.clone()).await?;
+    let settings = provider::Settings { recorder: shared.recorder.clone(), ..args.nodes.provider_settings() };
+    let mut provider = provider::connect(name, &settings, client.clone()).await?;
+    if let Some(recorder) = shared.recorder.clone() {
+        provider = Arc::new(dry_run::providers::Groups { provider, recorder });
+    }
     tracing::info!(provider = name, "node groups are scaled");
     let events = Events::new(client.clone(), GROUPS_EVENT_SOURCE, args.pod_name.clone());
     let groups = NodeGroups::new(
         client,
         (world, shared.demand.clone()),
-        provider,
+        provider.clone(),
         args.nodes.clone(),
         events,
         &args.namespace,
-    )?;
+        shared.recorder.clone(),
+    )?
+    .keeping(buffers);
     registry.register_collector(Box::new(MetricsCollector(groups.metrics())));
     tasks.spawn(groups.run(shared.leading.clone(), shutdown.clone()));
-    Ok(())
+    Ok(provider)
 }
 
 async fn node_pools(
     args: &RunArgs,
     name: &str,
     shared: &Shared,
-    world: Arc<World>,
+    (world, buffers): (Arc<World>, Option<Arc<Buffers>>),
     registry: &mut Registry,
 ) -> anyhow::Result<Arc<Pools>> {
     let client = shared.cluster.client.clone();
+    let mut provider = cloud::pools::connect(name, &args.pools.provider_settings(&world), &client).await?;
+    if let Some(recorder) = shared.recorder.clone() {
+        provider = Arc::new(dry_run::providers::Pools { provider, recorder });
+    }
     let (pools, changes) = Pools::start(pools::Config {
-        provider: cloud::pools::connect(name, &args.pools.provider_settings(&world), &client).await?,
+        provider,
         events: Events::new(client.clone(), POOLS_EVENT_SOURCE, args.pod_name.clone()),
         leading: shared.leading.clone(),
         settings: args.pools.clone(),
         demand: shared.demand.clone(),
+        buffers,
+        recorder: shared.recorder.clone(),
         client,
         world,
     });
@@ -303,7 +400,24 @@ fn upstream(args: &RunArgs) -> anyhow::Result<Option<Upstream>> {
     Ok(Some(Upstream::new(config)?))
 }
 
-/// The certificates, and the metrics API that serves with them.
+/// The certificates, and what is served with them: the metrics API and the webhooks.
+async fn serve_apis(
+    args: &RunArgs,
+    shared: &Shared,
+    client: Client,
+    leading: watch::Receiver<bool>,
+    registry: &mut Registry,
+    tasks: &mut JoinSet<()>,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<Ready> {
+    let certificates = Arc::new(CertificateResolver::default());
+    let config = certs_config(args);
+    tasks.spawn(keep_certificates(config, client, certificates.clone(), leading, shutdown.clone()));
+    let ready = serve_metrics_api(args, shared, &certificates, registry, tasks, shutdown).await?;
+    serve_webhooks(args, &shared.cluster, &certificates, registry, tasks, shutdown).await?;
+    Ok(ready)
+}
+
 async fn serve_metrics_api(
     args: &RunArgs,
     shared: &Shared,

@@ -24,7 +24,7 @@ const NAMESPACE: &str = "tandem";
 const INSTALL_FILE: &str = "manifests/install.yaml";
 
 /// Grants that stand beside install.yaml.
-const OPTIONS: [&str; 7] = [
+const OPTIONS: [&str; 8] = [
     "secrets-all-namespaces.yaml",
     "secrets-namespace.yaml",
     "secrets-names.yaml",
@@ -32,6 +32,7 @@ const OPTIONS: [&str; 7] = [
     "node-groups.yaml",
     "node-pools.yaml",
     "external-metrics-upstream.yaml",
+    "dry-run.yaml",
 ];
 
 fn read(path: &str) -> String {
@@ -168,10 +169,67 @@ fn check_binding(known: &BTreeSet<String>, role: &RoleRef, subjects: &[Subject])
         let name = (subject.namespace.as_deref(), Some(subject.name.as_str()));
         let ours = name == (account.metadata.namespace.as_deref(), account.metadata.name.as_deref());
         let reader = role.name == "tandem-external-metrics-reader";
+        let dry_run = role.name == "tandem-dry-run" && name == (Some(NAMESPACE), Some("tandem-dry-run"));
         assert!(
-            ours || (reader && name == (Some("kube-system"), Some("horizontal-pod-autoscaler"))),
+            ours || dry_run || (reader && name == (Some("kube-system"), Some("horizontal-pod-autoscaler"))),
             "{subject:?}"
         );
+    }
+}
+
+/// Who runs a dry run may read, and is nobody who may more.
+#[test]
+fn a_dry_run_may_only_read() {
+    const FILE: &str = "manifests/dry-run.yaml";
+    for (role, rule) in roles(FILE) {
+        let reads = rule.verbs.iter().all(|verb| ["get", "list", "watch"].contains(&verb.as_str()));
+        assert!(reads, "{role}: {rule:?}");
+        let secrets = rule.resources.iter().flatten().any(|resource| resource == "secrets");
+        assert_eq!(secrets, role == "tandem-dry-run-secrets", "Secrets are read where that role is bound");
+    }
+    let [account] = <[ServiceAccount; 1]>::try_from(of(FILE)).unwrap();
+    assert_ne!(account.metadata.name, only::<ServiceAccount>().metadata.name);
+    let [binding] = <[ClusterRoleBinding; 1]>::try_from(of(FILE)).unwrap();
+    assert_eq!(binding.role_ref.name, "tandem-dry-run");
+    assert_eq!(Some(&binding.subjects.unwrap()[0].name), account.metadata.name.as_ref());
+    assert!(of::<RoleBinding>(FILE).is_empty());
+
+    let [deployment] = <[Deployment; 1]>::try_from(of(FILE)).unwrap();
+    let pod = deployment.spec.template.spec.unwrap();
+    assert_eq!(pod.service_account_name, account.metadata.name);
+    let container = &pod.containers[0];
+    assert_eq!(container.image, self::container().image);
+    let command = RunArgs::augment_args(Command::new("run"));
+    let matches = command.try_get_matches_from(container.args.as_ref().unwrap()).unwrap();
+    let flags = RunArgs::from_arg_matches(&matches).unwrap();
+    assert!(flags.dry_run);
+    let mounted = Path::new(&container.volume_mounts.as_ref().unwrap()[0].mount_path);
+    assert_eq!(flags.dry_run_record.parent(), Some(mounted), "the root is read-only");
+}
+
+/// Whatever the install and its options let Tandem read, a dry run may read too: it looks at the same.
+#[test]
+fn a_dry_run_may_read_what_the_others_may() {
+    let read = |path: &str| -> BTreeSet<(String, String)> {
+        let reads = |rule: &PolicyRule| rule.verbs.iter().any(|verb| verb == "list" || verb == "watch");
+        let rules = roles(path).into_iter().map(|(_, rule)| rule).filter(reads);
+        let pairs = rules.flat_map(|rule| {
+            let resources = rule.resources.unwrap_or_default();
+            let groups = rule.api_groups.unwrap_or_default();
+            groups.into_iter().flat_map(move |group| {
+                resources.clone().into_iter().map(move |resource| (group.clone(), resource))
+            })
+        });
+        pairs.collect()
+    };
+    let mine = read("manifests/dry-run.yaml");
+    // What it serves nobody, registers nowhere, and no machine of its own ends.
+    let not_needed = ["apiservices", "validatingwebhookconfigurations", "secrets", "*", "volumeattachments"];
+    for file in [INSTALL_FILE, "manifests/node-groups.yaml", "manifests/node-pools.yaml"] {
+        for (group, resource) in read(file) {
+            let is_there = mine.contains(&(group.clone(), resource.clone()));
+            assert!(is_there || not_needed.contains(&resource.as_str()), "{file}: {resource}.{group}");
+        }
     }
 }
 

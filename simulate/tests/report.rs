@@ -18,8 +18,8 @@ use std::path::PathBuf;
 
 use browser::Browser;
 use serde_json::json;
-use simulate::outcome::{Outcome, Summary};
-use simulate::report::{page, page_of_sweep};
+use simulate::outcome::{Axis, Event, MetricSeries, Outcome, Summary};
+use simulate::report::{self, page, page_of_sweep};
 use simulate::sweep::{CostUnit, Point, Sweep};
 use worlds::{STEP, world};
 
@@ -358,5 +358,79 @@ fn a_sweep_is_a_scatter_with_its_front_and_a_recommendation() {
     assert_eq!(first(&mut browser), "5");
     browser.eval("document.querySelector('.settings th:nth-child(2) button').click()");
     assert_eq!(first(&mut browser), "42");
+    assert_eq!(browser.complaints, Vec::<String>::new());
+}
+
+#[test]
+fn a_dry_run_lays_two_worlds_over_each_other() {
+    let start = "2024-05-06T00:00:00Z".parse().unwrap();
+    let counts = |change: usize| (0..600).map(|i| Some(if i < change { 1 } else { 4 })).collect::<Vec<_>>();
+    let metric = MetricSeries {
+        name: "s0-prometheus".to_owned(),
+        target: 10.0,
+        per_replica: true,
+        values: (0..600)
+            .map(|i| (!(400..450).contains(&i)).then_some(if i < 290 { 8.0 } else { 38.0 }))
+            .collect(),
+    };
+    let world = |name: &str, reason: &str, change: usize| report::World {
+        name: name.to_owned(),
+        objects: vec![report::Object {
+            namespace: "shop".to_owned(),
+            name: "web".to_owned(),
+            replica_bounds: (1, 10),
+            metrics: vec![metric.clone()],
+            replicas: counts(change),
+        }],
+        nodes: vec![report::Nodes {
+            name: "node group workers".to_owned(),
+            ready: counts(change + 60),
+            starting: vec![Some(0); 600],
+        }],
+        events: vec![Event {
+            at: start,
+            object: "ScaledObject shop/web".to_owned(),
+            reason: reason.to_owned(),
+            message: "so it is".to_owned(),
+            kind: "Normal".to_owned(),
+        }],
+    };
+    let run = report::DryRun {
+        axis: Axis { start, step_seconds: 1, points: 600 },
+        worlds: [world("The others", "Scaled", 320), world("Tandem", "SuccessfulRescale", 300)],
+        pending: vec![Some(2); 600],
+        differences: vec![report::Difference {
+            name: "shop/web".to_owned(),
+            is_object: true,
+            differs_seconds: 20.0,
+            known_seconds: 600.0,
+            most: 3,
+            changes: [1, 1],
+            tandem_first: 1,
+            others_first: 0,
+            lead_seconds: Some(20.0),
+        }],
+        notes: vec!["the last line was cut off".to_owned()],
+    };
+    let mut browser = Browser::start("Europe/Berlin");
+    browser.resize(1400, 1000);
+    browser.open(&written("dry-run", &report::page_of_dry_run(&run)));
+
+    let charts =
+        browser.eval("[...document.querySelectorAll('figure.chart')].map(chart => chart.dataset.chart)");
+    assert_eq!(charts, json!(["metric-0", "replicas", "difference", "waiting", "nodes"]));
+    assert_eq!(browser.text(".product"), "Tandem dry run");
+    assert_eq!(browser.text("h1"), "The others · Tandem");
+    let row = browser.text("[data-difference='shop/web']");
+    assert!(row.contains("20 s") && row.contains("3.33% of 10 min") && row.contains("+20 s"), "{row}");
+    assert!(browser.text("#events").contains("SuccessfulRescale"));
+
+    // In the middle Tandem has wanted four replicas for a moment, the others have one.
+    let (x, y, width) = middle(&mut browser, "replicas");
+    browser.mouse("mouseMoved", x + width / 60.0, y, &json!({}));
+    assert_eq!(legend(&mut browser, "replicas", "wanted-0"), "1");
+    assert_eq!(legend(&mut browser, "replicas", "wanted-1"), "4");
+    assert_eq!(legend(&mut browser, "difference", "more"), "3");
+    assert_eq!(legend(&mut browser, "difference", "less"), "0");
     assert_eq!(browser.complaints, Vec::<String>::new());
 }

@@ -6,6 +6,7 @@ pub mod explain;
 pub mod interruption;
 pub mod nodes;
 pub mod pools;
+pub mod report;
 pub mod run;
 pub mod simulate;
 pub mod without_effect;
@@ -33,6 +34,8 @@ enum Command {
     Explain(explain::ExplainArgs),
     /// Play what manifests would have done with the history of their metrics.
     Simulate(Box<simulate::SimulateArgs>),
+    /// Show what a dry run (`tandem run --dry-run`) would have done, beside what the others did.
+    Report(report::ReportArgs),
 }
 
 impl Cli {
@@ -43,6 +46,7 @@ impl Cli {
             Command::Check(args) => check::run(&args),
             Command::Explain(args) => explain::run(&args),
             Command::Simulate(args) => simulate::run(&args),
+            Command::Report(args) => report::run(&args),
         }
     }
 }

@@ -39,6 +39,23 @@ fn bounds(text: &str) -> Result<Bounds, String> {
     }
 }
 
+/// The least and the most GPUs of a type.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GpuBounds {
+    /// The type, a value of the provider's label for GPUs, such as `nvidia-tesla-t4`.
+    pub kind: String,
+    /// How many.
+    pub bounds: Bounds,
+}
+
+fn gpu_bounds(text: &str) -> Result<GpuBounds, String> {
+    let pair = text.split_once(':').filter(|(kind, _)| !kind.is_empty());
+    let Some((kind, range)) = pair else {
+        return Err(format!("{text:?} names no type and range; write TYPE:MIN:MAX, as nvidia-tesla-t4:0:16"));
+    };
+    Ok(GpuBounds { kind: kind.to_owned(), bounds: bounds(range)? })
+}
+
 /// What the node loop is told.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Nodes")]
@@ -104,9 +121,9 @@ pub struct NodeArgs {
     /// The least and the most memory in the cluster, GiB.
     #[arg(long, default_value = "0:6400000", value_parser = bounds)]
     pub memory_total: Bounds,
-    /// The least and the most GPUs of a type, as TYPE:MIN:MAX.
-    #[arg(long)]
-    pub gpu_total: Vec<String>,
+    /// The least and the most GPUs of a type in the cluster, as TYPE:MIN:MAX; may be given several times.
+    #[arg(long, value_parser = gpu_bounds)]
+    pub gpu_total: Vec<GpuBounds>,
     /// The most nodes that are added to a group at once.
     #[arg(long, default_value = "1000")]
     pub max_nodes_per_scaleup: u32,
@@ -263,6 +280,12 @@ pub struct NodeArgs {
     /// Remove nodes that could not be made even below the minimum of their group.
     #[arg(long, action = Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false)]
     pub force_delete_failed_nodes: bool,
+    /// Read CapacityBuffers, and write what becomes of them into their status.
+    #[arg(long, action = Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false)]
+    pub capacity_buffer_controller_enabled: bool,
+    /// Keep the room of CapacityBuffers on node groups.
+    #[arg(long, action = Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false)]
+    pub capacity_buffer_pod_injection_enabled: bool,
     /// Keep the status ConfigMap.
     #[arg(long, action = Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = true)]
     pub write_status_configmap: bool,
@@ -272,7 +295,7 @@ pub struct NodeArgs {
     /// Metrics of each group.
     #[arg(long, action = Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false)]
     pub emit_per_nodegroup_metrics: bool,
-    /// Do not ask EC2 for its instance types.
+    /// Do not ask EC2 for instance types of groups whose tags node-template/resources/cpu and memory say what a node has.
     #[arg(long, action = Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false)]
     pub aws_use_static_instance_list: bool,
     /// The most pods that nodes are asked for before they exist, from the samples of ScaledObjects; 0 turns it off.
@@ -288,6 +311,7 @@ impl NodeArgs {
             nodes: self.nodes.clone(),
             discoveries: self.node_group_auto_discovery.clone(),
             cluster_api_authoritative: self.clusterapi_cloud_config_authoritative,
+            believes_tags: self.aws_use_static_instance_list,
             ..provider::Settings::default()
         }
     }
@@ -301,7 +325,6 @@ const QUICK: &str = "no pass takes so long";
 const ALL_NODES: &str = "every node is looked at in every pass";
 const ONE_LEASE: &str = "one Lease decides who writes; see the flags --leader-election-*";
 const PROBES: &str = "see --health-probe-bind-address";
-const BUFFERS: &str = "CapacityBuffers and CapacityQuotas are not read by this version";
 const PROVISIONING_REQUESTS: &str = "ProvisioningRequests are not read by this version";
 const DEFAULT_SCHEDULER: &str = "the default scheduler's filters are simulated";
 
@@ -309,10 +332,12 @@ const DEFAULT_SCHEDULER: &str = "the default scheduler's filters are simulated";
 pub(super) const WITHOUT_EFFECT: &[Flag] = &[
     ("async-node-groups", Switch, NO_AUTOPROVISIONING),
     ("bulk-mig-instances-listing-enabled", Switch, GCE),
-    ("capacity-buffer-controller-enabled", Switch, BUFFERS),
-    ("capacity-buffer-pod-dry-run-enabled", Switch, BUFFERS),
-    ("capacity-buffer-pod-injection-enabled", Switch, BUFFERS),
-    ("capacity-quotas-enabled", Switch, BUFFERS),
+    (
+        "capacity-buffer-pod-dry-run-enabled",
+        Switch,
+        "a buffer's pods are as the newest pod of its workload, or as its template",
+    ),
+    ("capacity-quotas-enabled", Switch, "CapacityQuotas are not read by this version"),
     ("check-capacity-batch-processing", Switch, PROVISIONING_REQUESTS),
     ("check-capacity-processor-instance", Value, PROVISIONING_REQUESTS),
     ("check-capacity-provisioning-request-batch-timebox", Value, PROVISIONING_REQUESTS),
@@ -375,3 +400,23 @@ pub(super) const WITHOUT_EFFECT: &[Flag] = &[
     ("scheduler-verbosity", Value, DEFAULT_SCHEDULER),
     ("user-agent", Value, NOBODY),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gpus_are_bounded_by_type() {
+        let t4 = GpuBounds { kind: "nvidia-tesla-t4".to_owned(), bounds: Bounds { min: 1, max: 16 } };
+        assert_eq!(gpu_bounds("nvidia-tesla-t4:1:16"), Ok(t4));
+        for (wrong, said) in [
+            ("t4", "\"t4\" names no type and range; write TYPE:MIN:MAX"),
+            (":1:2", "\":1:2\" names no type"),
+            ("t4:1", "\"1\" is no range; write MIN:MAX"),
+            ("t4:3:2", "3:2 is no range"),
+        ] {
+            let error = gpu_bounds(wrong).unwrap_err();
+            assert!(error.starts_with(said), "{wrong}: {error}");
+        }
+    }
+}

@@ -38,6 +38,14 @@ pub struct RunArgs {
     #[arg(long, env = "KEDA_CLUSTER_OBJECT_NAMESPACE")]
     pub cluster_object_namespace: Option<String>,
 
+    /// Decide, write nothing to the cluster, and record what would have been done, beside KEDA, Cluster Autoscaler or
+    /// Karpenter. `tandem report` reads the record.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Record of the dry run; each run adds to it.
+    #[arg(long, default_value = "tandem-dry-run.jsonl")]
+    pub dry_run_record: PathBuf,
+
     /// Address of the metrics API (external.metrics.k8s.io).
     #[arg(long, default_value = "0.0.0.0")]
     pub bind_address: std::net::IpAddr,

@@ -173,6 +173,15 @@ pub trait CloudProvider: Send + Sync {
     /// Terminates these nodes, and lowers the target by as many.
     async fn delete_nodes(&self, group: &str, nodes: &[NodeRef]) -> Result<(), CloudError>;
 
+    /// A machine of the group is about to be taken away, whatever is done: the group gets another one now and not when it
+    /// misses it, and its target stays. Whether it does; one that ends already is replaced by itself.
+    async fn replace(&self, _group: &str, _node: &NodeRef) -> Result<bool, CloudError> {
+        Ok(false)
+    }
+
+    /// Somebody else has changed a group: what was read is out of date.
+    async fn changed(&self) {}
+
     /// Lowers the target by `delta` nodes that have not come yet, from `target`, the size that the decision was made upon.
     /// Never terminates a node.
     async fn decrease_target(&self, group: &str, target: u32, delta: u32) -> Result<(), CloudError>;
@@ -195,7 +204,7 @@ pub trait CloudProvider: Send + Sync {
         Ok(None)
     }
 
-    /// Called once at a clean exit.
+    /// Called once, by the replica that leads, at a clean exit.
     async fn cleanup(&self) -> Result<(), CloudError> {
         Ok(())
     }

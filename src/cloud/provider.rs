@@ -16,7 +16,10 @@ use super::{
     external_grpc::ExternalGrpc,
     kwok::Kwok,
 };
-use crate::cluster::client;
+use crate::{
+    cluster::client,
+    dry_run::{Recorder, guard::guard},
+};
 
 /// The names that `--cloud-provider` may have.
 pub const PROVIDERS: &[&str] = &["aws", "clusterapi", "externalgrpc", "kwok"];
@@ -39,10 +42,14 @@ pub struct Settings {
     /// `--clusterapi-cloud-config-authoritative`: without `--cloud-config` the management cluster is the one that the
     /// pod runs in, not the one of `--kubeconfig`.
     pub cluster_api_authoritative: bool,
+    /// `--aws-use-static-instance-list`: tags of Auto Scaling groups that say what nodes have are believed.
+    pub believes_tags: bool,
     /// What the flags say of groups that do not say otherwise.
     pub defaults: GroupOptions,
     /// Told of every request to AWS.
     pub on_aws_request: OnRequest,
+    /// Where what would be written to another cluster goes instead, in a dry run.
+    pub recorder: Option<Arc<Recorder>>,
 }
 
 /// Makes the provider of this name. `client` is of the cluster whose nodes are scaled.
@@ -77,6 +84,12 @@ pub async fn connect(
 }
 
 async fn connect_aws(settings: &Settings) -> Result<Aws, CloudError> {
+    if settings.believes_tags {
+        tracing::warn!(
+            "--aws-use-static-instance-list: no list is built in; EC2 is not asked about groups whose tags \
+             node-template/resources/cpu and memory say what a node has, and about the others it is"
+        );
+    }
     let cloud_config = match &settings.cloud_config {
         Some(file) => Some(std::fs::read_to_string(file).map_err(|error| {
             CloudError::configuration("--cloud-config", format!("{} cannot be read: {error}", file.display()))
@@ -85,6 +98,7 @@ async fn connect_aws(settings: &Settings) -> Result<Aws, CloudError> {
     };
     let config = aws::Config {
         cloud_config,
+        believes_tags: settings.believes_tags,
         on_request: settings.on_aws_request.clone(),
         ..aws::Config::new(settings.nodes.clone(), settings.discoveries.clone())
     };
@@ -104,6 +118,10 @@ async fn connect_cluster_api(settings: &Settings, workload: Client) -> Result<Cl
         discoveries,
     };
     let management = management(settings, &workload).await?;
+    let management = match &settings.recorder {
+        Some(recorder) => guard(management, recorder.clone()),
+        None => management,
+    };
     ClusterApi::connect(management, workload, options).await
 }
 

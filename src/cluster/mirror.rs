@@ -8,6 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use futures::{Stream, StreamExt};
@@ -23,6 +24,9 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
 use super::Key;
+
+/// After discovery failed, before the next try.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// The objects of one kind, by namespace and name.
 pub struct Mirror<T> {
@@ -47,6 +51,39 @@ impl<T: PartialEq + Send + Sync + 'static> Mirror<T> {
         let api: Api<K> = Api::all(client.clone());
         let events = watcher::watcher(api, watcher::Config::default()).default_backoff();
         tokio::spawn(mirror.clone().fill(events, read, changed));
+        mirror
+    }
+
+    /// As [`Mirror::start`], for a kind that not every API server has: where it is not served now, there is nothing for ever.
+    pub fn start_if_served<K>(
+        client: &Client,
+        read: impl Fn(&K) -> T + Send + 'static,
+        changed: impl Fn() + Send + 'static,
+    ) -> Arc<Self>
+    where
+        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    {
+        let (mirror, client) = (Arc::new(Self::empty()), client.clone());
+        let filled = mirror.clone();
+        tokio::spawn(async move {
+            loop {
+                match is_served::<K>(&client).await {
+                    Ok(true) => break,
+                    Ok(false) => {
+                        filled.synced.send_replace(true);
+                        return;
+                    }
+                    Err(error) => {
+                        let kind = K::kind(&()).into_owned();
+                        tracing::warn!(kind, %error, "it is not known whether this kind is served, retrying");
+                        tokio::time::sleep(RETRY).await;
+                    }
+                }
+            }
+            let events =
+                watcher::watcher(Api::<K>::all(client), watcher::Config::default()).default_backoff();
+            filled.fill(events, read, changed).await;
+        });
         mirror
     }
 
@@ -140,6 +177,15 @@ impl<T: PartialEq + Send + Sync + 'static> Mirror<T> {
         drop(objects);
         self.version.fetch_add(1, Ordering::AcqRel);
         changed();
+    }
+}
+
+/// Whether the API server has a kind in this version.
+async fn is_served<K: Resource<DynamicType = ()>>(client: &Client) -> Result<bool, kube::Error> {
+    match client.list_api_group_resources(&K::api_version(&())).await {
+        Ok(list) => Ok(list.resources.iter().any(|resource| resource.name == K::plural(&()))),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

@@ -106,6 +106,46 @@ impl Scales {
         Ok(Target { gvk, namespace: namespace.to_owned(), name: reference.name.clone() })
     }
 
+    /// The target of a group, in the version that the API server prefers.
+    ///
+    /// # Errors
+    /// The kind is not served.
+    pub async fn target_of(
+        &self,
+        namespace: &str,
+        group: &str,
+        kind: &str,
+        name: &str,
+    ) -> Result<Target, ScaleError> {
+        let target = |gvk| Target { gvk, namespace: namespace.to_owned(), name: name.to_owned() };
+        if group == "apps" {
+            return Ok(target(self.kind("apps/v1", kind).await?));
+        }
+        let key = (group.to_owned(), kind.to_owned());
+        let known = self.kinds.read().get(&key).cloned();
+        if let Some(known) = known {
+            return Ok(target(known));
+        }
+        let unknown = |message: String| ScaleError::UnknownKind {
+            api_version: if group.is_empty() { "v1".to_owned() } else { group.to_owned() },
+            kind: kind.to_owned(),
+            message,
+        };
+        let found = match discovery::group(&self.client, group).await {
+            Ok(served) => served.recommended_kind(kind),
+            Err(error @ kube::Error::Discovery(_)) => return Err(unknown(message(&error))),
+            Err(source) => {
+                let (kind, name) = (kind.to_owned(), name.to_owned());
+                return Err(ScaleError::Api { action: "finding the kind of", kind, name, source });
+            }
+        };
+        let (resource, _) = found.ok_or_else(|| unknown("its group has no such kind".to_owned()))?;
+        let ApiResource { group, version, kind, plural, .. } = resource;
+        let found = ScaleTargetGvk { group, version, kind, resource: plural };
+        self.kinds.write().insert(key, found.clone());
+        Ok(target(found))
+    }
+
     async fn kind(&self, api_version: &str, kind: &str) -> Result<ScaleTargetGvk, ScaleError> {
         let key = (api_version.to_owned(), kind.to_owned());
         if let Some(found) = self.kinds.read().get(&key) {

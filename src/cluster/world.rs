@@ -20,7 +20,7 @@ use tandem_core::{
 };
 use tokio::sync::{Notify, watch};
 
-use super::{mirror::Mirror, shapes::Shapes};
+use super::{mirror::Mirror, pod_group::PodGroup, shapes::Shapes};
 
 /// Volumes that may be attached to a node, by CSI driver.
 type VolumeLimits = BTreeMap<Box<str>, i64>;
@@ -43,6 +43,8 @@ pub struct World {
     stateful_sets: Arc<Mirror<Option<i32>>>,
     replication_controllers: Arc<Mirror<Option<i32>>>,
     jobs: Arc<Mirror<Option<i32>>>,
+    /// How many pods of a gang have to run; absent of groups that are none.
+    gangs: Arc<Mirror<Option<u32>>>,
     /// Wakes who waits for a pod that fits nowhere.
     pub unschedulable: Arc<Notify>,
     /// Counts up when a pod, a node or a DaemonSet changes, for any number of subscribers.
@@ -93,6 +95,7 @@ impl World {
                 || {},
             ),
             jobs: Mirror::start(client, |_: &Job| None, || {}),
+            gangs: Mirror::start_if_served(client, PodGroup::needed, changed()),
             unschedulable,
             changes,
         })
@@ -114,6 +117,7 @@ impl World {
             self.stateful_sets.synced(),
             self.replication_controllers.synced(),
             self.jobs.synced(),
+            self.gangs.synced(),
         );
     }
 
@@ -178,6 +182,12 @@ impl World {
                 .entries()
                 .into_iter()
                 .map(|(key, class)| (named(key.name), (*class).clone()))
+                .collect(),
+            gangs: self
+                .gangs
+                .entries()
+                .into_iter()
+                .filter_map(|(key, needed)| Some(((named(key.namespace), named(key.name)), (*needed)?)))
                 .collect(),
         }
     }

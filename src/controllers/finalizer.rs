@@ -2,38 +2,28 @@
 
 use std::fmt::Debug;
 
-use kube::{
-    Api, Resource, ResourceExt,
-    api::{Patch, PatchParams},
-};
+use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
-use serde_json::json;
+
+use crate::cluster::finalizer;
 
 /// As KEDA writes it, on every kind of its own (`controllers/keda/*_finalizer.go`).
 pub const FINALIZER: &str = "finalizer.keda.sh";
 
 /// Whether `object` carries it.
 pub fn is_set<K: Resource>(object: &K) -> bool {
-    object.finalizers().iter().any(|name| name == FINALIZER)
+    finalizer::is_set(object, FINALIZER)
 }
 
-/// Sets it on `object`, or takes it off.
+/// Sets it on `object`, or takes it off; whether anything was written.
 ///
 /// # Errors
 /// The API server refuses; a conflict means that somebody else changed the object meanwhile.
-pub async fn write<K>(api: &Api<K>, object: &K, wanted: bool) -> Result<(), kube::Error>
+pub async fn write<K>(api: &Api<K>, object: &K, wanted: bool) -> Result<bool, kube::Error>
 where
     K: Resource + Clone + Debug + DeserializeOwned,
 {
-    let mut finalizers: Vec<_> =
-        object.finalizers().iter().filter(|name| *name != FINALIZER).cloned().collect();
-    if wanted {
-        finalizers.push(FINALIZER.to_owned());
-    }
-    // The version makes the patch fail instead of undoing what another controller wrote meanwhile.
-    let metadata = json!({"finalizers": finalizers, "resourceVersion": object.resource_version()});
-    let patch = Patch::Merge(json!({"metadata": metadata}));
-    api.patch(&object.name_any(), &PatchParams::default(), &patch).await.map(drop)
+    finalizer::set(api, object, FINALIZER, wanted).await
 }
 
 /// Lets an object go that KEDA left behind: Tandem does nothing at its end.
@@ -42,7 +32,6 @@ where
     K: Resource + Clone + Debug + DeserializeOwned,
 {
     if object.meta().deletion_timestamp.is_some()
-        && is_set(object)
         && let Err(error) = write(api, object, false).await
     {
         tracing::warn!(name = object.name_any(), %error, "finalizer could not be removed");

@@ -22,11 +22,44 @@ pub fn diff(old: &Value, new: &Value) -> Option<Value> {
     }
 }
 
+/// `object` with a JSON merge patch (RFC 7386) applied.
+pub fn merged(object: &Value, patch: &Value) -> Value {
+    let Value::Object(patch) = patch else { return patch.clone() };
+    let mut merged = object.as_object().cloned().unwrap_or_default();
+    for (name, change) in patch {
+        if change.is_null() {
+            merged.remove(name);
+        } else {
+            let before = merged.get(name).cloned().unwrap_or_default();
+            merged.insert(name.clone(), self::merged(&before, change));
+        }
+    }
+    Value::Object(merged)
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
-    use super::diff;
+    use super::{diff, merged};
+
+    /// The examples of RFC 7386, appendix A.
+    #[test]
+    fn patches_are_applied() {
+        for (object, patch, want) in [
+            (json!({"a": "b"}), json!({"a": "c"}), json!({"a": "c"})),
+            (json!({"a": "b"}), json!({"b": "c"}), json!({"a": "b", "b": "c"})),
+            (json!({"a": "b"}), json!({"a": null}), json!({})),
+            (json!({"a": ["b"]}), json!({"a": "c"}), json!({"a": "c"})),
+            (json!({"a": {"b": "c"}}), json!({"a": {"b": "d", "c": null}}), json!({"a": {"b": "d"}})),
+            (json!({"a": [1, 2]}), json!({"a": [3]}), json!({"a": [3]})),
+            (json!([1]), json!({"a": "b", "c": null}), json!({"a": "b"})),
+            (json!({}), json!({"a": {"bb": {"ccc": null}}}), json!({"a": {"bb": {}}})),
+            (json!({"a": "foo"}), json!("bar"), json!("bar")),
+        ] {
+            assert_eq!(merged(&object, &patch), want, "{object} with {patch}");
+        }
+    }
 
     #[test]
     fn patches_hold_the_difference_only() {

@@ -13,7 +13,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::{Semaphore, watch};
 
 use self::nodes::demand::Demand;
-use crate::{cluster::Cluster, samples::SampleStore, telemetry::events::Events};
+use crate::{cluster::Cluster, dry_run::Recorder, samples::SampleStore, telemetry::events::Events};
 
 /// Objects that reconcile at the same moment. A start with 10,000 objects must not open 10,000 connections; the
 /// server's own priority and fairness orders the rest.
@@ -40,6 +40,8 @@ pub struct Shared {
     pub http_timeout: Duration,
     /// Where node loops hear of what HPAs are about to ask for; `None` without them, or with `--max-expected-pods=0`.
     pub demand: Option<Arc<Demand>>,
+    /// Where decisions go of which nothing is to come; `None` where they are done.
+    pub recorder: Option<Arc<Recorder>>,
 }
 
 impl Shared {
@@ -51,9 +53,20 @@ impl Shared {
         leading: watch::Receiver<bool>,
         http_timeout: Duration,
         demand: Option<Arc<Demand>>,
+        recorder: Option<Arc<Recorder>>,
     ) -> Arc<Self> {
         let (reconciles, writes) = (Semaphore::new(CONCURRENT_RECONCILES), Semaphore::new(CONCURRENT_WRITES));
-        Arc::new(Self { cluster, samples, events, leading, reconciles, writes, http_timeout, demand })
+        Arc::new(Self {
+            cluster,
+            samples,
+            events,
+            leading,
+            reconciles,
+            writes,
+            http_timeout,
+            demand,
+            recorder,
+        })
     }
 
     /// Whether this replica writes for the object named `key`: today the Lease holder, whatever the object.

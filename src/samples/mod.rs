@@ -23,8 +23,9 @@ use object::ObjectSamples;
 use observe::Observer;
 
 /// Users whose reads have a rhythm: the HPA controller, with and without a service account of its own.
-const HPA_CONTROLLERS: [&str; 2] =
-    ["system:serviceaccount:kube-system:horizontal-pod-autoscaler", "system:kube-controller-manager"];
+const HPA_CONTROLLERS: [&str; 2] = [HPA_CONTROLLER, "system:kube-controller-manager"];
+/// The user whom the HPA controller reads metrics as.
+pub const HPA_CONTROLLER: &str = "system:serviceaccount:kube-system:horizontal-pod-autoscaler";
 
 /// The samples of all objects.
 pub struct SampleStore {

@@ -171,6 +171,7 @@ impl ObjectSamples {
             first_poll,
             visit,
             visit_after: visit.and_then(|visit| rhythm.next(visit)),
+            latency: self.slots.iter().filter_map(Slot::latency).max().unwrap_or_default(),
         })
     }
 

@@ -82,6 +82,11 @@ impl Slot {
         self.latest.lock().as_ref().map(|sample| sample.taken)
     }
 
+    /// How long the latest sample took.
+    pub fn latency(&self) -> Option<Duration> {
+        self.latest.lock().as_ref().map(|sample| sample.latency)
+    }
+
     /// How many queries have failed.
     pub fn errors(&self) -> u64 {
         self.errors.load(Ordering::Relaxed)

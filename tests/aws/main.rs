@@ -35,6 +35,7 @@ const LARGE: Group<'static> = Group {
     min: 0,
     max: 5,
     desired: 2,
+    rebalances: false,
     zones: &["eu-central-1a"],
     tags: &[(ENABLED, "true")],
 };
@@ -225,6 +226,55 @@ async fn a_hook_holds_a_machine_that_ends() {
     // Terminating already: no second call, which would lower the size once more.
     let error = aws.delete_nodes("web", &nodes(&web, 0..1)).await;
     assert_eq!((error.is_ok(), bed.moto.calls()), (true, vec![]));
+    bed.stop().await;
+}
+
+#[tokio::test]
+async fn a_machine_that_is_taken_back_is_taken_out_of_its_group_once() {
+    let bed = Bed::start().await;
+    bed.moto.create_group(&LARGE).await.unwrap();
+    let aws = bed.discovered().await;
+    let taken = nodes(&group(&aws, "web").await, 0..1).remove(0);
+    assert!(aws.replace("web", &taken).await.unwrap());
+    let web = group(&aws, "web").await;
+    assert_eq!((web.target, web.instances.len()), (2, 2), "another has come");
+    assert!(web.instances.iter().all(|instance| instance.id != taken.provider_id), "{web:?}");
+    assert!(!aws.replace("web", &taken).await.unwrap(), "it is in no group any more");
+
+    // One that ends already is left to its group.
+    bed.moto.hook("web", "drain").await.unwrap();
+    let ending = nodes(&group(&aws, "web").await, 0..1).remove(0);
+    bed.moto.end_unwell("web", ending.provider_id.rsplit('/').next().unwrap());
+    let is_seen = |web: NodeGroup| web.instances.iter().any(|it| it.state == InstanceState::Deleting);
+    assert!(!is_seen(group(&aws, "web").await), "as it was read");
+    aws.changed().await;
+    assert!(is_seen(group(&aws, "web").await), "read again");
+    assert!(!aws.replace("web", &ending).await.unwrap());
+    bed.stop().await;
+}
+
+#[tokio::test]
+async fn tags_may_tell_what_a_node_has() {
+    let bed = Bed::start().await;
+    let tags = [
+        (ENABLED, "true"),
+        ("k8s.io/cluster-autoscaler/node-template/resources/cpu", "3"),
+        ("k8s.io/cluster-autoscaler/node-template/resources/memory", "5Gi"),
+        ("k8s.io/cluster-autoscaler/node-template/label/kubernetes.io/arch", "arm64"),
+    ];
+    bed.moto.create_group(&Group { tags: &tags, ..LARGE }).await.unwrap();
+    bed.moto.create_group(&Group { name: "untold", ..LARGE }).await.unwrap();
+    let config = bed.config(&[], &[&format!("asg:tag={ENABLED}=true")]);
+    let aws = Aws::new(&Config { believes_tags: true, ..config }).await.unwrap();
+    let told = aws.template("web").await.unwrap().unwrap().node;
+    let has = &told.allocatable;
+    assert_eq!((has.cpu, has.memory, has.pods), (3000, 5 << 30, 110));
+    assert_eq!(told.labels["node.kubernetes.io/instance-type"], "m5.large");
+    assert_eq!(told.labels["kubernetes.io/arch"], "arm64");
+    let asked = |bed: &Bed| bed.moto.calls().iter().any(|call| call == "ec2:DescribeInstanceTypes");
+    assert!(!asked(&bed), "the tags tell");
+    assert_eq!(aws.template("untold").await.unwrap().unwrap().node.allocatable.cpu, 2000);
+    assert!(asked(&bed), "nothing tells");
     bed.stop().await;
 }
 

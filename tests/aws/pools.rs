@@ -113,6 +113,13 @@ impl Pools {
             .collect()
     }
 
+    /// The last finalizers that were written.
+    fn finalizers(&self) -> Value {
+        let patches = self.patches.lock();
+        let written = patches.iter().rev().map(|patch| &patch["metadata"]["finalizers"]);
+        written.into_iter().find(|finalizers| !finalizers.is_null()).cloned().unwrap_or_default()
+    }
+
     async fn launch(&self, claim: &NodeClaim, names: &[&str]) -> Result<Launched, LaunchError> {
         let class = class_named("default");
         let types = self.provider.instance_types(&class).await.unwrap();
@@ -258,6 +265,43 @@ async fn a_profile_is_made_for_a_role() {
         of_iam,
         ["iam:GetInstanceProfile", "iam:CreateInstanceProfile", "iam:AddRoleToInstanceProfile"]
     );
+    assert_eq!(pools.finalizers(), json!(["karpenter.k8s.aws/termination"]), "before the profile is made");
+
+    // The class is deleted: no machine is launched any more, and the profile goes with it, once.
+    let going = "name: default, deletionTimestamp: '2026-01-01T00:00:00Z', \
+                 finalizers: [theirs, karpenter.k8s.aws/termination]";
+    let class = pools.apply(
+        &CLASS
+            .replace("name: default", going)
+            .replace("instanceProfile: chris2022090904481313660000000c", "role: nodes"),
+    );
+    let state = pools.provider.class_state(&class).await.unwrap();
+    assert!(state.is_ending && state.not_ready.is_some(), "{state:?}");
+    let error = pools.launch(&claim("b", &[ON_DEMAND]), &["m5.large"]).await.unwrap_err().to_string();
+    assert_eq!(error, "EC2NodeClass default: it is being deleted");
+    for (calls, time) in [
+        (
+            &["iam:GetInstanceProfile", "iam:RemoveRoleFromInstanceProfile", "iam:DeleteInstanceProfile"][..],
+            "first",
+        ),
+        (&["iam:GetInstanceProfile"], "second"),
+    ] {
+        pools.bed.moto.forget_calls();
+        pools.provider.end_class(&class).await.unwrap();
+        assert_eq!(pools.bed.moto.calls(), calls, "the {time} time");
+        assert_eq!(pools.finalizers(), json!(["theirs"]));
+    }
+    pools.bed.stop().await;
+}
+
+#[tokio::test]
+async fn a_class_that_names_its_profile_leaves_nothing_behind() {
+    let (pools, _) = Pools::with_network().await;
+    let class = class_named("default");
+    pools.provider.class_state(&class).await.unwrap();
+    pools.provider.end_class(&class).await.unwrap();
+    assert_eq!(pools.finalizers(), Value::Null);
+    assert!(pools.bed.moto.calls().iter().all(|call| !call.starts_with("iam:")));
     pools.bed.stop().await;
 }
 

@@ -12,6 +12,7 @@ mod authentication;
 mod case;
 mod disruption;
 mod drift;
+mod dry_run;
 mod fallback;
 mod metrics_api;
 mod pause;
@@ -124,6 +125,8 @@ fn one_at_a_time(bed: &Arc<Bed>) -> Vec<Trial> {
             "disruption::namespace_deleted_while_stopped",
             disruption::namespace_deleted_while_stopped,
         ),
+        bed.scenario("dry_run::beside_another", dry_run::beside_another),
+        bed.scenario("dry_run::nodes_of_others", dry_run::nodes_of_others),
     ]
 }
 

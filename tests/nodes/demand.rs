@@ -14,31 +14,11 @@ use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use kube::api::Api;
 use serde_json::json;
 
-use crate::groups::deployment;
+use crate::groups::{self, AWS, HASTY, deployment};
 use crate::world::World;
 
 /// t3.medium has 2 cores, a little of them reserved: 3 pods of 600m fit.
-const GROUP: Group<'static> = Group {
-    name: "workers",
-    instance_type: "t3.medium",
-    min: 1,
-    max: 10,
-    desired: 1,
-    zones: &["eu-central-1a"],
-    tags: &[("k8s.io/cluster-autoscaler/enabled", "true"), ("k8s.io/cluster-autoscaler/test", "owned")],
-};
-
-/// Nodes that nothing is expected on would go within seconds.
-const FLAGS: [&str; 8] = [
-    "--cloud-provider=aws",
-    "--node-group-auto-discovery=asg:tag=k8s.io/cluster-autoscaler/enabled,k8s.io/cluster-autoscaler/test",
-    "--scale-down-unneeded-time=3s",
-    "--scale-down-delay-after-add=3s",
-    "--node-delete-delay-after-taint=1s",
-    "--unremovable-node-recheck-timeout=2s",
-    "--scan-interval=1s",
-    "--skip-nodes-with-system-pods=false",
-];
+const GROUP: Group<'static> = Group { max: 10, ..groups::GROUP };
 
 /// The HPA controller's period, as users have it.
 pub(crate) const HPA_SYNC_PERIOD: Duration = Duration::from_secs(15);
@@ -100,7 +80,8 @@ pub(crate) async fn walk_through(world: Arc<World>) -> Result<()> {
 
 async fn measure(world: &Arc<World>, length: &AtomicU32, url: &str, flag: &str) -> Result<Lead> {
     length.store(20, Ordering::Relaxed);
-    world.start_tandem(&[FLAGS.as_slice(), &[flag]].concat()).await?;
+    // Nodes that nothing is expected on would go within seconds.
+    world.start_tandem(&[&AWS[..], &HASTY, &[flag]].concat()).await?;
     world.kubectl("apply -f -", &deployment("shop", 2, "600m")).await?;
     wait::until("the ScaledObject to be admitted", PATIENCE, || async {
         world.kubectl("apply -f -", &SCALED_OBJECT.replace("URL", url)).await.map(drop)

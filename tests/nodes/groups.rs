@@ -13,19 +13,25 @@ use kube::api::{Api, ListParams};
 use crate::world::World;
 
 /// t3.medium has 2 cores and 4 GiB: 4 pods of 500m and 512 MiB fit.
-const GROUP: Group<'static> = Group {
+pub(crate) const GROUP: Group<'static> = Group {
     name: "workers",
     instance_type: "t3.medium",
     min: 1,
     max: 8,
     desired: 1,
+    rebalances: false,
     zones: &["eu-central-1a"],
     tags: &[("k8s.io/cluster-autoscaler/enabled", "true"), ("k8s.io/cluster-autoscaler/test", "owned")],
 };
 
-const FLAGS: &[&str] = &[
+/// The groups that Tandem finds.
+pub(crate) const AWS: [&str; 2] = [
     "--cloud-provider=aws",
     "--node-group-auto-discovery=asg:tag=k8s.io/cluster-autoscaler/enabled,k8s.io/cluster-autoscaler/test",
+];
+
+/// Nodes that are not needed go within seconds.
+pub(crate) const HASTY: [&str; 6] = [
     "--scale-down-unneeded-time=3s",
     "--scale-down-delay-after-add=3s",
     "--node-delete-delay-after-taint=1s",
@@ -62,17 +68,7 @@ spec:
     )
 }
 
-async fn running(world: &World, app: &str) -> Result<usize> {
-    let pods: Api<Pod> = Api::namespaced(world.client(), "default");
-    let pods = pods.list(&ListParams::default().labels(&format!("app={app}"))).await?;
-    let runs = |pod: &&Pod| {
-        pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Running")
-            && pod.metadata.deletion_timestamp.is_none()
-    };
-    Ok(pods.iter().filter(runs).count())
-}
-
-async fn aws_nodes(world: &World) -> Result<Vec<Node>> {
+pub(crate) async fn aws_nodes(world: &World) -> Result<Vec<Node>> {
     let nodes: Api<Node> = Api::all(world.client());
     let nodes = nodes.list(&ListParams::default()).await?;
     let ours = |node: &Node| {
@@ -92,11 +88,11 @@ pub(crate) async fn walk_through(world: Arc<World>) -> Result<()> {
         Ok(())
     })
     .await?;
-    world.start_tandem(FLAGS).await?;
+    world.start_tandem(&[&AWS[..], &HASTY].concat()).await?;
     world.kubectl("apply -f -", &deployment("nginx-to-scaleout", 1, "500m")).await?;
     world.kubectl("scale --replicas=10 deployment/nginx-to-scaleout", "").await?;
     wait::until("ten pods to run", SOON, || async {
-        let running = running(&world, "nginx-to-scaleout").await?;
+        let running = world.running("nginx-to-scaleout").await?;
         ensure!(running == 10, "{running} of 10 run");
         Ok(())
     })
@@ -148,7 +144,7 @@ async fn shrinks(world: &Arc<World>) -> Result<()> {
     })
     .await?;
     wait::until("the pod to run", SOON, || async {
-        let running = running(world, "nginx-to-scaleout").await?;
+        let running = world.running("nginx-to-scaleout").await?;
         ensure!(running == 1, "{running} run");
         Ok(())
     })
@@ -175,7 +171,7 @@ async fn shrinks(world: &Arc<World>) -> Result<()> {
 /// A pod beyond every group's node is told so, with the reason, and nothing grows.
 pub(crate) async fn a_pod_that_fits_no_group(world: Arc<World>) -> Result<()> {
     world.group(&GROUP).await?;
-    world.start_tandem(FLAGS).await?;
+    world.start_tandem(&[&AWS[..], &HASTY].concat()).await?;
     world.kubectl("apply -f -", &deployment("giant", 1, "64")).await?;
     wait::until("the event", SOON, || async {
         let events = world.kubectl("get events -n default", "").await?;
@@ -190,12 +186,12 @@ pub(crate) async fn a_pod_that_fits_no_group(world: Arc<World>) -> Result<()> {
     let pods: Api<Pod> = Api::namespaced(world.client(), "default");
     let pods = pods.list(&ListParams::default().labels("app=giant")).await?;
     let pod = pods.items.first().context("no pod")?.name_any();
-    let explained = world.explain(&["pod", &pod, "--namespace=default", FLAGS[0], FLAGS[1]]).await?;
+    let explained = world.explain(&["pod", &pod, "--namespace=default", AWS[0], AWS[1]]).await?;
     for text in ["has no node. It requests 64000m CPU", "workers  1 of 1..8  Insufficient cpu"] {
         ensure!(explained.contains(text), "{text:?} is not explained:\n{explained}");
     }
     let node = aws_nodes(&world).await?.first().context("no node")?.name_any();
-    let explained = world.explain(&["node", &node, FLAGS[0], FLAGS[1], "--output=json"]).await?;
+    let explained = world.explain(&["node", &node, AWS[0], AWS[1], "--output=json"]).await?;
     ensure!(explained.contains("NodeGroupMinSizeReached") || explained.contains("unneeded"), "{explained}");
     Ok(())
 }

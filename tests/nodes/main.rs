@@ -5,9 +5,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test says best where it stands by panicking there")]
 
+mod buffers;
 mod demand;
 mod groups;
+mod interruption;
 mod pools;
+mod provider;
 mod world;
 
 use std::process::ExitCode;
@@ -47,6 +50,9 @@ fn scenarios() -> Vec<Trial> {
     vec![
         scenario("groups::walk_through", groups::walk_through),
         scenario("groups::a_pod_that_fits_no_group", groups::a_pod_that_fits_no_group),
+        scenario("provider::is_told_at_the_end", provider::is_told_at_the_end),
+        scenario("interruption::walk_through", interruption::walk_through),
+        scenario("buffers::walk_through", buffers::walk_through),
         scenario("pools::walk_through", pools::walk_through),
         scenario_at(demand::HPA_SYNC_PERIOD, "demand::walk_through", demand::walk_through),
         scenario("pools::walk_through_aws_provisioner", pools::walk_through_aws_provisioner),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use harness::{IstioExporter, Prometheus, wait};
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt as _;
 use kube::api::{Api, ListParams};
 
@@ -97,16 +97,6 @@ spec:
 /// Well over the 30 s that an empty node waits, on a busy machine.
 const PATIENCE: Duration = Duration::from_mins(2);
 
-async fn running(world: &World) -> Result<usize> {
-    let pods: Api<Pod> = Api::namespaced(world.client(), "default");
-    let pods = pods.list(&ListParams::default().labels("app=nginx")).await?;
-    let runs = |pod: &&Pod| {
-        pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Running")
-            && pod.metadata.deletion_timestamp.is_none()
-    };
-    Ok(pods.iter().filter(runs).count())
-}
-
 async fn nodes(world: &World, label: &str) -> Result<Vec<Node>> {
     let nodes: Api<Node> = Api::all(world.client());
     Ok(nodes.list(&ListParams::default().labels(label)).await?.items)
@@ -184,7 +174,7 @@ pub(crate) async fn spot_is_taken_back(world: Arc<World>) -> Result<()> {
     world.kubectl("apply -f -", &NGINX.replace("on-demand", "spot")).await?;
     let label = "karpenter.sh/nodepool=default";
     let first = wait::until("a pod to run on a node of the pool", PATIENCE, || async {
-        ensure!(running(&world).await? == 1, "none runs");
+        ensure!(world.running("nginx").await? == 1, "none runs");
         nodes(&world, label).await?.into_iter().next().context("no node")
     })
     .await?;
@@ -201,7 +191,7 @@ pub(crate) async fn spot_is_taken_back(world: Arc<World>) -> Result<()> {
         let nodes = nodes(&world, label).await?;
         let names: Vec<_> = nodes.iter().map(kube::ResourceExt::name_any).collect();
         ensure!(!names.is_empty() && !names.contains(&first.name_any()), "the nodes are {names:?}");
-        ensure!(running(&world).await? == 1, "the pod does not run");
+        ensure!(world.running("nginx").await? == 1, "the pod does not run");
         Ok(())
     })
     .await?;
@@ -214,11 +204,38 @@ pub(crate) async fn spot_is_taken_back(world: Arc<World>) -> Result<()> {
     world.logged("a message of the queue of notices is thrown away").await?;
     let events = world.kubectl("get events -A", "").await?;
     ensure!(events.contains("SpotInterrupted"), "{events}");
-    Ok(())
+    class_goes_last(&world).await
+}
+
+/// A class waits for the claims that were made with it; the instance profile that was made for it goes with it.
+async fn class_goes_last(world: &World) -> Result<()> {
+    let profiles = || async { world.moto.ask("iam", "ListInstanceProfiles", &[]).await };
+    let class = || world.kubectl("get ec2nodeclasses --output=name", "");
+    world.kubectl("delete ec2nodeclass default --wait=false", "").await?;
+    wait::until("the class to say what it waits for", PATIENCE, || async {
+        let events = world.kubectl("get events -A", "").await?;
+        let text = "Waiting on NodeClaim termination for default-";
+        ensure!(events.contains(text), "no event says {text:?}:\n{events}");
+        Ok(())
+    })
+    .await?;
+    ensure!(class().await?.contains("default"), "the class is gone before its nodes");
+    ensure!(
+        profiles().await?.contains("<InstanceProfileName>chris_"),
+        "the profile is gone before the nodes"
+    );
+    world.kubectl("delete deployment,nodepool --all --namespace=default --wait=false", "").await?;
+    wait::until("the class and its profile to be gone", PATIENCE, || async {
+        let (class, profiles) = (class().await?, profiles().await?);
+        ensure!(class.is_empty(), "{class} is there");
+        ensure!(!profiles.contains("<InstanceProfileName>"), "{profiles}");
+        Ok(())
+    })
+    .await
 }
 
 /// What node pools want of the cluster.
-async fn install(world: &World) -> Result<()> {
+pub(crate) async fn install(world: &World) -> Result<()> {
     for folder in ["crds", "manifests/node-pools.yaml"] {
         let path = harness::source_tree().join(folder);
         world.kubectl(&format!("apply --server-side -f {}", path.display()), "").await?;
@@ -243,7 +260,7 @@ async fn load_comes_and_goes(world: &World, walk: &Walk) -> Result<()> {
 
     istio.set_total("nginx", 60);
     wait::until("six pods to run on nodes of the pool", PATIENCE, || async {
-        let (running, nodes) = (running(world).await?, nodes(world, walk.label).await?.len());
+        let (running, nodes) = (world.running("nginx").await?, nodes(world, walk.label).await?.len());
         ensure!(running == 6 && nodes > 0, "{running} of 6 run on {nodes} nodes");
         Ok(())
     })
@@ -262,7 +279,7 @@ async fn load_comes_and_goes(world: &World, walk: &Walk) -> Result<()> {
 
     istio.set_total("nginx", 0);
     wait::until("the pods to go", PATIENCE, || async {
-        let running = running(world).await?;
+        let running = world.running("nginx").await?;
         ensure!(running == 0, "{running} still run");
         Ok(())
     })

@@ -10,7 +10,9 @@ use harness::forward::Forward;
 use harness::moto::{Group, Moto};
 use harness::tandem::Addresses;
 use harness::{Components, ControlPlane, Install, Network, Options, Tandem};
+use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
+use kube::api::{Api, ListParams};
 use tokio::sync::Mutex;
 
 /// Users have 15 s; most scenarios do not depend on it.
@@ -107,6 +109,17 @@ impl World {
     pub(crate) async fn kubectl(&self, words: &str, input: &str) -> Result<String> {
         let words: Vec<_> = words.split_whitespace().collect();
         self.control_plane.kubectl().run(&words, input).await
+    }
+
+    /// How many pods of an app run and are not on their way out.
+    pub(crate) async fn running(&self, app: &str) -> Result<usize> {
+        let pods: Api<Pod> = Api::namespaced(self.client(), "default");
+        let pods = pods.list(&ListParams::default().labels(&format!("app={app}"))).await?;
+        let runs = |pod: &&Pod| {
+            pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Running")
+                && pod.metadata.deletion_timestamp.is_none()
+        };
+        Ok(pods.iter().filter(runs).count())
     }
 
     /// The whole log of Tandem so far.

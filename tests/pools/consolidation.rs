@@ -6,12 +6,10 @@ use anyhow::{Context as _, Result, ensure};
 use harness::wait;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
-use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
-use tandem::telemetry;
 use tandem_core::api::karpenter::NodeClaim;
 
-use super::{Bed, PATIENCE, SOON, only_one};
+use crate::bed::{self, Bed, PATIENCE, SOON, only_one};
 
 const POOL: &str = "
 apiVersion: karpenter.kwok.sh/v1alpha1
@@ -46,25 +44,11 @@ const EVENTS: [&str; 5] = [
 ];
 const DISABLED: &str = "NodePool \"thrifty\" has non-empty consolidation disabled";
 
-/// A Deployment on nodes of the pool.
+/// A Deployment on nodes of the pool, spread like this.
 fn deployment(name: &str, replicas: i32, cpu: &str, spread: &Value) -> Value {
-    json!({
-        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name, "namespace": "default"},
-        "spec": {
-            "replicas": replicas, "selector": {"matchLabels": {"app": name}},
-            "template": {
-                "metadata": {"labels": {"app": name}},
-                "spec": {
-                    "nodeSelector": {"karpenter.sh/nodepool": "thrifty"},
-                    "topologySpreadConstraints": spread,
-                    "containers": [{
-                        "name": "main", "image": "image",
-                        "resources": {"requests": {"cpu": cpu, "memory": "128Mi"}},
-                    }],
-                },
-            },
-        },
-    })
+    let mut deployment = bed::deployment(name, replicas, cpu, &json!({"karpenter.sh/nodepool": "thrifty"}));
+    deployment["spec"]["template"]["spec"]["topologySpreadConstraints"] = spread.clone();
+    deployment
 }
 
 /// One control plane serves both: the second begins where the first has left nothing.
@@ -76,9 +60,7 @@ async fn consolidation() -> Result<()> {
     bed.kubectl(&["apply", "-f", "-"], POOL).await?;
     spread(&bed).await.context("spread over zones")?;
     half_used(&bed).await.context("half-used nodes")?;
-    let mut registry = Registry::default();
-    running.pools.metrics.register(&mut registry);
-    let text = telemetry::metrics::text(&registry)?;
+    let text = running.metrics()?;
     let decided = "karpenter_voluntary_disruption_decisions_total\
                    {decision=\"replace\",reason=\"underutilized\",consolidation_type=\"multi\"} 1";
     ensure!(text.contains(decided), "{text}");
@@ -92,8 +74,7 @@ async fn spread(bed: &Bed) -> Result<()> {
         "maxSkew": 1, "topologyKey": "topology.kubernetes.io/zone", "whenUnsatisfiable": "DoNotSchedule",
         "labelSelector": {"matchLabels": {"app": "spread"}},
     }]);
-    let spread = deployment("spread", 3, "500m", &over_zones);
-    bed.kubectl(&["apply", "-f", "-"], &spread.to_string()).await?;
+    bed.apply(&deployment("spread", 3, "500m", &over_zones)).await?;
     bed.running("spread", 3).await?;
     let claims = bed.claims_of("thrifty").await?;
     let zone = |claim: &NodeClaim| claim.labels().get("topology.kubernetes.io/zone").cloned();
@@ -111,7 +92,7 @@ async fn half_used(bed: &Bed) -> Result<()> {
         let stays = deployment(side, 1, "800m", &none);
         let goes = deployment(&format!("{side}-more"), 1, "2800m", &none);
         let both = json!({"apiVersion": "v1", "kind": "List", "items": [stays, goes]});
-        bed.kubectl(&["apply", "-f", "-"], &both.to_string()).await?;
+        bed.apply(&both).await?;
         bed.running(side, 1).await?;
         bed.running(&format!("{side}-more"), 1).await?;
     }

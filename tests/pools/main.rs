@@ -3,50 +3,24 @@
 //! The controllers run in this process with the rights that `manifests/node-pools.yaml` grants and no others.
 #![allow(clippy::unwrap_used, reason = "a test says best where it stands by panicking there")]
 
+mod bed;
 mod consolidation;
+mod explain;
+mod gates;
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use clap::{Args as _, Command, FromArgMatches as _};
-use harness::{Components, ControlPlane, Network, Options, control_plane, wait};
-use k8s_openapi::api::{
-    core::v1::{Namespace, Node, Pod, ServiceAccount},
-    policy::v1::PodDisruptionBudget,
-};
+use harness::wait;
+use k8s_openapi::api::{core::v1::Node, policy::v1::PodDisruptionBudget};
 use kube::{
-    Api, Client, ResourceExt,
-    api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams},
+    Api, ResourceExt,
+    api::{DeleteParams, Patch, PatchParams},
 };
-use prometheus_client::registry::Registry;
 use serde_json::json;
-use tandem::{
-    cli::pools::PoolArgs,
-    cloud::pools::{Settings, connect},
-    cluster::world::World,
-    controllers::nodes::pools::{self, Config, Pools},
-    telemetry::{self, events::Events},
-};
-use tandem_core::api::karpenter::{NodeClaim, Provisioner};
-use tokio::{
-    sync::{Mutex, MutexGuard, watch},
-    task::JoinHandle,
-};
+use tandem_core::api::karpenter::Provisioner;
 
-/// For what takes a few seconds on an idle machine: generous, since the machine may be busy.
-const SOON: Duration = Duration::from_mins(1);
-
-/// For what waits on purpose before it does anything, and then takes a few seconds.
-const PATIENCE: Duration = Duration::from_mins(2);
-
-/// Two control planes side by side would only take each other's processor.
-async fn only_one() -> MutexGuard<'static, ()> {
-    static ONLY: Mutex<()> = Mutex::const_new(());
-    let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| "tandem=info".to_owned());
-    // The first of them sets it up for all.
-    drop(tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init());
-    ONLY.lock().await
-}
+use bed::{Bed, SOON, only_one};
 
 /// As users have it.
 const PROVISIONER: &str = "
@@ -98,145 +72,6 @@ spec:
     budgets: [{nodes: 100%}]
 ";
 
-/// A control plane without room for pods, and the controllers.
-struct Bed {
-    control_plane: ControlPlane,
-    client: Client,
-    /// The client of the `ServiceAccount`.
-    restricted: Client,
-}
-
-/// Controllers at work.
-struct Running {
-    pools: Arc<Pools>,
-    leader: watch::Sender<bool>,
-    loops: JoinHandle<()>,
-}
-
-impl Running {
-    /// Stops them wherever they stand.
-    fn stop(&self) {
-        self.leader.send_replace(false);
-        self.loops.abort();
-    }
-}
-
-impl Bed {
-    async fn start() -> Result<Self> {
-        let components = Components::find_or_build()?;
-        let control_plane = ControlPlane::start(&components, Options::new(Network::Loopback)).await?;
-        let client = control_plane.client();
-        let named = |name: &str| ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() };
-        let namespace = Namespace { metadata: named("tandem"), ..Namespace::default() };
-        Api::all(client.clone()).create(&PostParams::default(), &namespace).await?;
-        let account = ServiceAccount { metadata: named("tandem"), ..ServiceAccount::default() };
-        Api::namespaced(client.clone(), "tandem").create(&PostParams::default(), &account).await?;
-        let bed = Self {
-            restricted: control_plane::client(&control_plane.kubeconfig_of("tandem", "tandem").await?)
-                .await?,
-            control_plane,
-            client,
-        };
-        let crds = harness::source_tree().join("crds").display().to_string();
-        bed.kubectl(&["apply", "--server-side", "-f", &crds], "").await?;
-        bed.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "crd", "--all"], "").await?;
-        bed.kubectl(&["apply", "-f", "-"], include_str!("../../manifests/node-pools.yaml")).await?;
-        // Pods have to find their nodes elsewhere.
-        bed.kubectl(&["cordon", "node-0", "node-1"], "").await?;
-        Ok(bed)
-    }
-
-    async fn kubectl(&self, arguments: &[&str], input: &str) -> Result<String> {
-        self.control_plane.kubectl().run(arguments, input).await
-    }
-
-    /// Starts the controllers.
-    async fn run(&self) -> Result<Running> {
-        let command = PoolArgs::augment_args(Command::new("pools"));
-        let matches = command.try_get_matches_from(["pools", "--batch-idle-duration=500ms"])?;
-        let (leader, leading) = watch::channel(true);
-        let (pools, changes) = Pools::start(Config {
-            client: self.restricted.clone(),
-            world: World::start(&self.restricted),
-            demand: None,
-            provider: connect("kwok", &Settings::default(), &self.restricted).await?,
-            events: Events::new(self.restricted.clone(), "karpenter", None),
-            leading,
-            settings: PoolArgs::from_arg_matches(&matches)?,
-        });
-        let loops = tokio::spawn(pools::run(pools.clone(), changes));
-        Ok(Running { pools, leader, loops })
-    }
-
-    fn claims(&self) -> Api<NodeClaim> {
-        Api::all(self.client.clone())
-    }
-
-    async fn claims_of(&self, pool: &str) -> Result<Vec<NodeClaim>> {
-        let of_pool = ListParams::default().labels(&format!("karpenter.sh/nodepool={pool}"));
-        Ok(self.claims().list(&of_pool).await?.items)
-    }
-
-    async fn nodes_of(&self, pool: &str) -> Result<Vec<Node>> {
-        let of_pool = ListParams::default().labels(&format!("karpenter.sh/nodepool={pool}"));
-        Ok(Api::<Node>::all(self.client.clone()).list(&of_pool).await?.items)
-    }
-
-    /// A Deployment in its own namespace.
-    async fn deploy(&self, name: &str, replicas: i32, cpu: &str, select: serde_json::Value) -> Result<()> {
-        let deployment = json!({
-            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name, "namespace": "default"},
-            "spec": {
-                "replicas": replicas, "selector": {"matchLabels": {"app": name}},
-                "template": {
-                    "metadata": {"labels": {"app": name}},
-                    "spec": {
-                        "nodeSelector": select,
-                        "containers": [{
-                            "name": "main", "image": "image",
-                            "resources": {"requests": {"cpu": cpu, "memory": "128Mi"}},
-                        }],
-                    },
-                },
-            },
-        });
-        self.kubectl(&["apply", "-f", "-"], &deployment.to_string()).await?;
-        Ok(())
-    }
-
-    async fn scale(&self, name: &str, replicas: i32) -> Result<()> {
-        let (deployment, replicas) = (format!("deployment/{name}"), format!("--replicas={replicas}"));
-        self.kubectl(&["scale", &deployment, &replicas], "").await?;
-        Ok(())
-    }
-
-    async fn pods(&self, app: &str) -> Result<Vec<Pod>> {
-        let pods: Api<Pod> = Api::namespaced(self.client.clone(), "default");
-        Ok(pods.list(&ListParams::default().labels(&format!("app={app}"))).await?.items)
-    }
-
-    async fn running(&self, app: &str, count: usize) -> Result<()> {
-        wait::until(&format!("{count} running pods of {app}"), SOON, || async {
-            let pods = self.pods(app).await?;
-            let phase = |pod: &Pod| pod.status.as_ref().and_then(|status| status.phase.clone());
-            let running = pods.iter().filter(|pod| phase(pod).as_deref() == Some("Running")).count();
-            ensure!(running == count, "{running} of {} run", pods.len());
-            Ok(())
-        })
-        .await
-    }
-
-    /// Waits until a pool has no claim and no node.
-    async fn gone(&self, pool: &str) -> Result<()> {
-        wait::until(&format!("{pool} to have no node"), SOON, || async {
-            let (claims, nodes) = (self.claims_of(pool).await?, self.nodes_of(pool).await?);
-            ensure!(claims.is_empty() && nodes.is_empty(), "{} claims, {} nodes", claims.len(), nodes.len());
-            Ok(())
-        })
-        .await
-    }
-}
-
 /// One control plane serves all steps: each takes a few seconds, its start more.
 #[tokio::test(flavor = "multi_thread")]
 async fn node_pools() -> Result<()> {
@@ -249,12 +84,13 @@ async fn node_pools() -> Result<()> {
     let second = bed.run().await?;
     node_pool(&bed).await.context("node pool")?;
     budgets_hold(&bed).await.context("disruption budget")?;
+    explain::node(&bed).await.context("explain node")?;
     second.stop();
+    explain::pods(&bed).await.context("explain pod")?;
     restart(&bed).await.context("restart")?;
+    gates::repair_and_static_pools(&bed).await.context("gates")?;
     for running in [first, second] {
-        let mut registry = Registry::default();
-        running.pools.metrics.register(&mut registry);
-        let text = telemetry::metrics::text(&registry)?;
+        let text = running.metrics()?;
         ensure!(text.contains("karpenter_nodeclaims_created_total{reason=\"provisioned\""), "{text}");
         ensure!(text.contains("karpenter_nodeclaims_terminated_total{"), "{text}");
     }
@@ -366,14 +202,15 @@ async fn budgets_hold(bed: &Bed) -> Result<()> {
 
 /// A crash at any time makes no second machine.
 async fn restart(bed: &Bed) -> Result<()> {
-    bed.deploy("crash", 4, "1", json!({"karpenter.sh/nodepool": "general"})).await?;
+    // They fill a machine of four cores: two smaller ones would cost more.
+    bed.deploy("crash", 3, "1", json!({"karpenter.sh/nodepool": "general"})).await?;
     for milliseconds in [700, 50, 150, 400] {
         let running = bed.run().await?;
         tokio::time::sleep(Duration::from_millis(milliseconds)).await;
         running.stop();
     }
     let running = bed.run().await?;
-    bed.running("crash", 4).await?;
+    bed.running("crash", 3).await?;
     let claims = bed.claims_of("general").await?;
     ensure!(claims.len() == 1, "{} claims for pods that fit on one machine", claims.len());
     bed.scale("crash", 0).await?;

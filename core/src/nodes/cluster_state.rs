@@ -153,13 +153,14 @@ impl ClusterState {
         settings: &ClusterStateSettings,
     ) -> Found {
         let by_id: BTreeMap<&str, &Arc<Node>> = nodes.iter().map(|node| (&*node.provider_id, node)).collect();
+        let replaced = replaced(groups, &by_id);
         self.forget_gone(groups);
         let mut found = Found::default();
         for node in nodes {
-            count(&mut found.total, node, now, settings.startup_time);
+            count(&mut found.total, node, replaced.contains(&*node.provider_id), now, settings.startup_time);
         }
         for group in groups {
-            let state = self.group(group, &by_id, now, settings);
+            let state = self.group(group, &by_id, &replaced, now, settings);
             found.total.unregistered += state.readiness.unregistered;
             found.total.long_unregistered += state.readiness.long_unregistered;
             found.groups.insert(group.id.clone(), state);
@@ -202,6 +203,7 @@ impl ClusterState {
         &mut self,
         group: &NodeGroup,
         by_id: &BTreeMap<&str, &Arc<Node>>,
+        replaced: &BTreeSet<&str>,
         now: Timestamp,
         settings: &ClusterStateSettings,
     ) -> GroupState {
@@ -211,7 +213,7 @@ impl ClusterState {
         for Instance { id, state: life } in &group.instances {
             if let Some(node) = by_id.get(&**id) {
                 self.unregistered.remove(&**id);
-                if count(&mut state.readiness, node, now, startup_time) {
+                if count(&mut state.readiness, node, replaced.contains(&**id), now, startup_time) {
                     state.starting.push(node.name.clone());
                 }
                 continue;
@@ -329,13 +331,31 @@ impl ClusterState {
     }
 }
 
+/// Provider ids of nodes that no group counts on any more: what ends or is about to end is no part of the target, or the
+/// group gets another for it.
+fn replaced<'a>(groups: &'a [NodeGroup], by_id: &BTreeMap<&str, &Arc<Node>>) -> BTreeSet<&'a str> {
+    let is_replaced = |group: &NodeGroup, instance: &Instance| {
+        let says_so = |node: &&Arc<Node>| node.taints.iter().any(|it| is_replaced(&it.key, &group.options));
+        instance.state == InstanceState::Deleting || by_id.get(&*instance.id).is_some_and(says_so)
+    };
+    let of =
+        |group: &'a NodeGroup| group.instances.iter().filter(move |instance| is_replaced(group, instance));
+    groups.iter().flat_map(of).map(|instance| &*instance.id).collect()
+}
+
 /// Counts a node; whether it is on its way to being ready.
-fn count(readiness: &mut Readiness, node: &Node, now: Timestamp, startup_time: SignedDuration) -> bool {
+fn count(
+    readiness: &mut Readiness,
+    node: &Node,
+    is_replaced: bool,
+    now: Timestamp,
+    startup_time: SignedDuration,
+) -> bool {
     readiness.registered += 1;
     let age = node.created.map(|created| now.duration_since(created));
     if node.taint(TO_BE_DELETED).is_some() || node.deleting.is_some() {
         readiness.being_deleted += 1;
-    } else if node.taints.iter().any(|taint| is_replaced(&taint.key)) {
+    } else if is_replaced {
         readiness.replaced += 1;
     } else if node.conditions.get("Suspended").is_some_and(|(suspended, _)| *suspended) {
         readiness.suspended += 1;

@@ -2,7 +2,7 @@
 //!
 //! Decides as Cluster Autoscaler does (`estimator/binpacking_estimator.go`), but packs a class of identical pods at once.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -97,7 +97,7 @@ pub struct Estimate {
     pub existing_nodes: u32,
     /// Pods that found a place, a group.
     pub scheduled: Vec<u32>,
-    /// Where they went: group, node, pods. Of nodes that are kept on the snapshot only.
+    /// Where they went: group, node, pods. New nodes that were not kept on the snapshot have the ordinals after its last.
     pub placements: Vec<(usize, NodeId, u32)>,
     /// Whether a limit ended it.
     pub limited: bool,
@@ -128,8 +128,7 @@ pub fn estimate_in_order(
     let checkpoint = snapshot.checkpoint();
     let mut packing = Packing::new(snapshot, template, groups.len(), limiter);
     packing.pack(groups, order);
-    let (mut estimate, _) = packing.finish();
-    estimate.placements.clear();
+    let (estimate, _) = packing.finish();
     snapshot.rollback(checkpoint);
     estimate
 }
@@ -152,6 +151,21 @@ pub fn estimate_and_keep(
     }
     snapshot.keep(checkpoint);
     estimate
+}
+
+/// Puts the new nodes of an estimate on the snapshot that it was made on, with their pods.
+pub fn keep(snapshot: &mut Snapshot, template: &Template, groups: &[(ClassId, u32)], estimate: &Estimate) {
+    let checkpoint = snapshot.checkpoint();
+    let mut limiter = Limiter::start(Limits::default(), &|| Timestamp::UNIX_EPOCH);
+    let mut packing = Packing::new(snapshot, template, groups.len(), &mut limiter);
+    let first = NodeId::at(packing.first);
+    let new: BTreeSet<_> =
+        estimate.placements.iter().map(|(_, node, _)| *node).filter(|node| *node >= first).collect();
+    let kept: BTreeMap<_, _> = new.into_iter().map(|node| (node, packing.add_node())).collect();
+    for (group, node, count) in &estimate.placements {
+        packing.snapshot.bind_many(groups[*group].0, kept.get(node).copied().unwrap_or(*node), *count);
+    }
+    snapshot.keep(checkpoint);
 }
 
 /// Groups by what one pod takes of the node, the most first: its share of the cpu plus its share of the memory.

@@ -82,6 +82,8 @@ pub struct GroupOptions {
     pub ignore_daemon_sets: Option<bool>,
     /// Whether its nodes come and go all at once.
     pub zero_or_max: bool,
+    /// Whether it gets another machine by itself for one that is likely to be taken back (AWS: Capacity Rebalancing).
+    pub rebalances: bool,
     /// Resources that its nodes have beside those of the instance (tags `node-template/resources/`).
     pub extra_resources: BTreeMap<String, String>,
 }

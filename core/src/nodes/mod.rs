@@ -2,6 +2,7 @@
 
 pub mod action;
 pub mod backoff;
+pub mod buffer;
 pub mod cluster_state;
 pub mod demand;
 pub mod drain;

@@ -96,6 +96,11 @@ pub fn triggered_scale_up(increases: &[Increase]) -> Event {
 
 /// On a pod: no group can help it.
 pub fn not_trigger_scale_up(refusals: &[Refusal]) -> Event {
+    normal(NOT_TRIGGER_SCALE_UP, format!("pod didn't trigger scale-up: {}", refusals_text(refusals)))
+}
+
+/// `2 Insufficient cpu, 1 max node group size reached`.
+pub fn refusals_text(refusals: &[Refusal]) -> String {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for refusal in refusals {
         *counts.entry(refusal.reason.as_str()).or_default() += 1;
@@ -103,8 +108,7 @@ pub fn not_trigger_scale_up(refusals: &[Refusal]) -> Event {
     let mut counts: Vec<_> = counts.into_iter().collect();
     counts.sort_by_key(|(reason, count)| (std::cmp::Reverse(*count), *reason));
     let texts: Vec<_> = counts.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
-    let texts = if texts.is_empty() { "there is no node group".to_owned() } else { texts.join(", ") };
-    normal(NOT_TRIGGER_SCALE_UP, format!("pod didn't trigger scale-up: {texts}"))
+    if texts.is_empty() { "there is no node group".to_owned() } else { texts.join(", ") }
 }
 
 /// On the status object: a group is about to grow.

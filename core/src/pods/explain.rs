@@ -112,7 +112,7 @@ fn line(seen: &Seen<'_>, hpa: &Autoscaler, metric: &Metric, statuses: &[MetricSt
             (name.clone(), value.map(format_milli), wanted)
         }
         Source::Resource { resource } | Source::ContainerResource { resource, .. } => {
-            let current = statuses.iter().find_map(|status| resource_status(status, &metric.source));
+            let current = resource_status(statuses, &metric.source);
             let tally = current.and_then(|current| tally(current, pods));
             let text = current.map(resource_text).filter(|text| !text.is_empty());
             let wanted = tally.and_then(|tally| wants(&Reading::Pods(Ok(tally))));
@@ -153,8 +153,9 @@ fn target(metric: &Metric) -> String {
     }
 }
 
-fn resource_status<'a>(status: &'a MetricStatus, source: &Source) -> Option<&'a MetricValueStatus> {
-    match source {
+/// What the status of an HPA says of a resource; `None` of other metrics, and before the HPA has a value.
+pub fn resource_status<'a>(statuses: &'a [MetricStatus], source: &Source) -> Option<&'a MetricValueStatus> {
+    statuses.iter().find_map(|status| match source {
         Source::Resource { resource } => {
             status.resource.as_ref().filter(|status| status.name == *resource).map(|status| &status.current)
         }
@@ -164,7 +165,7 @@ fn resource_status<'a>(status: &'a MetricStatus, source: &Source) -> Option<&'a 
             .filter(|status| status.name == *resource && status.container == *container)
             .map(|status| &status.current),
         _ => None,
-    }
+    })
 }
 
 fn resource_text(current: &MetricValueStatus) -> String {
@@ -173,7 +174,7 @@ fn resource_text(current: &MetricValueStatus) -> String {
 }
 
 /// Pods that use what the HPA saw on average.
-fn tally(current: &MetricValueStatus, pods: u32) -> Option<Tally> {
+pub fn tally(current: &MetricValueStatus, pods: u32) -> Option<Tally> {
     match (current.average_utilization, &current.average_value) {
         (Some(percent), _) => Some(Tally::alike(pods, i64::from(percent), 100)),
         (None, Some(average)) => Some(Tally::alike(pods, parse_milli(&average.0).ok()?, 0)),

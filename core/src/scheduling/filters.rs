@@ -73,6 +73,8 @@ impl TolerationKey {
 struct Verdicts {
     known: BitSet,
     accepted: BitSet,
+    /// [`Fleet::changes`] when all nodes there were known.
+    learned: u64,
 }
 
 /// An interned filter.
@@ -120,6 +122,10 @@ impl Filters {
     pub(super) fn learn(&mut self, id: FilterId, fleet: &Fleet, strings: &Strings) {
         let filter = self.interned.get(id.0);
         let verdicts = &mut self.verdicts[id.0 as usize];
+        if verdicts.learned == fleet.changes {
+            return;
+        }
+        verdicts.learned = fleet.changes;
         for word in 0..fleet.present.words() {
             for bit in ones(fleet.present.word(word) & !verdicts.known.word(word)) {
                 let at = word * super::ids::WORD_BITS + bit;

@@ -83,7 +83,10 @@ pub(super) fn moved(count: u32, delta: i64) -> u32 {
     u32::try_from((i64::from(count) + delta).max(0)).unwrap_or(u32::MAX)
 }
 
-/// The nodes, and per 64 of them the most that is free.
+/// Nodes in a block, of which the most that is free is kept. A word of nodes has as many blocks.
+const BLOCK: usize = 8;
+
+/// The nodes, and the most that is free in each word and each block of them.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Fleet {
     pub(super) nodes: Vec<NodeInfo>,
@@ -93,13 +96,20 @@ pub(super) struct Fleet {
     pub(super) cordoned: BitSet,
     /// Ordinals of nodes that left.
     pub(super) vacant: Vec<u32>,
+    /// How often nodes came or went.
+    pub(super) changes: u64,
     /// At least the most of each resource that is free on one of 64 nodes.
     peaks: Vec<Amounts>,
+    /// The same of the blocks of a word.
+    block_peaks: Vec<[Amounts; BLOCK]>,
+    /// Blocks of a word, as bits, whose peak may be too high.
+    loose: Vec<u8>,
 }
 
 impl Fleet {
     /// Takes a node in under this ordinal, which is vacant or the next.
     pub(super) fn enter(&mut self, at: usize, node: NodeInfo) {
+        self.changes += 1;
         self.present.set(at, true);
         self.cordoned.set(at, node.unschedulable);
         let free = node.allocatable;
@@ -112,15 +122,19 @@ impl Fleet {
         }
         if at / WORD_BITS >= self.peaks.len() {
             self.peaks.push([i64::MIN; FIXED]);
+            self.block_peaks.push([[i64::MIN; FIXED]; BLOCK]);
+            self.loose.push(0);
         }
         self.raise_peak(at);
     }
 
     /// Takes a node out.
     pub(super) fn leave(&mut self, at: usize) -> NodeInfo {
+        self.changes += 1;
         self.present.set(at, false);
         self.cordoned.set(at, false);
         self.free[at] = [i64::MIN; FIXED];
+        self.loosen(at);
         std::mem::take(&mut self.nodes[at])
     }
 
@@ -128,7 +142,10 @@ impl Fleet {
     pub(super) fn shrink(&mut self) {
         self.nodes.pop();
         self.free.pop();
-        self.peaks.truncate(self.nodes.len().div_ceil(WORD_BITS));
+        let words = self.nodes.len().div_ceil(WORD_BITS);
+        self.peaks.truncate(words);
+        self.block_peaks.truncate(words);
+        self.loose.truncate(words);
     }
 
     /// Takes from what is free on a node (or gives back, if `times` is below zero).
@@ -147,14 +164,19 @@ impl Fleet {
         }
         if times < 0 {
             self.raise_peak(at);
+        } else {
+            self.loosen(at);
         }
     }
 
     fn raise_peak(&mut self, at: usize) {
-        let peak = &mut self.peaks[at / WORD_BITS];
-        for (peak, free) in peak.iter_mut().zip(&self.free[at]) {
-            *peak = (*peak).max(*free);
-        }
+        let (word, block) = (at / WORD_BITS, at % WORD_BITS / BLOCK);
+        raise(&mut self.peaks[word], &self.free[at]);
+        raise(&mut self.block_peaks[word][block], &self.free[at]);
+    }
+
+    fn loosen(&mut self, at: usize) {
+        self.loose[at / WORD_BITS] |= 1 << (at % WORD_BITS / BLOCK);
     }
 
     /// Whether any of 64 nodes could have room; `true` may be wrong.
@@ -166,19 +188,43 @@ impl Fleet {
     pub(super) fn with_room(&self, nodes: u64, word: usize, requests: &Amounts) -> u64 {
         let first = word * WORD_BITS;
         let has_room = |bit: &usize| fits(requests, &self.free[first + bit]);
-        ones(nodes).filter(has_room).fold(0, |room, bit| room | 1 << bit)
+        let mut room = 0;
+        for (block, peak) in self.block_peaks[word].iter().enumerate() {
+            let here = nodes & (0xff << (block * BLOCK));
+            if here != 0 && fits(requests, peak) {
+                room |= ones(here).filter(has_room).fold(0, |room, bit| room | 1 << bit);
+            }
+        }
+        room
     }
 
     /// Makes [`Fleet::may_have_room`] exact for these 64 nodes.
     pub(super) fn refresh_peak(&mut self, word: usize) {
-        let end = ((word + 1) * WORD_BITS).min(self.free.len());
-        let mut peak = [i64::MIN; FIXED];
-        for free in &self.free[word * WORD_BITS..end] {
-            for (peak, free) in peak.iter_mut().zip(free) {
-                *peak = (*peak).max(*free);
-            }
+        let loose = std::mem::take(&mut self.loose[word]);
+        if loose == 0 {
+            return;
         }
-        self.peaks[word] = peak;
+        for block in ones(loose.into()) {
+            let first = word * WORD_BITS + block * BLOCK;
+            let end = (first + BLOCK).min(self.free.len());
+            self.block_peaks[word][block] = peak(self.free.get(first..end).unwrap_or_default());
+        }
+        self.peaks[word] = peak(&self.block_peaks[word]);
+    }
+}
+
+/// The most of each resource.
+fn peak(of: &[Amounts]) -> Amounts {
+    let mut peak = [i64::MIN; FIXED];
+    for amounts in of {
+        raise(&mut peak, amounts);
+    }
+    peak
+}
+
+fn raise(peak: &mut Amounts, to: &Amounts) {
+    for (peak, amount) in peak.iter_mut().zip(to) {
+        *peak = (*peak).max(*amount);
     }
 }
 

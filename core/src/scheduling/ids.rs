@@ -6,6 +6,8 @@ use std::{
     sync::Arc,
 };
 
+use foldhash::fast::RandomState;
+
 /// A class of pods that the scheduler cannot tell apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ClassId(pub(super) u32);
@@ -69,7 +71,7 @@ pub(super) fn value_of(labels: &[Label], key: Symbol) -> Option<Symbol> {
 /// The strings that have been interned.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Strings {
-    by_name: HashMap<Arc<str>, Symbol>,
+    by_name: HashMap<Arc<str>, Symbol, RandomState>,
     names: Vec<Arc<str>>,
     /// Each as a decimal integer, for the operators that compare.
     integers: Vec<Option<i64>>,

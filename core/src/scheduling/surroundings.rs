@@ -26,6 +26,8 @@ pub struct Surroundings {
     pub volumes: BTreeMap<Arc<str>, Volume>,
     /// Storage classes, by name.
     pub classes: BTreeMap<Arc<str>, StorageClass>,
+    /// How many pods of a gang have to run for any to run (`minCount` of its PodGroup), by namespace and name.
+    pub gangs: BTreeMap<(Arc<str>, Arc<str>), u32>,
 }
 
 /// A `PersistentVolumeClaim`.

@@ -6,10 +6,10 @@ use jiff::Timestamp;
 use proptest::{collection::vec, prelude::*};
 use tandem_core::{
     nodes::{
-        estimator::{Limiter, Limits, decreasing, estimate},
+        estimator::{Limiter, Limits, decreasing, estimate, estimate_and_keep, keep},
         group::Template,
     },
-    scheduling::{HOSTNAME, Node, Pod, Reason, Snapshot},
+    scheduling::{HOSTNAME, Node, Pod, Reason, Resources, Snapshot},
 };
 
 use crate::{
@@ -76,6 +76,11 @@ impl Packing {
     }
 }
 
+/// What is used of each node and how many pods are on it, in order.
+fn contents(snapshot: &Snapshot) -> Vec<(Resources, u32)> {
+    snapshot.nodes().map(|(id, node)| (snapshot.used(id), node.pod_count())).collect()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
@@ -120,5 +125,10 @@ proptest! {
         prop_assert_eq!(got.nodes as usize, new);
         prop_assert_eq!(got.existing_nodes as usize, packing.used.len() - new);
         prop_assert_eq!(got.limited, packing.limited);
+
+        let mut twin = snapshot.clone();
+        keep(&mut snapshot, &template, &groups, &got);
+        estimate_and_keep(&mut twin, &template, &groups, &mut Limiter::start(limits, &clock));
+        prop_assert_eq!(contents(&snapshot), contents(&twin));
     }
 }

@@ -3,6 +3,7 @@
 //! Style and scripts lie beside this file as the browser reads them; what they draw is the [`Outcome`] as
 //! `--output json` has it, with its long series packed.
 
+mod dry_run;
 mod pack;
 
 use std::collections::BTreeMap;
@@ -12,18 +13,20 @@ use serde_json::{Value, json};
 
 use crate::outcome::{Event, Outcome};
 use crate::sweep::Sweep;
+pub use dry_run::{Difference, DryRun, Nodes, Object, World, page_of_dry_run};
 
 /// The frame; `{{…}}` is filled in.
 const FRAME: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
 /// In the order in which they need each other; one module together.
-const SCRIPTS: [&str; 10] = [
+const SCRIPTS: [&str; 11] = [
     include_str!("js/data.js"),
     include_str!("js/format.js"),
     include_str!("js/scale.js"),
     include_str!("js/charts.js"),
     include_str!("js/plot.js"),
     include_str!("js/summary.js"),
+    include_str!("js/difference.js"),
     include_str!("js/events.js"),
     include_str!("js/sweep.js"),
     include_str!("js/view.js"),
@@ -43,11 +46,11 @@ pub fn page_of_sweep(sweep: &Sweep, outcomes: &[Outcome]) -> String {
 fn page_of(sweep: Option<&Sweep>, outcomes: &[Outcome]) -> String {
     let data = json!({ "outcomes": outcomes.iter().map(embedded).collect::<Vec<_>>(), "sweep": sweep });
     let names: Vec<_> = outcomes.iter().map(|outcome| outcome.name.as_str()).collect();
-    render(&names.join(" | "), &data)
+    render(&names.join(" | "), "simulation", &data)
 }
 
 /// The frame with its places filled, each once: what is filled in is not looked through for places.
-fn render(title: &str, data: &Value) -> String {
+fn render(title: &str, product: &str, data: &Value) -> String {
     let mut page = String::new();
     let mut rest = FRAME;
     while let Some((before, (place, after))) =
@@ -56,6 +59,7 @@ fn render(title: &str, data: &Value) -> String {
         page.push_str(before);
         match place {
             "title" => page.push_str(&escaped_text(title)),
+            "product" => page.push_str(product),
             "data" => page.push_str(&escaped_json(data)),
             "style" => page.push_str(STYLE),
             _ => page.extend(SCRIPTS),

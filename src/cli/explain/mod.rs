@@ -4,7 +4,7 @@
 
 mod groups;
 mod node;
-mod page;
+pub(super) mod page;
 mod pod;
 mod pools;
 mod scaled_object;

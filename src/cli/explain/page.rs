@@ -9,32 +9,32 @@ const CELL: usize = 34;
 
 /// What is printed, block by block.
 #[derive(Debug, Default)]
-pub(super) struct Page(String);
+pub(in crate::cli) struct Page(String);
 
 impl Page {
     /// A sentence, from the first column on.
-    pub(super) fn say(&mut self, text: &str) {
+    pub(in crate::cli) fn say(&mut self, text: &str) {
         self.wrapped("", text);
     }
 
     /// An empty line and a heading.
-    pub(super) fn heading(&mut self, text: &str) {
+    pub(in crate::cli) fn heading(&mut self, text: &str) {
         self.0.push('\n');
         self.say(text);
     }
 
     /// A line below a heading.
-    pub(super) fn item(&mut self, text: &str) {
+    pub(in crate::cli) fn item(&mut self, text: &str) {
         self.wrapped("  ", text);
     }
 
     /// A word and what it stands for.
-    pub(super) fn entry(&mut self, word: &str, text: &str) {
+    pub(in crate::cli) fn entry(&mut self, word: &str, text: &str) {
         self.wrapped(&format!("  {word:<14} "), text);
     }
 
     /// Rows in columns; what is too long for the last one goes on below it.
-    pub(super) fn table<const N: usize>(&mut self, rows: &[[String; N]]) {
+    pub(in crate::cli) fn table<const N: usize>(&mut self, rows: &[[String; N]]) {
         let width = |column: usize| {
             let longest = rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
             longest.min(CELL)
@@ -50,7 +50,7 @@ impl Page {
     }
 
     /// All of it.
-    pub(super) fn text(self) -> String {
+    pub(in crate::cli) fn text(self) -> String {
         self.0
     }
 
@@ -83,7 +83,7 @@ impl Page {
 }
 
 /// `1 node`, `2 nodes`.
-pub(super) fn counted(count: usize, word: &str) -> String {
+pub(in crate::cli) fn counted(count: usize, word: &str) -> String {
     format!("{count} {word}{}", if count == 1 { "" } else { "s" })
 }
 

@@ -60,10 +60,12 @@ async fn start(of: &OfNodes, client: &Client, world: &Arc<World>) -> anyhow::Res
         client: client.clone(),
         world: world.clone(),
         demand: None,
+        buffers: None,
         provider: cloud::pools::connect(name, &of.pools.provider_settings(world), client).await?,
         events: Events::new(client.clone(), "tandem", None),
         leading,
         settings: of.pools.clone(),
+        recorder: None,
     });
     Ok(Some(pools))
 }

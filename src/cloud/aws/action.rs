@@ -126,6 +126,8 @@ actions! {
     SET_DESIRED_CAPACITY = AutoScaling "SetDesiredCapacity";
     /// Ends one machine of a group and lowers the group's size by it.
     TERMINATE_INSTANCE_IN_GROUP = AutoScaling "TerminateInstanceInAutoScalingGroup" once;
+    /// Takes a machine that is taken back out of its group, which gets another.
+    DETACH_INSTANCES = AutoScaling "DetachInstances" once;
     /// Lets a machine that waits in a hook end.
     COMPLETE_LIFECYCLE_ACTION = AutoScaling "CompleteLifecycleAction";
     /// Lets a machine wait longer in a hook.
@@ -166,8 +168,12 @@ actions! {
     ADD_ROLE_TO_INSTANCE_PROFILE = Iam "AddRoleToInstanceProfile";
     /// Makes an instance profile for the role of a node class.
     CREATE_INSTANCE_PROFILE = Iam "CreateInstanceProfile";
+    /// Removes the instance profile of a node class that is no more.
+    DELETE_INSTANCE_PROFILE = Iam "DeleteInstanceProfile";
     /// The role that an instance profile gives.
     GET_INSTANCE_PROFILE = Iam "GetInstanceProfile";
+    /// Takes the role out of an instance profile that is to go.
+    REMOVE_ROLE_FROM_INSTANCE_PROFILE = Iam "RemoveRoleFromInstanceProfile";
     /// On-demand prices.
     GET_PRODUCTS = Pricing "GetProducts";
     /// Removes a notice that was dealt with.

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::{
     action::{
         DESCRIBE_AUTO_SCALING_GROUPS, DESCRIBE_LAUNCH_CONFIGURATIONS, DESCRIBE_SCALING_ACTIVITIES,
-        SET_DESIRED_CAPACITY, TERMINATE_INSTANCE_IN_GROUP,
+        DETACH_INSTANCES, SET_DESIRED_CAPACITY, TERMINATE_INSTANCE_IN_GROUP,
     },
     answer::{Ignored, members, next},
     client::Client,
@@ -38,6 +38,9 @@ pub struct AutoScalingGroup {
     pub launch_template: Option<LaunchTemplateSpecification>,
     /// What it launches, if of several types.
     pub mixed_instances_policy: Option<MixedInstancesPolicy>,
+    /// Whether it replaces machines that are likely to be taken back.
+    #[serde(default)]
+    pub capacity_rebalance: bool,
     /// Its zones.
     #[serde(default, deserialize_with = "members")]
     pub availability_zones: Vec<String>,
@@ -237,6 +240,15 @@ pub async fn set_desired_capacity(client: &Client, group: &str, size: u32) -> Re
         .set("DesiredCapacity", size)
         .set("HonorCooldown", false);
     client.query::<Ignored>(&SET_DESIRED_CAPACITY, form).await.map(|_| ())
+}
+
+/// Takes a machine out of a group, whose size stays as it is: another is launched.
+pub async fn detach(client: &Client, group: &str, instance: &str) -> Result<(), CloudError> {
+    let form = Form::new()
+        .set("AutoScalingGroupName", group)
+        .list("InstanceIds.member", [instance])
+        .set("ShouldDecrementDesiredCapacity", false);
+    client.query::<Ignored>(&DETACH_INSTANCES, form).await.map(|_| ())
 }
 
 /// Terminates a machine of a group and lowers the group's size by it.

@@ -5,7 +5,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::{SignedDuration, Timestamp};
-use tandem_core::nodes::group::{Instance, InstanceError, InstanceState, NodeGroup};
+use tandem_core::nodes::group::{GroupOptions, Instance, InstanceError, InstanceState, NodeGroup};
 use tokio::{
     sync::Mutex,
     time::{Duration, Instant},
@@ -198,6 +198,30 @@ impl Groups {
         first
     }
 
+    /// Takes a machine out of its group, which gets another for it at once; what ends is left to end.
+    pub(super) async fn replace(
+        &self,
+        client: &Client,
+        name: &str,
+        node: &NodeRef,
+    ) -> Result<bool, CloudError> {
+        let mut state = self.state.lock().await;
+        let id = instance_id(&node.provider_id);
+        let is_it = |instance: &&GroupInstance| instance.instance_id == id;
+        let instance = known(&state, name)?.group.instances.iter().find(is_it);
+        let serves = instance.is_some_and(|instance| instance.lifecycle_state == "InService");
+        state.read = None;
+        if serves {
+            autoscaling::detach(client, name, id).await?;
+        }
+        Ok(serves)
+    }
+
+    /// What was read is out of date.
+    pub(super) async fn forget(&self) {
+        self.state.lock().await.read = None;
+    }
+
     /// Lowers the size from `target` by `delta` machines that have not come; never below those that have.
     pub(super) async fn decrease(
         &self,
@@ -300,7 +324,10 @@ impl Known {
             max: self.max,
             target: group.desired_capacity,
             instances: machines.chain(placeholders).collect(),
-            options: Tagged::read(&group.tags).options,
+            options: GroupOptions {
+                rebalances: group.capacity_rebalance,
+                ..Tagged::read(&group.tags).options
+            },
         }
     }
 }
@@ -399,6 +426,7 @@ mod tests {
             launch_configuration_name: None,
             launch_template: None,
             mixed_instances_policy: None,
+            capacity_rebalance: true,
             availability_zones: vec!["r-1b".into(), "r-1a".into()],
             instances: lifecycles.iter().enumerate().map(instance).collect(),
             tags: vec![Tag {
@@ -436,6 +464,7 @@ mod tests {
         );
         assert_eq!((seen.target, seen.min, seen.max), (4, 1, 5));
         assert_eq!(seen.options.unneeded_time, Some(SignedDuration::from_mins(3)));
+        assert!(seen.options.rebalances);
     }
 
     #[test]

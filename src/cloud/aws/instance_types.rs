@@ -121,7 +121,7 @@ pub struct InstanceStorageInfo {
 }
 
 /// Network interfaces.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NetworkInfo {
     /// How many it may have.
@@ -205,6 +205,28 @@ impl InstanceTypeInfo {
             "arm64"
         } else {
             "amd64"
+        }
+    }
+
+    /// A type of which nothing is known but its name; as most are, it is taken to be of Intel's architecture.
+    pub fn unknown(name: String) -> Self {
+        Self {
+            name,
+            bare_metal: false,
+            hypervisor: None,
+            supported_usage_classes: Vec::new(),
+            processor_info: ProcessorInfo {
+                supported_architectures: Vec::new(),
+                manufacturer: None,
+                sustained_clock_speed_in_ghz: None,
+            },
+            vcpu_info: VcpuInfo { default_vcpus: 0 },
+            memory_info: MemoryInfo { size_in_mib: 0 },
+            instance_storage_info: None,
+            network_info: NetworkInfo::default(),
+            gpu_info: None,
+            neuron_info: None,
+            ebs_info: None,
         }
     }
 

@@ -101,6 +101,8 @@ pub struct Config {
     pub cloud_config: Option<String>,
     /// The variables of the environment; the process' own, save in tests.
     pub environment: HashMap<String, String>,
+    /// Whether tags of groups that say what nodes have are believed without asking EC2 for the instance type.
+    pub believes_tags: bool,
     /// Told of every request.
     pub on_request: OnRequest,
 }
@@ -109,7 +111,14 @@ impl Config {
     /// The flags' values, with the process' environment and nobody told of requests.
     pub fn new(nodes: Vec<String>, discoveries: Vec<String>) -> Self {
         let environment = std::env::vars().collect();
-        Self { nodes, discoveries, cloud_config: None, environment, on_request: OnRequest::default() }
+        Self {
+            nodes,
+            discoveries,
+            cloud_config: None,
+            environment,
+            believes_tags: false,
+            on_request: OnRequest::default(),
+        }
     }
 }
 
@@ -126,7 +135,8 @@ impl Aws {
     pub async fn new(config: &Config) -> Result<Self, SetupError> {
         let discovery = Discovery::new(&config.nodes, &config.discoveries)?;
         let client = connect(config).await?;
-        Ok(Self { client, groups: Groups::new(discovery, Timestamp::now()), templates: Templates::default() })
+        let templates = Templates::new(config.believes_tags);
+        Ok(Self { client, groups: Groups::new(discovery, Timestamp::now()), templates })
     }
 }
 
@@ -151,6 +161,14 @@ impl CloudProvider for Aws {
 
     async fn delete_nodes(&self, group: &str, nodes: &[NodeRef]) -> Result<(), CloudError> {
         self.groups.delete(&self.client, group, nodes, Timestamp::now()).await
+    }
+
+    async fn replace(&self, group: &str, node: &NodeRef) -> Result<bool, CloudError> {
+        self.groups.replace(&self.client, group, node).await
+    }
+
+    async fn changed(&self) {
+        self.groups.forget().await;
     }
 
     async fn decrease_target(&self, group: &str, target: u32, delta: u32) -> Result<(), CloudError> {

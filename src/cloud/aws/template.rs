@@ -38,12 +38,19 @@ struct Launched {
 /// Makes templates, and remembers for a while what they are made from.
 #[derive(Debug, Default)]
 pub struct Templates {
+    /// Whether tags that say what nodes have are believed without asking EC2.
+    believes_tags: bool,
     types: InstanceTypes,
     launched: Mutex<HashMap<String, (Instant, Launched)>>,
     nodegroups: Mutex<HashMap<(String, String), (Instant, Nodegroup)>>,
 }
 
 impl Templates {
+    /// Nothing is read yet.
+    pub fn new(believes_tags: bool) -> Self {
+        Self { believes_tags, ..Self::default() }
+    }
+
     /// The template of a group.
     pub async fn of(&self, client: &Client, group: &AutoScalingGroup) -> Result<Template, CloudError> {
         let launched = self.launched(client, group).await?;
@@ -88,6 +95,9 @@ impl Templates {
                 )));
             }
         };
+        if self.believes_tags && says_capacity(&group.tags) {
+            return Ok(Launched { instance_type: InstanceTypeInfo::unknown(name), disk_gib });
+        }
         let found = self.types.of(client, std::slice::from_ref(&name)).await?;
         let instance_type = found.into_values().next().ok_or_else(|| {
             CloudError::NotFound(format!(
@@ -178,6 +188,12 @@ impl<'a> Source<'a> {
     }
 }
 
+/// Whether tags say how much processor and memory a node has, without which it would have none.
+fn says_capacity(tags: &[Tag]) -> bool {
+    let said = Tagged::read(tags).options.extra_resources;
+    ["cpu", "memory"].iter().all(|resource| said.contains_key(*resource))
+}
+
 fn node(region: &str, group: &AutoScalingGroup, launched: &Launched, nodegroup: Option<&Nodegroup>) -> Node {
     let own = nodegroup.iter().flat_map(|nodegroup| nodegroup.tags.iter().flatten());
     let own = own.map(|(key, value)| Tag { key: key.clone(), value: value.clone() });
@@ -255,6 +271,7 @@ mod tests {
             launch_configuration_name: None,
             launch_template: Some(specification("group")),
             mixed_instances_policy: None,
+            capacity_rebalance: false,
             availability_zones: vec!["r-1a".into(), "r-1b".into()],
             instances: vec![],
             tags: tags.iter().map(tag).collect(),

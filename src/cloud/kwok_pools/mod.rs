@@ -21,7 +21,7 @@ use kube::{
 use parking_lot::Mutex;
 use serde_json::json;
 use tandem_core::{
-    api::karpenter::{KWOKNodeClass, NodeClaim, NodeClassReference, RequirementWithMinValues},
+    api::karpenter::{KWOKNodeClass, NodeClaim, RequirementWithMinValues},
     nodes::pools::{
         catalogue,
         instance_type::{InstanceType, Offering},
@@ -183,21 +183,13 @@ impl PoolProvider for KwokPools {
     }
 
     fn classes(&self) -> Vec<Class> {
-        let class = |found: Arc<KWOKNodeClass>| Class {
-            reference: NodeClassReference {
-                group: KIND.group.to_owned(),
-                kind: KIND.kind.to_owned(),
-                name: found.name_any(),
-            },
-            inline: None,
-        };
-        self.classes.list("").into_iter().map(class).collect()
+        KIND.seen(&self.classes)
     }
 
     /// What stands in a Provisioner means nothing to kwok, and so is always ready.
     async fn class_state(&self, class: &Class) -> Result<ClassState, CloudError> {
         if class.inline.is_some() {
-            return Ok(ClassState { generation: None, not_ready: None });
+            return Ok(ClassState::default());
         }
         self.classes.synced().await;
         let name = &class.reference.name;
@@ -218,7 +210,7 @@ impl PoolProvider for KwokPools {
             let written = self.class_api.patch_status(name, &PatchParams::default(), &patch).await;
             written.map_err(|error| CloudError::from_api("patch kwoknodeclasses/status", &error))?;
         }
-        Ok(ClassState { generation: found.metadata.generation, not_ready: None })
+        Ok(ClassState { generation: found.metadata.generation, ..ClassState::default() })
     }
 
     async fn instance_types(&self, _: &Class) -> Result<Arc<[Arc<InstanceType>]>, CloudError> {

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use kube::Client;
+use kube::{Client, Resource, ResourceExt as _};
 pub use tandem_core::nodes::pools::sold_out::OfferingKey;
 use tandem_core::{
     api::karpenter::{EC2NodeClass, NodeClaim, NodeClassReference},
@@ -27,7 +27,7 @@ use super::{
     aws::{client::OnRequest, pools::AwsPools},
     kwok_pools::KwokPools,
 };
-use crate::cluster::Key;
+use crate::cluster::{Key, cache::Cache};
 
 /// The names that `--node-pools-provider` may have.
 pub const PROVIDERS: &[&str] = &["aws", "kwok"];
@@ -89,6 +89,21 @@ pub struct ClassKind {
     pub kind: &'static str,
 }
 
+impl ClassKind {
+    /// The classes of this kind that a watch has seen.
+    pub(super) fn seen<K: Resource<DynamicType = ()>>(self, cache: &Cache<K>) -> Vec<Class> {
+        let class = |found: Arc<K>| Class {
+            reference: NodeClassReference {
+                group: self.group.to_owned(),
+                kind: self.kind.to_owned(),
+                name: found.name_any(),
+            },
+            inline: None,
+        };
+        cache.list("").into_iter().map(class).collect()
+    }
+}
+
 /// The node class of a pool or a claim.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Class {
@@ -99,12 +114,14 @@ pub struct Class {
 }
 
 /// What a provider says of a node class.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ClassState {
     /// Its generation; `None` if it is no object of the API.
     pub generation: Option<i64>,
     /// Why no node can be launched with it: a reason in one word, and a sentence.
     pub not_ready: Option<(&'static str, String)>,
+    /// Whether it is being deleted, and waits for [`PoolProvider::end_class`].
+    pub is_ending: bool,
 }
 
 /// A machine that was launched.
@@ -192,6 +209,11 @@ pub trait PoolProvider: Send + Sync {
 
     /// Looks at a node class, and writes its status if it is an object of the API.
     async fn class_state(&self, class: &Class) -> Result<ClassState, CloudError>;
+
+    /// Removes what was made for a node class that is being deleted and that no claim uses any more, and lets it go.
+    async fn end_class(&self, _class: &Class) -> Result<(), CloudError> {
+        Ok(())
+    }
 
     /// All instance types that a node class allows, those that are sold out included.
     async fn instance_types(&self, class: &Class) -> Result<Arc<[Arc<InstanceType>]>, CloudError>;

@@ -1,5 +1,6 @@
 //! Act: nodes. What the decisions of `tandem_core::nodes` ask for, done on the cluster and at the provider.
 
+pub mod buffer;
 pub mod demand;
 pub mod drain;
 pub mod groups;

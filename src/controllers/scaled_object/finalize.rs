@@ -42,12 +42,10 @@ impl Task {
     /// A finalizer only where there is something to do at the end: one that does nothing blocks the deletion of
     /// namespaces while Tandem is away.
     pub(super) async fn ensure_finalizer(&self, object: &ScaledObject) -> Result<(), Failure> {
-        let wanted = object.spec.restores_replicas();
-        if wanted == finalizer::is_set(object) {
-            return Ok(());
-        }
-        let written = finalizer::write(&self.objects(), object, wanted).await;
-        written.map_err(|error| Failure(format!("cannot change the finalizers: {}", message(&error))))
+        let written = finalizer::write(&self.objects(), object, object.spec.restores_replicas()).await;
+        written
+            .map(drop)
+            .map_err(|error| Failure(format!("cannot change the finalizers: {}", message(&error))))
     }
 
     async fn patch(&self, patch: &serde_json::Value) -> Result<(), kube::Error> {
@@ -66,8 +64,8 @@ impl Task {
             self.restore(object, replicas).await;
         }
         match finalizer::write(&self.objects(), object, false).await {
-            Ok(()) => self.tell(object, &event::scaled_object_deleted()).await,
-            Err(kube::Error::Api(status)) if status.code == 404 => {}
+            Ok(true) => self.tell(object, &event::scaled_object_deleted()).await,
+            Ok(false) => {}
             // A conflict or an outage: the next change of the object, or the retry, tries again.
             Err(error) => {
                 tracing::warn!(key = %self.key, %error, "finalizer could not be removed, retrying");

@@ -55,6 +55,9 @@ impl Task {
             hpa: hpa.as_deref(),
             now,
         });
+        if let Some(recorder) = &self.shared.recorder {
+            recorder.activation(&self.key, current, outcome.scale_to);
+        }
         self.tell_fallback(object, evaluation.fallback_active).await;
         for condition in outcome.conditions {
             // A reconcile that failed has said why the object is not ready; a poll does not gainsay it.

@@ -3,7 +3,10 @@
 use std::fmt::Write as _;
 
 use tandem_core::{
-    nodes::{demand::reasons as demand, reasons as nodes},
+    nodes::{
+        buffer::reasons as buffer, demand::reasons as demand, interruption::reasons as interruption,
+        reasons as nodes,
+    },
     pods::reasons::{self, event},
 };
 
@@ -38,10 +41,28 @@ pub(super) fn page() -> String {
         let _ = writeln!(page, "| {reason} | {type_} | {when} |");
     }
     page.push_str(
+        "\n## Events of interruption notices\n\nReasons on NodeClaims are Karpenter's, those on other nodes \
+         aws-node-termination-handler's.\n\n| reason | type | when |\n|---|---|---|\n",
+    );
+    for (reason, type_, when) in interruption::EVENTS {
+        let _ = writeln!(page, "| {reason} | {type_} | {when} |");
+    }
+    page.push_str(
         "\n## Events of demand\n\nOn a ScaledObject whose target runs on nodes that Tandem scales.\n\n\
          | reason | type | when |\n|---|---|---|\n",
     );
     for (reason, type_, when) in demand::EVENTS {
+        let _ = writeln!(page, "| {reason} | {type_} | {when} |");
+    }
+    page.push_str(
+        "\n## Conditions and events of a CapacityBuffer\n\n\
+         `ReadyForProvisioning` says whether it is known what room to keep (`Resolved`, else `PodTemplateNotFound`, \
+         `ScalableRefNotFound` or `ResolutionFailed`, with what to write), `LimitedByQuotas` whether ResourceQuotas of its \
+         namespace leave it less, `Provisioning` whether the room is there (`FitsExistingCapacity`, `RequiresNewCapacity`, \
+         `BufferEmpty`, `NotReadyForProvisioning`).\n\n\
+         | reason | type | when |\n|---|---|---|\n",
+    );
+    for (reason, type_, when) in buffer::EVENTS {
         let _ = writeln!(page, "| {reason} | {type_} | {when} |");
     }
     page

@@ -178,6 +178,34 @@ fn a_machine_that_is_taken_back_is_replaced_by_its_group() {
 }
 
 #[test]
+fn a_machine_that_its_group_ends_is_no_part_of_its_size() {
+    let cordoned = [node("i0", true, 0), node("i1", true, 0)];
+    let mut ending = group(2, &["i0"]);
+    ending.instances.push(instance("i1", InstanceState::Deleting));
+    // The group keeps its size: another comes. It is made smaller: none does.
+    for (target, upcoming) in [(2, 1), (1, 0)] {
+        ending.target = target;
+        let (seen, _) = look(&mut ClusterState::default(), &cordoned, &ending, 60);
+        assert_eq!((seen.upcoming, seen.readiness.replaced), (upcoming, 1), "of {target}");
+    }
+}
+
+#[test]
+fn a_machine_that_is_likely_to_be_taken_back_is_replaced_where_the_group_does_so() {
+    let mut likely = Node::clone(&node("i0", true, 0));
+    likely.taints.push(k8s_openapi::api::core::v1::Taint {
+        key: "aws-node-termination-handler/rebalance-recommendation".to_owned(),
+        effect: "NoSchedule".to_owned(),
+        ..Default::default()
+    });
+    let likely = [Arc::new(likely)];
+    let mut rebalancing = group(1, &["i0"]);
+    assert_eq!(look(&mut ClusterState::default(), &likely, &rebalancing, 60).0.upcoming, 0);
+    rebalancing.options.rebalances = true;
+    assert_eq!(look(&mut ClusterState::default(), &likely, &rebalancing, 60).0.upcoming, 1);
+}
+
+#[test]
 fn a_cluster_is_unhealthy_only_beyond_both_bounds() {
     // Nodes that do not work, of how many, and whether that is well.
     for (broken, all, healthy) in [(3, 3, true), (4, 4, false), (4, 9, true), (4, 8, false), (50, 200, true)]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::hpa::{
-    Autoscaler, Observation, Scale, Settings, State, behavior,
+    Autoscaler, Observation, Outcome, Scale, Settings, State, behavior,
     conditions::RescaleReason,
     spec::{Metric, Source, Target},
     state::{Memory, Status},
@@ -76,6 +76,23 @@ impl History {
         forecast
     }
 
+    /// One step of the controller of which nothing comes, and the status that it would leave. What metrics ask for is
+    /// remembered; of changes those that are seen are, whoever made them.
+    pub fn look(
+        &mut self,
+        hpa: &Autoscaler,
+        settings: &Settings,
+        seen: &Observation<'_>,
+    ) -> (Outcome, Status) {
+        if let Ok(scale) = seen.scale {
+            self.follow(hpa, scale.spec_replicas, seen.now);
+        }
+        let mut state = State { memory: self.memory.clone(), status: Status::default() };
+        let outcome = step(hpa, settings, &mut state, seen);
+        self.memory.recommendations = state.memory.recommendations;
+        (outcome, state.status)
+    }
+
     /// Keeps a change of the count, which the policies of a `behavior` reckon with.
     fn follow(&mut self, hpa: &Autoscaler, replicas: i32, now: Timestamp) {
         if let (Some(before), Some(rules)) = (self.replicas, &hpa.behavior)
@@ -103,7 +120,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::hpa::{Reading, Selector};
+    use crate::hpa::{Reading, Selector, conditions::ConditionType};
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::UNIX_EPOCH + SignedDuration::from_secs(seconds)
@@ -188,6 +205,33 @@ mod tests {
         assert_eq!(foresee(&mut history, &hpa, 0, 10, 400).to, 14);
         assert_eq!(foresee(&mut history, &hpa, 15, 14, 400).to, 14, "four pods came, and no more may");
         assert_eq!(foresee(&mut history, &hpa, 700, 14, 400).to, 18);
+    }
+
+    #[test]
+    fn a_look_counts_changes_that_were_made_and_not_those_that_it_asks_for() {
+        let rules = json!({"scaleUp": {"policies": [{"type": "Pods", "value": 4, "periodSeconds": 600}]}});
+        let (mut history, hpa) = (History::default(), hpa("AverageValue", 100, &rules));
+        let mut look = |second, replicas| {
+            let scale =
+                Scale { spec_replicas: replicas, status_replicas: replicas, selector: Selector::Valid };
+            let readings = [Reading::Values(&[400_000])];
+            let seen = Observation {
+                now: at(second),
+                scale: Ok(scale),
+                readings: &readings,
+                ready_pods: u32::try_from(replicas).ok(),
+                update_error: None,
+            };
+            let (outcome, status) = history.look(&hpa, &Settings::of(37), &seen);
+            let limited =
+                status.condition(ConditionType::ScalingLimited).map(|it| it.reason.name().to_owned());
+            (outcome.desired, limited)
+        };
+        let limited = Some("ScaleUpLimit".to_owned());
+        assert_eq!(look(0, 10), (14, limited.clone()));
+        assert_eq!(look(15, 10), (14, limited.clone()), "nobody made four pods");
+        assert_eq!(look(30, 12), (14, limited.clone()), "somebody made two");
+        assert_eq!(look(45, 14), (14, limited), "and two more");
     }
 
     proptest! {

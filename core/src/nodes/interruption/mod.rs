@@ -4,9 +4,11 @@
 //! `pkg/controllers/interruption`; EventBridge's events of EC2, Auto Scaling and Health.
 
 mod message;
+pub mod reasons;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::group::GroupOptions;
 pub use message::{Message, Unread, parse};
 
 /// From the notice to the end of a spot machine (EC2, spot instance interruption notices).
@@ -155,13 +157,15 @@ pub fn decide(kind: &Kind, home: Home, settings: &Settings) -> Verdict {
 pub const TAINT_PREFIX: &str = "aws-node-termination-handler/";
 /// A spot machine is taken back.
 const SPOT_TAINT: &str = "aws-node-termination-handler/spot-itn";
+/// A spot machine is likely to be taken back.
+const REBALANCE_TAINT: &str = "aws-node-termination-handler/rebalance-recommendation";
 /// Its group ends a machine.
 const HOOK_TAINT: &str = "aws-node-termination-handler/asg-lifecycle-termination";
 
 fn taint(kind: &Kind) -> Option<&'static str> {
     match kind {
         Kind::SpotInterruption => Some(SPOT_TAINT),
-        Kind::RebalanceRecommendation => Some("aws-node-termination-handler/rebalance-recommendation"),
+        Kind::RebalanceRecommendation => Some(REBALANCE_TAINT),
         Kind::ScheduledChange => Some("aws-node-termination-handler/scheduled-maintenance"),
         Kind::TerminateHook(_) => Some(HOOK_TAINT),
         Kind::StateChange(_) | Kind::ReservationInterruption => None,
@@ -169,8 +173,9 @@ fn taint(kind: &Kind) -> Option<&'static str> {
 }
 
 /// Whether a taint says that a node's group puts another in its place without being asked: pods of it wait for that one.
-pub fn is_replaced(taint: &str) -> bool {
-    [SPOT_TAINT, HOOK_TAINT].contains(&taint)
+/// One that is likely to be taken back is replaced if the group does that ([`GroupOptions::rebalances`]).
+pub fn is_replaced(taint: &str, group: &GroupOptions) -> bool {
+    [SPOT_TAINT, HOOK_TAINT].contains(&taint) || (group.rebalances && taint == REBALANCE_TAINT)
 }
 
 impl Kind {
@@ -184,35 +189,6 @@ impl Kind {
             Self::StateChange(State::ShuttingDown | State::Terminated) => "instance_terminated",
             Self::TerminateHook(_) => "asg_lifecycle",
             Self::ReservationInterruption => "capacity_reservation_interrupted",
-        }
-    }
-
-    /// The reason of an event about a node, and what it says.
-    pub fn event(&self, home: Home) -> (&'static str, &'static str) {
-        match (self, home) {
-            (Self::SpotInterruption, Home::Pool) => {
-                ("SpotInterrupted", "Spot interruption warning was triggered")
-            }
-            (Self::SpotInterruption, Home::Other) => {
-                ("SpotInterruption", "EC2 takes the spot capacity back in two minutes")
-            }
-            (Self::RebalanceRecommendation, Home::Pool) => {
-                ("SpotRebalanceRecommendation", "Spot rebalance recommendation was triggered")
-            }
-            (Self::RebalanceRecommendation, Home::Other) => {
-                ("RebalanceRecommendation", "EC2 is likely to take the spot capacity back")
-            }
-            (Self::ScheduledChange, Home::Pool) => ("InstanceUnhealthy", "EC2 announced maintenance"),
-            (Self::ScheduledChange, Home::Other) => ("ScheduledEvent", "EC2 announced maintenance"),
-            (Self::StateChange(State::Stopping | State::Stopped), Home::Pool) => {
-                ("InstanceStopping", "Instance is stopping")
-            }
-            (Self::StateChange(_), Home::Pool) => ("InstanceTerminating", "Instance is terminating"),
-            (Self::StateChange(_), Home::Other) => ("StateChange", "the machine is stopping or ending"),
-            (Self::TerminateHook(_), _) => ("ASGLifecycle", "the Auto Scaling group ends the machine"),
-            (Self::ReservationInterruption, _) => {
-                ("CapacityReservationInstanceInterrupted", "EC2 takes the capacity reservation back")
-            }
         }
     }
 }

@@ -129,7 +129,7 @@ fn what_is_done_follows_from_whose_a_node_is_and_the_settings() {
             Kind::RebalanceRecommendation,
             all,
             Verdict::Leave("a recommendation alone does not end nodes of pools"),
-            empty(Some("aws-node-termination-handler/rebalance-recommendation")),
+            empty(Some(REBALANCE_TAINT)),
         ),
         (
             Kind::RebalanceRecommendation,
@@ -150,7 +150,20 @@ fn what_is_done_follows_from_whose_a_node_is_and_the_settings() {
     for kind in [Kind::SpotInterruption, Kind::ScheduledChange, Kind::RebalanceRecommendation, hook()] {
         assert!(matches!(decide(&kind, Home::Other, &none), Verdict::Leave(_)), "{kind:?}");
     }
-    assert!(is_replaced(SPOT_TAINT) && !is_replaced("aws-node-termination-handler/scheduled-maintenance"));
+}
+
+#[test]
+fn a_group_replaces_what_is_taken_and_what_it_ends() {
+    let plain = GroupOptions::default();
+    let rebalancing = GroupOptions { rebalances: true, ..plain.clone() };
+    for (taint, by_any, by_rebalancing) in [
+        (SPOT_TAINT, true, true),
+        (HOOK_TAINT, true, true),
+        (REBALANCE_TAINT, false, true),
+        ("aws-node-termination-handler/scheduled-maintenance", false, false),
+    ] {
+        assert_eq!((is_replaced(taint, &plain), is_replaced(taint, &rebalancing)), (by_any, by_rebalancing));
+    }
 }
 
 proptest! {

@@ -1,6 +1,8 @@
 //! What the flags say when nobody says anything: Cluster Autoscaler's defaults (`config/flags/flags.go`), which the command
 //! line's are checked against.
 
+use std::collections::BTreeMap;
+
 use jiff::SignedDuration;
 
 use super::{PassSettings, PendingSettings, ScaleDownSettings, ScaleUpSettings};
@@ -32,6 +34,7 @@ impl Default for PassSettings {
                 max_nodes: None,
                 max_cores: MAX_CORES,
                 max_memory: MAX_GIBIBYTES << 30,
+                max_gpus: BTreeMap::new(),
                 from_zero: true,
                 enforce_min: false,
                 balance: None,
@@ -53,6 +56,7 @@ impl Default for PassSettings {
                 ignore_mirror_pods: false,
                 min_cores: 0,
                 min_memory: 0,
+                min_gpus: BTreeMap::new(),
                 marks_at_once: 10,
                 gpu_label: String::new(),
             },

@@ -5,9 +5,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use jiff::Timestamp;
 
 use super::{
-    Ignored, Input, MAX_SIZE_REACHED, Memory, Outcome, PassSettings, UnremovableReason, pending, run,
-    scale_up::{Room, candidates},
-    world::World,
+    Ignored, Input, MAX_SIZE_REACHED, Memory, Outcome, PassSettings, UnremovableReason, pending, room::Room,
+    run, scale_up::candidates, world::World,
 };
 use crate::{
     nodes::{action::Action, drain},
@@ -84,7 +83,7 @@ fn verdicts(
     settings: &PassSettings,
     outcome: &Outcome,
 ) -> Vec<GroupVerdict> {
-    let room = Room::new(input, outcome, &settings.scale_up);
+    let room = Room::new(input, outcome, settings);
     let candidates = candidates(memory, input, outcome);
     let verdict = |group: &crate::nodes::group::NodeGroup| {
         let Some(candidate) = candidates.iter().find(|candidate| candidate.group.id == group.id) else {
@@ -107,7 +106,7 @@ fn verdicts(
         if group.max <= group.target {
             return Some(MAX_SIZE_REACHED.to_owned());
         }
-        let (allowed, limit) = room.allowed(&candidate.template.node.capacity, 1);
+        let (allowed, limit) = room.allowed(&candidate.template.node, 1);
         limit.filter(|_| allowed == 0)
     };
     let refusals: Vec<_> = input.groups.iter().map(verdict).collect();

@@ -2,10 +2,14 @@
 //!
 //! Pure, so that the live loop and the simulation run the very same pass. What outlives a pass is [`Memory`].
 
+mod buffers;
 mod defaults;
 pub mod explain;
+mod gangs;
+mod gpus;
 mod pending;
 mod quota;
+mod room;
 mod scale_down;
 mod scale_up;
 #[cfg(test)]
@@ -26,6 +30,7 @@ use super::{
 use crate::scheduling::{ClassId, Node, NodeId, Pod, Snapshot, Surroundings};
 use world::World;
 
+pub use buffers::Buffered;
 pub use pending::{Ignored, PendingSettings};
 pub use scale_down::{ScaleDownSettings, Unneeded, Unremovable, UnremovableReason};
 pub use scale_up::{
@@ -56,7 +61,7 @@ pub struct Input {
     pub nodes: Vec<Arc<Node>>,
     /// All pods.
     pub pods: Vec<Arc<Pod>>,
-    /// Pods that will soon be made (demand), bound to no node.
+    /// Pods that will soon be made (demand), then those that stand for the room of buffers; bound to no node.
     pub expected: Vec<Arc<Pod>>,
     /// A pod of each DaemonSet.
     pub daemon_sets: Vec<Arc<Pod>>,
@@ -106,6 +111,8 @@ pub struct Outcome {
     pub upcoming: u32,
     /// What is done for pods that fit nowhere.
     pub plan: ScaleUpPlan,
+    /// What became of the pods that stand for the room of buffers, in order of the buffers' names.
+    pub buffers: Vec<Buffered>,
     /// `--max-nodes-total`, if pods wait and the cluster may not grow beyond it.
     pub max_nodes_reached: Option<u32>,
     /// Nodes that are not needed.
@@ -167,8 +174,7 @@ impl Model {
             return outcome;
         }
         let mut world = World::of(self.world.take(), input, &outcome.found, settings);
-        let waiting = pending::waiting(&mut world, input, settings, &mut outcome);
-        scale_up::plan(memory, &mut world, waiting, input, settings, choose, &mut outcome);
+        gangs::plan(memory, &mut world, input, settings, choose, &mut outcome);
         scale_down::plan(memory, &mut world, input, settings, &mut outcome);
         self.calm = Calm::after(&outcome, memory, input, &world);
         self.world = Some(world);

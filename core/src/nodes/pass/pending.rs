@@ -13,9 +13,12 @@ use super::{
     Input, Outcome, PassSettings, Waiting, place,
     world::{World, by_key, invite},
 };
-use crate::scheduling::{
-    ClassId, Pod,
-    pod::{Phase, Scheduled},
+use crate::{
+    nodes::buffer::is_virtual,
+    scheduling::{
+        ClassId, LeftOut, Pod,
+        pod::{Phase, Scheduled},
+    },
 };
 
 /// Annotation of pods: how long after it was made a pod causes no scale-up; only ever longer than the flag.
@@ -41,10 +44,14 @@ impl PendingSettings {
     }
 
     /// Whether a pod that does not exist yet would ask for a node.
-    fn expects(&self, pod: &Pod) -> bool {
+    pub(super) fn expects(&self, pod: &Pod) -> bool {
         let known =
             Pod { scheduled: Scheduled::Unschedulable(Timestamp::UNIX_EPOCH), created: None, ..pod.clone() };
-        self.ignores(&known, Timestamp::UNIX_EPOCH).is_none()
+        match self.ignores(&known, Timestamp::UNIX_EPOCH) {
+            None => true,
+            // The priority of what stands for room only says that everything else comes first.
+            Some(why) => why == Ignored::Expendable && is_virtual(pod),
+        }
     }
 
     /// Why a pod asks for no node now; `None` if it does.
@@ -112,20 +119,16 @@ impl fmt::Display for Ignored {
 }
 
 /// The pods that fit neither what is there nor what is on its way. Those that fit are on the snapshot afterwards, as are
-/// the nodes on their way.
+/// the nodes on their way. Gangs that are left out are looked at as if they were not there.
 pub(super) fn waiting(
     world: &mut World,
     input: &Input,
     settings: &PassSettings,
+    left_out: &LeftOut,
     outcome: &mut Outcome,
 ) -> Vec<Waiting> {
-    let mut pods: Vec<_> = world
-        .unbound
-        .iter()
-        .filter(|pod| settings.pending.ignores(pod, input.now).is_none())
-        .cloned()
-        .collect();
-    pods.sort_by(|one, other| by_turn(one, other));
+    let mut pods = asking(world, input, settings);
+    pods.retain(|pod| !left_out.has(pod));
     let tried = u32::try_from(pods.len()).unwrap_or(u32::MAX);
     pods.retain(|pod| pod.nominated.as_deref().is_none_or(|node| world.id(node).is_none()));
     let classes = fit(world, pods);
@@ -142,8 +145,16 @@ pub(super) fn waiting(
     waiting
 }
 
+/// The pods that ask for a node, in the scheduler's order.
+pub(super) fn asking(world: &World, input: &Input, settings: &PassSettings) -> Vec<Arc<Pod>> {
+    let asks = |pod: &&Arc<Pod>| settings.pending.ignores(pod, input.now).is_none();
+    let mut pods: Vec<_> = world.unbound.iter().filter(asks).cloned().collect();
+    pods.sort_by(|one, other| by_turn(one, other));
+    pods
+}
+
 /// The scheduler takes the highest priority first, then the oldest.
-fn by_turn(one: &Pod, other: &Pod) -> Ordering {
+pub(super) fn by_turn(one: &Pod, other: &Pod) -> Ordering {
     let turn = |pod: &Pod| (Reverse(pod.shape.priority), pod.created);
     turn(one).cmp(&turn(other)).then_with(|| by_key(one, other))
 }

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{Input, Outcome, ScaleDownSettings, Unneeded, UnremovableReason};
+use super::{
+    Input, Outcome, ScaleDownSettings, Unneeded, UnremovableReason,
+    gpus::{self, Gpus},
+};
 use crate::{
     nodes::{action::Action, group::NodeGroup},
     scheduling::{Node, Resources},
@@ -14,6 +17,8 @@ pub(super) struct Quota {
     spare: BTreeMap<Arc<str>, i64>,
     cores: i64,
     memory: i64,
+    gpus: Gpus,
+    gpu_label: String,
     parallel: u32,
     drains: u32,
 }
@@ -34,15 +39,18 @@ impl Quota {
             )
         });
         let mut capacity = Resources::default();
-        for node in input.nodes.iter().filter(|node| !input.removing.contains_key(&node.name)) {
-            capacity.add(&node.capacity);
-        }
+        let stay = || input.nodes.iter().filter(|node| !input.removing.contains_key(&node.name));
+        stay().for_each(|node| capacity.add(&node.capacity));
+        let mut gpus = gpus::total(stay().map(|node| &**node), &settings.gpu_label, input);
+        gpus.retain(|kind, count| settings.min_gpus.get(kind).map(|min| *count -= *min).is_some());
         let under_way = u32::try_from(input.removing.len()).unwrap_or(u32::MAX);
         let drains = input.removing.values().filter(|drained| **drained).count();
         Self {
             spare: spare.collect(),
             cores: capacity.cpu.saturating_sub(settings.min_cores.saturating_mul(1000)),
             memory: capacity.memory.saturating_sub(settings.min_memory),
+            gpus,
+            gpu_label: settings.gpu_label.clone(),
             parallel: settings.parallelism.saturating_sub(under_way),
             drains: settings.drain_parallelism.saturating_sub(u32::try_from(drains).unwrap_or(u32::MAX)),
         }
@@ -64,11 +72,17 @@ impl Quota {
             let text = format!("group {} has its minimum size", unneeded.group);
             return Err((UnremovableReason::NodeGroupMinSizeReached, text));
         }
-        if self.cores < node.capacity.cpu || self.memory < node.capacity.memory {
-            let text = "--cores-total or --memory-total would not be kept".to_owned();
+        let gpus = gpus::of(node, &self.gpu_label);
+        let mut spare_gpus = gpus.and_then(|(kind, count)| Some((self.gpus.get_mut(kind)?, count)));
+        let too_few_gpus = spare_gpus.as_ref().is_some_and(|(spare, count)| **spare < *count);
+        if self.cores < node.capacity.cpu || self.memory < node.capacity.memory || too_few_gpus {
+            let text = "--cores-total, --memory-total or --gpu-total would not be kept".to_owned();
             return Err((UnremovableReason::MinimalResourceLimitExceeded, text));
         }
         *spare -= 1;
+        if let Some((spare, count)) = &mut spare_gpus {
+            **spare -= *count;
+        }
         self.cores = self.cores.saturating_sub(node.capacity.cpu);
         self.memory = self.memory.saturating_sub(node.capacity.memory);
         self.parallel = self.parallel.saturating_sub(1);

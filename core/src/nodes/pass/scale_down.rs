@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    Input, Memory, Outcome, PassSettings, place,
+    Input, Memory, Outcome, PassSettings, gpus, place,
     quota::Quota,
     within,
     world::{World, invite},
@@ -24,9 +24,6 @@ use crate::{
 
 /// Annotation of nodes that stay, whatever they run.
 const SCALE_DOWN_DISABLED: &str = "cluster-autoscaler.kubernetes.io/scale-down-disabled";
-
-/// The resource of GPUs that are not there yet.
-const NVIDIA_GPU: &str = "nvidia.com/gpu";
 
 /// How groups shrink.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,9 +61,11 @@ pub struct ScaleDownSettings {
     pub min_cores: i64,
     /// The lesser bound of `--memory-total`, in bytes.
     pub min_memory: i64,
+    /// The lesser bounds of `--gpu-total`, by type.
+    pub min_gpus: BTreeMap<String, i64>,
     /// `--max-bulk-soft-taint-count`; zero marks no nodes.
     pub marks_at_once: u32,
-    /// The label that marks nodes with GPUs.
+    /// The label that marks nodes with GPUs; its value is their type.
     pub gpu_label: String,
 }
 
@@ -259,7 +258,7 @@ fn judge(
         daemon_sets: group.options.ignore_daemon_sets.unwrap_or(settings.ignore_daemon_sets),
         mirrors: settings.ignore_mirror_pods,
     };
-    let gpu = gpu_resource(node, &settings.gpu_label);
+    let gpu = gpus::resource(node, &settings.gpu_label);
     let utilization = match node_utilization(node, pods, ignored, gpu, None, input.now) {
         Ok(utilization) => utilization,
         // What never became ready may never have said what it has.
@@ -282,14 +281,6 @@ fn judge(
         return Err((UnremovableReason::RecentlyUnremovable, text));
     }
     Ok(utilization.share)
-}
-
-/// The resource of a node's GPUs, if it has or is to get any.
-fn gpu_resource<'a>(node: &'a Node, label: &str) -> Option<&'a str> {
-    let marked = !label.is_empty() && node.labels.contains_key(label);
-    let counts = |name: &&str| *name == NVIDIA_GPU || marked && name.ends_with("/gpu");
-    let offered = node.allocatable.iter().map(|(name, _)| name).find(counts);
-    offered.or(marked.then_some(NVIDIA_GPU))
 }
 
 /// Takes nodes off the snapshot one after the other, as long as their pods fit elsewhere.

@@ -10,11 +10,12 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::{Choose, Input, Memory, Outcome, PassSettings, World};
+use super::{Choose, Input, Memory, Outcome, PassSettings, World, buffers, place, room::Room};
 use crate::{
     nodes::{
         action::{Action, Increase},
-        estimator::{Limiter, Limits, estimate, estimate_and_keep},
+        buffer::is_virtual,
+        estimator::{Estimate, Limiter, Limits, estimate, estimate_and_keep, keep},
         expander::{Choice, Pricing},
         group::{NodeGroup, Template},
         similar::{Comparator, balance},
@@ -33,6 +34,8 @@ pub struct ScaleUpSettings {
     pub max_cores: i64,
     /// The greater bound of `--memory-total`, in bytes.
     pub max_memory: i64,
+    /// The greater bounds of `--gpu-total`, by type; a type that is absent has none.
+    pub max_gpus: BTreeMap<String, i64>,
     /// `--scale-up-from-zero`.
     pub from_zero: bool,
     /// `--enforce-node-group-min-size`.
@@ -70,6 +73,8 @@ pub struct ExpansionOption {
     pub nodes: u32,
     /// How many of the waiting pods would run there, by index.
     pub scheduled: Vec<u32>,
+    /// How that was found: the waiting pods by index, and their estimate. Kept of the only option alone.
+    found: Option<(Vec<usize>, Estimate)>,
 }
 
 impl ExpansionOption {
@@ -115,7 +120,7 @@ pub struct ScaleUpPlan {
 /// A group that cannot help pods.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// The group.
+    /// The group; empty where none is the reason.
     pub group: Arc<str>,
     /// Why.
     pub reason: String,
@@ -148,9 +153,34 @@ impl<'a> ScaleUp<'a> {
         }
     }
 
+    /// Leaves what only stands for room out until everybody else is helped. Returns which, and how many of each.
+    fn hold_back(&mut self) -> Vec<(usize, u32)> {
+        let waiting = self.waiting.iter().zip(&mut self.left).enumerate();
+        let spare =
+            waiting.filter(|(_, (waiting, _))| waiting.pods.first().is_some_and(|pod| is_virtual(pod)));
+        spare.map(|(at, (_, left))| (at, std::mem::take(left))).collect()
+    }
+
+    /// Takes it in again: what fits on the new nodes is there, the others wait.
+    fn release(&mut self, spare: &[(usize, u32)]) {
+        for (at, count) in spare {
+            self.left[*at] = place(self.snapshot, self.waiting[*at].class, *count, None, |_, _| {});
+        }
+    }
+
     /// What each group could do for the pods that still wait; `most` nodes a group at once.
     pub fn options(&mut self, most: u32) -> Vec<ExpansionOption> {
-        (0..self.candidates.len()).filter_map(|candidate| self.option(candidate, most)).collect()
+        let mut options: Vec<ExpansionOption> = Vec::new();
+        for candidate in 0..self.candidates.len() {
+            if let Some(option) = self.option(candidate, most) {
+                options.push(option);
+                // Placements are large, and those of all options but one are for nothing.
+                if options.len() > 1 {
+                    options.iter_mut().for_each(|option| option.found = None);
+                }
+            }
+        }
+        options
     }
 
     fn option(&mut self, candidate: usize, most: u32) -> Option<ExpansionOption> {
@@ -159,23 +189,24 @@ impl<'a> ScaleUp<'a> {
         if room == 0 || fitting.is_empty() {
             return None;
         }
-        let groups: Vec<_> =
-            fitting.iter().map(|waiting| (self.waiting[*waiting].class, self.left[*waiting])).collect();
+        let groups = self.groups(&fitting);
         let clock = || self.now;
         let mut limiter = Limiter::start(nodes(room), &clock);
         let template = &self.candidates[candidate].template;
         let estimate = estimate(self.snapshot, template, &groups, &mut limiter);
         let mut scheduled = vec![0; self.waiting.len()];
-        for (waiting, count) in fitting.into_iter().zip(&estimate.scheduled) {
-            scheduled[waiting] = *count;
+        for (waiting, count) in fitting.iter().zip(&estimate.scheduled) {
+            scheduled[*waiting] = *count;
         }
-        (estimate.nodes > 0).then_some(ExpansionOption { candidate, nodes: estimate.nodes, scheduled })
+        let nodes = estimate.nodes;
+        let found = Some((fitting, estimate));
+        (nodes > 0).then_some(ExpansionOption { candidate, nodes, scheduled, found })
     }
 
     /// The classes that still wait and that a fresh node of the group takes; of the others the reason is kept.
     fn fitting(&mut self, candidate: usize) -> Vec<usize> {
         let checkpoint = self.snapshot.checkpoint();
-        let Candidate { template, barred, group } = &self.candidates[candidate];
+        let Candidate { template, barred, .. } = &self.candidates[candidate];
         let node = self.snapshot.add_node(&template.node);
         for pod in &template.pods {
             let class = self.snapshot.class(pod);
@@ -190,7 +221,7 @@ impl<'a> ScaleUp<'a> {
                 Err(reason) => reason.to_string(),
                 Ok(()) => match barred {
                     Some(why) => why.clone(),
-                    None if group.max <= group.target => MAX_SIZE_REACHED.to_owned(),
+                    None if self.room[candidate] == 0 => MAX_SIZE_REACHED.to_owned(),
                     None => {
                         fitting.push(waiting);
                         continue;
@@ -212,24 +243,43 @@ impl<'a> ScaleUp<'a> {
             self.room[candidate] = 0;
             return 0;
         }
-        let fitting: Vec<usize> =
-            (0..self.waiting.len()).filter(|waiting| option.scheduled[*waiting] > 0).collect();
-        let groups: Vec<_> =
-            fitting.iter().map(|waiting| (self.waiting[*waiting].class, self.left[*waiting])).collect();
-        let clock = || self.now;
-        let mut limiter = Limiter::start(nodes(allowed), &clock);
-        let template = &self.candidates[candidate].template;
-        let kept = estimate_and_keep(self.snapshot, template, &groups, &mut limiter);
-        for (waiting, count) in fitting.into_iter().zip(&kept.scheduled) {
-            self.left[waiting] -= (*count).min(self.left[waiting]);
-            if *count > 0 {
-                self.helped_by.entry(waiting).or_default().push(candidate);
+        let (nodes, scheduled) = match &option.found {
+            Some((fitting, estimate)) if allowed == option.nodes => {
+                let template = &self.candidates[candidate].template;
+                keep(self.snapshot, template, &self.groups(fitting), estimate);
+                (estimate.nodes, option.scheduled.clone())
             }
+            _ => self.estimate_again(option, allowed),
+        };
+        for (waiting, count) in scheduled.into_iter().enumerate().filter(|(_, count)| *count > 0) {
+            self.left[waiting] -= count.min(self.left[waiting]);
+            self.helped_by.entry(waiting).or_default().push(candidate);
         }
         // An option that comes to nothing would be chosen for ever.
-        self.room[candidate] = if kept.nodes == 0 { 0 } else { self.room[candidate] - kept.nodes };
-        *self.added.entry(candidate).or_default() += kept.nodes;
-        kept.nodes
+        self.room[candidate] = if nodes == 0 { 0 } else { self.room[candidate] - nodes };
+        *self.added.entry(candidate).or_default() += nodes;
+        nodes
+    }
+
+    /// Grows an option's group by no more than `allowed` nodes. Returns the nodes, and the waiting pods that they take.
+    fn estimate_again(&mut self, option: &ExpansionOption, allowed: u32) -> (u32, Vec<u32>) {
+        let waiting = 0..self.waiting.len();
+        let fitting: Vec<usize> = waiting.filter(|waiting| option.scheduled[*waiting] > 0).collect();
+        let groups = self.groups(&fitting);
+        let clock = || self.now;
+        let mut limiter = Limiter::start(nodes(allowed), &clock);
+        let template = &self.candidates[option.candidate].template;
+        let kept = estimate_and_keep(self.snapshot, template, &groups, &mut limiter);
+        let mut scheduled = vec![0; self.waiting.len()];
+        for (waiting, count) in fitting.into_iter().zip(&kept.scheduled) {
+            scheduled[waiting] = *count;
+        }
+        (kept.nodes, scheduled)
+    }
+
+    /// Classes that wait, and how many pods of each still do.
+    fn groups(&self, waiting: &[usize]) -> Vec<(ClassId, u32)> {
+        waiting.iter().map(|waiting| (self.waiting[*waiting].class, self.left[*waiting])).collect()
     }
 
     /// An option, for expanders to choose from.
@@ -373,19 +423,26 @@ pub(super) fn plan(
     choose: &mut Choose<'_>,
     outcome: &mut Outcome,
 ) {
-    let mut room = Room::new(input, outcome, &settings.scale_up);
+    let mut room = Room::new(input, outcome, settings);
+    let short = buffers::short_of(&waiting);
     if !waiting.is_empty() && (settings.scale_up.from_zero || outcome.found.total.ready > 0) {
         outcome.max_nodes_reached = settings.scale_up.max_nodes.filter(|_| room.nodes == Some(0));
         let candidates = candidates(memory, input, outcome);
         let mut scale_up = ScaleUp::new(&mut world.snapshot, candidates, waiting, input.now);
+        let spare = scale_up.hold_back();
         grow(&mut scale_up, &mut room, &settings.scale_up, choose);
+        if !spare.is_empty() {
+            scale_up.release(&spare);
+            grow(&mut scale_up, &mut room, &settings.scale_up, choose);
+        }
         outcome.plan = scale_up.finish();
-        // Nobody has heard of pods that do not exist yet, or again.
-        let known: BTreeSet<_> = outcome.unschedulable.iter().map(Arc::as_ptr).collect();
-        let real = |pod: &Arc<Pod>| known.contains(&Arc::as_ptr(pod));
-        outcome.plan.helped.retain(|(pod, _)| real(pod));
-        outcome.plan.refused.retain(|(pod, _)| real(pod));
     }
+    outcome.buffers = buffers::settle(input, &settings.pending, &short, &outcome.plan);
+    // Nobody has heard of pods that do not exist yet, or again.
+    let known: BTreeSet<_> = outcome.unschedulable.iter().map(Arc::as_ptr).collect();
+    let real = |pod: &Arc<Pod>| known.contains(&Arc::as_ptr(pod));
+    outcome.plan.helped.retain(|(pod, _)| real(pod));
+    outcome.plan.refused.retain(|(pod, _)| real(pod));
     let mut increases = outcome.plan.increases.clone();
     if settings.scale_up.enforce_min {
         increases.extend(up_to_minimum(input, &increases, &mut room));
@@ -403,14 +460,14 @@ fn grow(scale_up: &mut ScaleUp<'_>, room: &mut Room, settings: &ScaleUpSettings,
         let Some(option) = choose(scale_up, &options).and_then(|chosen| options.get(chosen)) else {
             break;
         };
-        let capacity = scale_up.candidates[option.candidate].template.node.capacity.clone();
-        let (allowed, limit) = room.allowed(&capacity, option.nodes);
+        let node = scale_up.candidates[option.candidate].template.node.clone();
+        let (allowed, limit) = room.allowed(&node, option.nodes);
         if let Some(limit) = limit.filter(|_| allowed == 0) {
             scale_up.bar(option.candidate, limit);
             continue;
         }
         let added = scale_up.take(option, allowed);
-        room.take(&capacity, added);
+        room.take(&node, added);
         if let Some(comparator) = settings.balance.as_ref().filter(|_| added > 0) {
             scale_up.spread(option, added, comparator);
         }
@@ -439,66 +496,13 @@ fn up_to_minimum(input: &Input, increases: &[Increase], room: &mut Room) -> Vec<
     let mut more = Vec::new();
     for group in input.groups.iter().filter(|group| group.target < group.min && !grows(group)) {
         let template = input.templates.get(&group.id);
-        let capacity = template.map(|template| template.node.capacity.clone()).unwrap_or_default();
-        let (allowed, _) = room.allowed(&capacity, group.min - group.target);
-        room.take(&capacity, allowed);
+        let node = template.map(|template| template.node.clone()).unwrap_or_default();
+        let (allowed, _) = room.allowed(&node, group.min - group.target);
+        room.take(&node, allowed);
         if allowed > 0 {
             let (id, from) = (group.id.clone(), group.target);
             more.push(Increase { group: id, from, to: from + allowed, max: group.max });
         }
     }
     more
-}
-
-/// What the cluster may still grow by.
-pub(super) struct Room {
-    nodes: Option<u32>,
-    cores: i64,
-    memory: i64,
-}
-
-impl Room {
-    pub(super) fn new(input: &Input, outcome: &Outcome, settings: &ScaleUpSettings) -> Self {
-        let mut nodes = u32::try_from(input.nodes.len()).unwrap_or(u32::MAX);
-        let mut used = Resources::default();
-        for node in &input.nodes {
-            used.add(&node.capacity);
-        }
-        for (group, state) in &outcome.found.groups {
-            // Nodes that are starting are on their way, and there already.
-            let starting = u32::try_from(state.starting.len()).unwrap_or(u32::MAX);
-            let more = state.upcoming.saturating_sub(starting);
-            nodes = nodes.saturating_add(more);
-            if let Some(template) = input.templates.get(group) {
-                used.add(&template.node.capacity.times(i64::from(more)));
-            }
-        }
-        Self {
-            nodes: settings.max_nodes.map(|max| max.saturating_sub(nodes)),
-            cores: settings.max_cores.saturating_mul(1000).saturating_sub(used.cpu),
-            memory: settings.max_memory.saturating_sub(used.memory),
-        }
-    }
-
-    /// How many of `nodes` may be added, and the limit that is in the way of the others.
-    pub(super) fn allowed(&self, capacity: &Resources, nodes: u32) -> (u32, Option<String>) {
-        let by = |room: i64, each: i64| {
-            if each <= 0 { nodes } else { u32::try_from((room / each).max(0)).unwrap_or(nodes) }
-        };
-        let limits = [
-            (self.nodes.unwrap_or(nodes), "max total nodes in cluster reached"),
-            (by(self.cores, capacity.cpu), "exceeded quota: \"cluster-wide\", resources: cpu"),
-            (by(self.memory, capacity.memory), "exceeded quota: \"cluster-wide\", resources: memory"),
-        ];
-        let (allowed, limit) = limits.into_iter().min_by_key(|(allowed, _)| *allowed).unwrap_or((nodes, ""));
-        if allowed >= nodes { (nodes, None) } else { (allowed, Some(limit.to_owned())) }
-    }
-
-    fn take(&mut self, capacity: &Resources, nodes: u32) {
-        if let Some(left) = &mut self.nodes {
-            *left = left.saturating_sub(nodes);
-        }
-        self.cores = self.cores.saturating_sub(capacity.cpu.saturating_mul(i64::from(nodes)));
-        self.memory = self.memory.saturating_sub(capacity.memory.saturating_mul(i64::from(nodes)));
-    }
 }

@@ -1,7 +1,10 @@
 //! Passes over small clusters: what is decided, and what must never be.
 
+mod buffers;
 mod demand;
 mod explain;
+mod gangs;
+mod gpus;
 mod incremental;
 mod properties;
 mod scale_down;
@@ -53,6 +56,7 @@ fn settings() -> PassSettings {
             max_nodes: None,
             max_cores: 320_000,
             max_memory: i64::MAX,
+            max_gpus: BTreeMap::new(),
             from_zero: true,
             enforce_min: false,
             balance: None,
@@ -74,6 +78,7 @@ fn settings() -> PassSettings {
             ignore_mirror_pods: false,
             min_cores: 0,
             min_memory: 0,
+            min_gpus: BTreeMap::new(),
             marks_at_once: 0,
             gpu_label: String::new(),
         },

@@ -80,6 +80,8 @@ pub struct Cluster {
     pub surroundings: Arc<Surroundings>,
     /// All pools.
     pub pools: Vec<Pool>,
+    /// Pods that stand for the room of buffers; they are on no node.
+    pub buffers: Vec<Arc<Pod>>,
     /// NodeClaims, by name, that will be deleted: their pods need room elsewhere, and nothing is put on their nodes.
     pub leaving: BTreeSet<Arc<str>>,
     /// Labels that a node will have although nobody asks for them.

@@ -8,6 +8,7 @@ pub mod consolidate;
 pub mod costs;
 pub mod disrupt;
 pub mod fixed;
+mod gangs;
 pub mod instance_type;
 pub mod launch;
 pub mod names;

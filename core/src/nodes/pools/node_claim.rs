@@ -11,7 +11,7 @@ use super::{
     names::condition,
     requirements::{
         Operator, Requirement, Requirements, WellKnownLabels,
-        labels::{CAPACITY_TYPE, HOSTNAME, INSTANCE_TYPE, NODE_POOL, ZONE},
+        labels::{CAPACITY_TYPE, HOSTNAME, INSTANCE_TYPE, NODE_POOL, ZONE, add_aliases},
     },
 };
 use crate::{
@@ -121,6 +121,7 @@ pub fn expected_node(
         }
     }
     node.labels.insert(HOSTNAME.to_owned(), name);
+    add_aliases(&mut node.labels);
     node.taints = claim.spec.taints.clone().unwrap_or_default();
     node.taints.retain(|taint| !is_ephemeral(taint));
     node.ready = true;

@@ -5,8 +5,9 @@ use std::{collections::HashSet, sync::Arc};
 
 use super::{
     cluster::{Cluster, Layout, Target},
+    gangs,
     requirements::{Requirements, WellKnownLabels},
-    solver::{Claim, Failure, Options, Place, solve},
+    solver::{Claim, Failure, Options, Place},
 };
 use crate::scheduling::{Pod, Resources, taints::untolerated};
 
@@ -41,8 +42,7 @@ pub fn provision(input: &Input<'_>) -> Plan {
     let moving: HashSet<Arc<str>> = pods.iter().map(|pod| pod.uid.clone()).collect();
     let Layout { mut snapshot, targets, .. } = cluster.lay_out(&moving);
     let daemons: Vec<Pod> = cluster.daemon_sets.iter().map(|pod| (**pod).clone()).collect();
-    let pods: Vec<Pod> = pods.iter().map(|pod| (**pod).clone()).collect();
-    let solution = solve(&mut snapshot, &cluster.offers(&daemons), &pods, options.clone());
+    let solution = gangs::solve(cluster, &mut snapshot, &cluster.offers(&daemons), pods, options);
     let nominations = solution.placements.iter().filter_map(|(pod, place)| match place {
         Place::Node(node) => Some((*pod, targets.get(node)?.clone())),
         Place::Claim(_) => None,

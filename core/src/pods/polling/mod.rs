@@ -40,9 +40,11 @@ pub fn fresh_for_reader(polling_interval: Duration, latency: Duration) -> Durati
     if latency <= QUICK { FRESH_FOR_READER } else { fresh_for(polling_interval) }
 }
 
-/// How long before an expected visit the sample is taken: long enough for a slow source, short enough that
-/// the reader sees a value about a second old.
-pub const LEAD: Duration = Duration::from_secs(1);
+/// How long before an expected visit the answer should be there: a reader is seldom early, and one who is late by more than
+/// a second still finds it fresh.
+const LEAD: Duration = Duration::from_millis(500);
+/// A source that takes longer is not asked any earlier for it: its answer would no longer be fresh.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// A sample that will be at most this old when the reader comes needs no refresh of its own.
 pub const FRESH_FOR_READER: Duration = Duration::from_secs(2);
 
@@ -59,6 +61,8 @@ pub struct Needs<T> {
     pub visit: Option<T>,
     /// The visit after that, if the next needs no refresh.
     pub visit_after: Option<T>,
+    /// How long the slowest source took.
+    pub latency: Duration,
 }
 
 /// The next time to ask, or `None` if nobody needs a sample.
@@ -69,7 +73,7 @@ pub fn next_due<T: Moment>(needs: Needs<T>) -> Option<T> {
     let poll = needs.polling.map(|interval| needs.last.map_or(needs.first_poll, |last| last + interval));
     let visit = [needs.visit, needs.visit_after].into_iter().flatten().find_map(|visit| {
         let fresh = needs.last.is_some_and(|last| last + FRESH_FOR_READER >= visit);
-        (!fresh).then(|| visit - LEAD)
+        (!fresh).then(|| visit - LEAD - needs.latency.min(LONGEST_WAIT))
     });
     [poll, visit].into_iter().flatten().min()
 }
@@ -102,25 +106,34 @@ mod tests {
             first_poll: now + SECOND * 100,
             visit: visit.map(|s| now + SECOND * s),
             visit_after: visit.map(|s| now + SECOND * (s + 15)),
+            latency: Duration::ZERO,
         };
+        let slow =
+            |millis| Needs { latency: Duration::from_millis(millis), ..needs(Some(10), Some(30), Some(25)) };
         for (name, needs, want) in [
             ("nobody needs a sample", needs(Some(10), None, None), None),
-            ("the first poll waits for its place", needs(None, Some(30), None), Some(100)),
-            ("a poll comes one interval after the last sample", needs(Some(10), Some(30), None), Some(40)),
+            ("the first poll waits for its place", needs(None, Some(30), None), Some(100_000)),
             (
-                "a visit before the poll is served a second ahead",
-                needs(Some(10), Some(30), Some(25)),
-                Some(24),
+                "a poll comes one interval after the last sample",
+                needs(Some(10), Some(30), None),
+                Some(40_000),
             ),
+            ("a visit before the poll is served ahead", needs(Some(10), Some(30), Some(25)), Some(24_500)),
+            ("a slow source is asked earlier", slow(300), Some(24_200)),
+            ("but not so early that its answer would be old", slow(5_000), Some(23_500)),
             (
                 "a replica that does not poll still refreshes for its reader",
                 needs(Some(10), None, Some(25)),
-                Some(24),
+                Some(24_500),
             ),
-            ("a sample fresh at the visit is not taken twice", needs(Some(24), Some(30), Some(25)), Some(39)),
-            ("a short interval polls between visits", needs(Some(10), Some(1), Some(25)), Some(11)),
+            (
+                "a sample fresh at the visit is not taken twice",
+                needs(Some(24), Some(30), Some(25)),
+                Some(39_500),
+            ),
+            ("a short interval polls between visits", needs(Some(10), Some(1), Some(25)), Some(11_000)),
         ] {
-            assert_eq!(next_due(needs), want.map(|s| now + SECOND * s), "{name}");
+            assert_eq!(next_due(needs), want.map(|ms| now + Duration::from_millis(ms)), "{name}");
         }
     }
 

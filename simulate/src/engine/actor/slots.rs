@@ -54,6 +54,7 @@ impl Actor<'_> {
             first_poll: Duration::ZERO,
             visit,
             visit_after: visit.and_then(|visit| self.rhythm.next(visit)),
+            latency: Duration::ZERO,
         });
     }
 

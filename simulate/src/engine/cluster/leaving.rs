@@ -9,7 +9,7 @@ use tandem_core::{
     api::karpenter::NodeClaim,
     nodes::{
         drain::Budget,
-        interruption::{Home, Kind, Notice, Settings, Verdict, decide},
+        interruption::{Home, Kind, Notice, Settings, Verdict, decide, reasons::noticed},
         pools::{
             node_claim::expires,
             requirements::labels::{CAPACITY_TYPE, SPOT},
@@ -81,25 +81,26 @@ impl Cluster<'_> {
     pub(super) fn end(&mut self, name: &Arc<str>, why: End, now: Instant) {
         let Some(claim) = self.machines.claim(name).filter(|_| !self.pools.is_leaving(name)) else { return };
         let time = self.clock.time(now);
-        let (type_, (reason, message), deadline) = match why {
+        let (event, deadline) = match why {
             End::Interrupted => {
                 let kind = Kind::SpotInterruption;
                 if !matches!(decide(&kind, Home::Pool, &Settings::default()), Verdict::DeleteClaim) {
                     return;
                 }
                 self.pools.sold_out.note(OfferingKey::of(&claim), time);
-                let event = kind.event(Home::Pool);
+                let event = noticed(&kind, Home::Pool);
                 let notice =
                     Notice { id: String::new(), kind, machines: Vec::new(), sent: Some(time), begins: None };
-                ("Warning", event, notice.deadline().map(|at| at.duration_since(time)))
+                (event, notice.deadline().map(|at| at.duration_since(time)))
             }
             End::Expired => {
                 let grace = claim.spec.termination_grace_period.as_deref();
                 let grace = grace.and_then(|text| text.parse::<SignedDuration>().ok());
-                ("Normal", ("Expired", "it has lived as long as its pool lets it"), grace)
+                let message = "it has lived as long as its pool lets it".to_owned();
+                (Event { type_: "Normal", reason: "Expired", message }, grace)
             }
         };
-        self.tell(time, format!("NodeClaim {name}"), Event { type_, reason, message: message.to_owned() });
+        self.tell(time, format!("NodeClaim {name}"), event);
         if !self.machines.is_node(name) {
             return self.remove(name, now);
         }

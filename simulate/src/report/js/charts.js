@@ -36,7 +36,8 @@ function objectOf(world, id) {
     id: 'all objects',
     metrics: [],
     unserved: new Float64Array(world.points),
-    ...Object.fromEntries(['wanted', 'running', 'ready', 'pending'].map(name => [name, added(world.objects.map(object => object[name]), world.points)])),
+    ...Object.fromEntries(['wanted', 'running', 'ready', 'pending'].map(name =>
+      [name, isKnown(name) ? added(world.objects.map(object => object[name]), world.points) : new Float64Array()])),
   };
   return world.all;
 }
@@ -47,9 +48,10 @@ function added(all, points) {
   return sum;
 }
 
-/** What the ready pods are meant for: the target of each, or the target of the whole. */
+/** What the ready pods are meant for, without pods the replicas that were asked for: the target of each, or the target of the whole. */
 function capacity(object, metric) {
-  return metric.perReplica ? object.ready.map(ready => ready * metric.target) : object.ready.map(() => metric.target);
+  const pods = object.ready.length ? object.ready : object.wanted;
+  return pods.map(pods => metric.perReplica ? pods * metric.target : metric.target);
 }
 
 /** The kinds of nodes that matter most by hours, and the rest as one. */
@@ -92,7 +94,7 @@ function chartsOf(world, id) {
       text: numberText,
       series: [
         metric === measured && has(object.unserved) && series('unserved', 'Unserved', object.unserved),
-        series('target', metric.perReplica ? 'Target × ready' : 'Target', capacity(object, metric)),
+        series('target', metric.perReplica ? `Target × ${object.ready.length ? 'ready' : 'replicas'}` : 'Target', capacity(object, metric)),
         series('metric', 'Metric', metric.values, false),
       ].filter(Boolean),
     });
@@ -100,9 +102,13 @@ function chartsOf(world, id) {
   if (object) {
     charts.push({
       id: 'replicas', title: 'Replicas', unit: 'pods', height: 190, whole: true, text: numberText, bounds: object.replicaBounds,
-      series: [series('ready', 'Ready', object.ready), series('running', 'Running', object.running), series('wanted', 'Wanted', object.wanted)],
+      series: [series('ready', 'Ready', object.ready), series('running', 'Running', object.running), series('wanted', 'Wanted', object.wanted)]
+        .filter(series => series.values.length),
     });
-    charts.push({ id: 'pending', title: 'Pending pods', unit: 'pods', height: 110, whole: true, text: numberText, series: [series('pending', 'Pending', object.pending)] });
+    if (object.pending.length) charts.push({ id: 'pending', title: 'Pending pods', unit: 'pods', height: 110, whole: true, text: numberText, series: [series('pending', 'Pending', object.pending)] });
+  }
+  if (has(world.nodes.pending)) {
+    charts.push({ id: 'waiting', title: 'Pods without a node', unit: 'pods', height: 110, whole: true, text: numberText, series: [series('pending', 'Pending', world.nodes.pending)] });
   }
   const kinds = nodeKinds(world);
   if (kinds.length) {
@@ -145,6 +151,8 @@ function overlaid(id) {
         if (!told) one(chart, [{ ...metric, id: `metric-${world.index}`, look: LOOKS.metric, label: byGroup.has(chart.group) ? `Metric, ${name}` : 'Metric' }]);
         const target = find('target');
         one(chart, [named(target, `${target.label}, ${name}`, { dash: WORLD_DASHES[(world.index + 1) % WORLD_DASHES.length] })]);
+      } else if (chart.id === 'replicas' && DIFFERENCES) {
+        one(chart, [named(find('wanted'), name)]);
       } else if (chart.id === 'replicas') {
         one(chart, [named(find('wanted'), `Wanted, ${name}`, { width: 1, dash: '1 2' }), named(find('ready'), `Ready, ${name}`)]);
       } else if (chart.id === 'nodes') {
@@ -157,6 +165,7 @@ function overlaid(id) {
       }
     }
   }
+  if (DIFFERENCES) insertDifference(byGroup, id);
   const bounds = new Set(WORLDS.map(world => String(objectOf(world, id)?.replicaBounds)));
   return [...byGroup.values()].map(chart => ({ ...chart, overlaid: true, bounds: bounds.size === 1 ? chart.bounds : undefined }));
 }

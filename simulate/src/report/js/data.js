@@ -63,6 +63,7 @@ function readWorld(world, index) {
       unserved: unpack(object.unserved),
     })),
     nodes: {
+      pending: unpack(world.nodes.pending ?? []),
       types: world.nodes.types.map(type => ({ ...type, ready: unpack(type.ready), starting: unpack(type.starting) })),
       cost: unpack(world.nodes.costPerHour),
     },
@@ -77,6 +78,10 @@ function readWorld(world, index) {
 const DATA = JSON.parse(document.getElementById('data').textContent);
 const WORLDS = DATA.outcomes.map(readWorld);
 const SWEEP = DATA.sweep;
+/** How the two worlds of a dry run differ: the cluster as it was, and as Tandem wanted it. */
+const DIFFERENCES = DATA.differences;
+/** Whether a series of objects is known: of a dry run only what was asked for is. */
+const isKnown = name => WORLDS.some(world => world.objects.some(object => object[name].length > 0));
 /** The time that any world covers. */
 const WHOLE = {
   from: Math.min(...WORLDS.map(world => world.start)),

@@ -3,7 +3,7 @@
 const view = new View();
 const overview = new Overview(view);
 const charts = document.getElementById('charts');
-const state = { object: OBJECTS[0] ?? ALL, layout: WORLDS.length === 2 && innerWidth > 1100 ? 'beside' : 'over' };
+const state = { object: OBJECTS[0] ?? ALL, layout: WORLDS.length === 2 && !DIFFERENCES && innerWidth > 1100 ? 'beside' : 'over' };
 const root = document.documentElement;
 
 choice(document.getElementById('theme'), [['light dark', 'Auto'], ['light', 'Light'], ['dark', 'Dark']], 'light dark', theme => (root.style.colorScheme = theme));

@@ -11,7 +11,7 @@ const relative = share => `${new Intl.NumberFormat('en', { maximumFractionDigits
 const WORLD_FIGURES = [
   { name: 'Cost', of: world => world.summary.cost, text: value => dollars(value), hint: 'of the nodes, in dollars' },
   { name: 'Unserved load', of: world => world.summary.unservedShare, text: percent, hint: 'load beyond ready pods; worst object' },
-  { name: 'Pod-hours', of: world => world.summary.podHours, text: numberText, hint: 'running pods × hours' },
+  { name: DIFFERENCES ? 'Replica-hours' : 'Pod-hours', of: world => world.summary.podHours, text: numberText, hint: DIFFERENCES ? 'replicas that were asked for × hours' : 'running pods × hours' },
   { name: 'Node-hours', nodes: true, of: world => world.summary.nodeHours, text: numberText, hint: 'from the request on' },
   { name: 'Scale events', of: world => world.summary.scaleEvents, text: numberText, hint: 'changes of replica counts' },
   { name: 'Nodes added', nodes: true, of: world => world.summary.nodesAdded, text: numberText, hint: 'asked for' },
@@ -25,12 +25,12 @@ const shownFigures = () => WORLD_FIGURES.filter(figure => (NODES || !figure.node
 const OBJECT_FIGURES = [
   { name: 'Replicas', hint: 'wanted: least, mean, most', text: (o, object) => `${o.replicasMin} · ${GROUPED(3).format(o.replicasMean)} · ${o.replicasMax}`, sub: object => `of ${object.replicaBounds[0]} to ${object.replicaBounds[1]}` },
   { name: 'Pod-hours', hint: 'running pods × hours', text: o => numberText(o.podHours) },
-  { name: 'Unserved', hint: 'share of the load beyond what ready pods are meant for', text: o => percent(o.unservedShare), bad: o => o.unservedShare > 0.001 },
+  { name: 'Unserved', of: 'unserved', hint: 'share of the load beyond what ready pods are meant for', text: o => percent(o.unservedShare), bad: o => o.unservedShare > 0.001 },
   { name: 'At max', hint: 'time at the maximum', text: o => spanText(o.atMaxSeconds) },
-  { name: 'Spike to capacity', hint: 'longest time from load beyond capacity to capacity for it', text: o => spanText(o.spikeToCapacitySeconds) },
-  { name: 'Pending', hint: 'time that pods were pending, summed over pods', text: o => spanText(o.pendingPodSeconds) },
+  { name: 'Spike to capacity', of: 'ready', hint: 'longest time from load beyond capacity to capacity for it', text: o => spanText(o.spikeToCapacitySeconds) },
+  { name: 'Pending', of: 'pending', hint: 'time that pods were pending, summed over pods', text: o => spanText(o.pendingPodSeconds) },
   { name: 'Scale events', hint: 'changes of the replica count', text: o => numberText(o.scaleEvents) },
-];
+].filter(figure => !figure.of || isKnown(figure.of));
 
 const worldSwatch = world => WORLDS.length > 1 ? swatch({ look: worldLook(world) }, false) : '';
 
@@ -89,9 +89,10 @@ function drawSummary(choose) {
   if (notes.length) {
     const section = document.getElementById('notes');
     section.hidden = false;
-    section.append(h('h2', {}, 'Notes on the input'), h('ul', {}, ...notes.map(note => h('li', {}, note))));
+    section.append(h('h2', {}, DIFFERENCES ? 'Notes on the record' : 'Notes on the input'), h('ul', {}, ...notes.map(note => h('li', {}, note))));
   }
   const section = document.getElementById('summary');
   section.append(WORLDS.length > 1 ? comparison() : tiles(world));
-  if (OBJECTS.length) section.append(objectTable(choose));
+  if (DIFFERENCES) section.append(differenceTable(choose));
+  else if (OBJECTS.length) section.append(objectTable(choose));
 }

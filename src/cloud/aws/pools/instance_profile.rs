@@ -13,7 +13,10 @@ use tokio::{
 use crate::cloud::{
     CloudError,
     aws::{
-        action::{ADD_ROLE_TO_INSTANCE_PROFILE, CREATE_INSTANCE_PROFILE, GET_INSTANCE_PROFILE},
+        action::{
+            ADD_ROLE_TO_INSTANCE_PROFILE, CREATE_INSTANCE_PROFILE, DELETE_INSTANCE_PROFILE,
+            GET_INSTANCE_PROFILE, REMOVE_ROLE_FROM_INSTANCE_PROFILE,
+        },
         answer::{Ignored, members},
         client::Client,
         form::Form,
@@ -57,6 +60,24 @@ impl InstanceProfiles {
         seen.insert(name.to_owned(), Instant::now());
         Ok(())
     }
+
+    /// Removes a profile, the role taken out of it before; one that is gone is no error.
+    pub(super) async fn remove(&self, client: &Client, name: &str) -> Result<(), CloudError> {
+        let mut seen = self.0.lock().await;
+        seen.remove(name);
+        let removed = match role_of(client, name).await {
+            Ok(Some(role)) => take_out(client, name, &role).await,
+            found => found.map(drop),
+        };
+        let removed = match removed {
+            Ok(()) => delete(client, name).await,
+            Err(error) => Err(error),
+        };
+        match removed {
+            Err(CloudError::NotFound(_)) => Ok(()),
+            other => other,
+        }
+    }
 }
 
 /// The role that a profile gives.
@@ -98,4 +119,14 @@ async fn create(client: &Client, name: &str, tags: &BTreeMap<String, String>) ->
 async fn add(client: &Client, name: &str, role: &str) -> Result<(), CloudError> {
     let form = Form::new().set("InstanceProfileName", name).set("RoleName", role);
     client.query::<Ignored>(&ADD_ROLE_TO_INSTANCE_PROFILE, form).await.map(|_| ())
+}
+
+async fn take_out(client: &Client, name: &str, role: &str) -> Result<(), CloudError> {
+    let form = Form::new().set("InstanceProfileName", name).set("RoleName", role);
+    client.query::<Ignored>(&REMOVE_ROLE_FROM_INSTANCE_PROFILE, form).await.map(|_| ())
+}
+
+async fn delete(client: &Client, name: &str) -> Result<(), CloudError> {
+    let form = Form::new().set("InstanceProfileName", name);
+    client.query::<Ignored>(&DELETE_INSTANCE_PROFILE, form).await.map(|_| ())
 }

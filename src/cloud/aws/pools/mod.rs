@@ -6,6 +6,7 @@
 mod class;
 mod cluster;
 mod create;
+mod end;
 mod family;
 mod instance_profile;
 mod labels;
@@ -32,7 +33,7 @@ use reqsign_core::hash::hex_sha256;
 use serde::Serialize;
 use serde_json::json;
 use tandem_core::{
-    api::karpenter::{EC2NodeClass, EC2NodeClassSpec, EC2NodeClassStatus, NodeClaim, NodeClassReference},
+    api::karpenter::{EC2NodeClass, EC2NodeClassSpec, EC2NodeClassStatus, NodeClaim},
     nodes::pools::{
         instance_type::InstanceType,
         requirements::{WellKnownLabels, labels::INSTANCE_TYPE},
@@ -44,6 +45,7 @@ use self::{
     class::{ClassImage, Found, Memory, image_for, named},
     cluster::Cluster,
     create::{CLAIM_TAG, CLASS_HASH, CLASS_TAG},
+    end::is_ending,
     instance_profile::InstanceProfiles,
     machine_type::Overheads,
     market::{Market, Markets},
@@ -71,6 +73,9 @@ const MACHINES_FRESH: Duration = Duration::from_mins(5);
 const CLUSTER_TAG: &str = "karpenter.k8s.aws/cluster";
 /// The annotation with the way that digests of classes are made, and that way.
 const CLASS_HASH_VERSION: (&str, &str) = ("karpenter.k8s.aws/ec2nodeclass-hash-version", "tandem-v1");
+
+/// What is said of a class that nodes are launched with no more.
+const ENDING: &str = "it is being deleted";
 
 /// Machines of node pools on EC2.
 pub struct AwsPools {
@@ -209,15 +214,22 @@ impl AwsPools {
         if let Some(name) = spec.instance_profile.as_deref().filter(|name| !name.is_empty()) {
             return Ok(name.to_owned());
         }
-        let Some(role) = spec.role.as_deref().filter(|role| !role.is_empty()) else {
+        let Some((name, role)) = self.own_profile(class, spec) else {
             let problem =
                 "names neither a role nor an instanceProfile, without which machines cannot join the cluster";
             return Err(CloudError::configuration(named(&class.reference), problem));
         };
-        let role = role.rsplit('/').next().unwrap_or(role);
-        let name = format!("{}_{}", self.cluster.name, digest(&(self.region(), &class.reference.name, role)));
         self.profiles.ensure(&self.client, &name, role, &self.owned(class)).await?;
         Ok(name)
+    }
+
+    /// The profile that is made for a class that names a role, and the role.
+    fn own_profile<'a>(&self, class: &Class, spec: &'a EC2NodeClassSpec) -> Option<(String, &'a str)> {
+        let names_profile = spec.instance_profile.as_deref().is_some_and(|name| !name.is_empty());
+        let role = spec.role.as_deref().filter(|role| !role.is_empty() && !names_profile)?;
+        let role = role.rsplit('/').next().unwrap_or(role);
+        let name = format!("{}_{}", self.cluster.name, digest(&(self.region(), &class.reference.name, role)));
+        Some((name, role))
     }
 
     async fn types(
@@ -246,7 +258,10 @@ impl AwsPools {
     /// # Errors
     /// It is not ready, which is a configuration error, or AWS does not answer.
     async fn ready(&self, class: &Class) -> Result<Ready, CloudError> {
-        let (spec, _) = self.spec(class)?;
+        let (spec, object) = self.spec(class)?;
+        if object.is_some_and(|object| is_ending(&object)) {
+            return Err(CloudError::configuration(named(&class.reference), ENDING));
+        }
         let slot = self.slot(class);
         let mut slot = slot.lock().await;
         let found = self.find(&mut slot, &spec).await;
@@ -370,20 +385,25 @@ impl PoolProvider for AwsPools {
     }
 
     fn classes(&self) -> Vec<Class> {
-        let class = |found: Arc<EC2NodeClass>| Class {
-            reference: NodeClassReference {
-                group: KIND.group.to_owned(),
-                kind: KIND.kind.to_owned(),
-                name: found.name_any(),
-            },
-            inline: None,
-        };
-        self.classes.list("").into_iter().map(class).collect()
+        KIND.seen(&self.classes)
     }
 
     async fn class_state(&self, class: &Class) -> Result<ClassState, CloudError> {
         self.classes.synced().await;
         let (spec, object) = self.spec(class)?;
+        if let Some(object) = &object {
+            if is_ending(object) {
+                return Ok(ClassState {
+                    generation: object.metadata.generation,
+                    not_ready: Some((
+                        "NodeClassTerminating",
+                        format!("{} {ENDING}", named(&class.reference)),
+                    )),
+                    is_ending: true,
+                });
+            }
+            self.hold(object).await?;
+        }
         let slot = self.slot(class);
         let found = self.find(&mut *slot.lock().await, &spec).await;
         let profile = self.profile(class, &spec).await;
@@ -396,7 +416,12 @@ impl PoolProvider for AwsPools {
         Ok(ClassState {
             generation: object.and_then(|object| object.metadata.generation),
             not_ready: not_ready(&status).map(|why| ("NodeClassNotReady", why)),
+            is_ending: false,
         })
+    }
+
+    async fn end_class(&self, class: &Class) -> Result<(), CloudError> {
+        self.end(class).await
     }
 
     async fn instance_types(&self, class: &Class) -> Result<Arc<[Arc<InstanceType>]>, CloudError> {

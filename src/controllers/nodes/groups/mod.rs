@@ -5,6 +5,7 @@ mod choose;
 mod expander_server;
 pub mod look;
 pub mod metrics;
+mod rehearsal;
 pub mod remove;
 mod report;
 pub mod settings;
@@ -28,14 +29,18 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::expander_server::ServerError;
 use self::{
-    act::Removed, choose::Chooser, metrics::Metrics, remove::RemoveOptions, report::Reporter,
-    status_map::StatusMap,
+    act::Removed, choose::Chooser, metrics::Metrics, rehearsal::Rehearsal, remove::RemoveOptions,
+    report::Reporter, status_map::StatusMap,
 };
 use crate::{
     cli::nodes::NodeArgs,
     cloud::{CloudError, CloudProvider},
     cluster::world::World,
-    controllers::nodes::demand::Demand,
+    controllers::nodes::{
+        buffer::{Buffers, Loop},
+        demand::Demand,
+    },
+    dry_run::Recorder,
     telemetry::events::Events,
 };
 
@@ -44,11 +49,15 @@ const BATCH_IDLE: Duration = Duration::from_millis(200);
 /// A stream of such pods is not waited for longer than this.
 const BATCH_MAX: Duration = Duration::from_secs(1);
 
+/// How long the provider may take to clean up: of the 12 s that all have to end, some are others'.
+const CLEAN_UP: Duration = Duration::from_secs(5);
+
 /// What the loop works with.
 pub struct NodeGroups {
     client: Client,
     world: Arc<World>,
     demand: Option<Arc<Demand>>,
+    buffers: Option<Arc<Buffers>>,
     provider: Arc<dyn CloudProvider>,
     args: NodeArgs,
     settings: PassSettings,
@@ -62,10 +71,12 @@ pub struct NodeGroups {
     metrics: Arc<Metrics>,
     /// Nodes whose removal is under way, and whether they are drained.
     removing: Arc<Mutex<BTreeMap<Arc<str>, bool>>>,
+    /// In a dry run.
+    rehearsal: Option<Rehearsal>,
 }
 
 impl NodeGroups {
-    /// Puts the parts together. `namespace` is where the status ConfigMap lives.
+    /// Puts the parts together. `namespace` is where the status ConfigMap lives; with a `recorder` nothing is done.
     ///
     /// # Errors
     /// `--expander` has `grpc`, and it is not said where the server is, or whom to trust.
@@ -76,6 +87,7 @@ impl NodeGroups {
         args: NodeArgs,
         events: Events,
         namespace: &str,
+        recorder: Option<Arc<Recorder>>,
     ) -> Result<Self, ServerError> {
         let map = status_map::reference(namespace, &args.status_config_map_name);
         Ok(Self {
@@ -89,16 +101,24 @@ impl NodeGroups {
                 client.clone(),
                 namespace,
                 &args.status_config_map_name,
-                args.write_status_configmap,
+                args.write_status_configmap && recorder.is_none(),
             ),
             metrics: Arc::new(Metrics::default()),
             removing: Arc::default(),
+            rehearsal: recorder.map(Rehearsal::new),
             client,
             world,
             demand,
+            buffers: None,
             provider,
             args,
         })
+    }
+
+    /// Keeps the room of buffers, too.
+    #[must_use]
+    pub fn keeping(self, buffers: Option<Arc<Buffers>>) -> Self {
+        Self { buffers, ..self }
     }
 
     /// What `/metrics` shows of it.
@@ -109,6 +129,9 @@ impl NodeGroups {
     /// Runs passes while this replica leads, until `shutdown`.
     pub async fn run(mut self, mut leading: watch::Receiver<bool>, shutdown: CancellationToken) {
         self.world.synced().await;
+        if let Some(buffers) = &self.buffers {
+            buffers.synced().await;
+        }
         let mut rises = self.demand.as_ref().map(|demand| demand.rises());
         let (removed, mut removals) = mpsc::unbounded_channel();
         loop {
@@ -135,8 +158,23 @@ impl NodeGroups {
                 self.wait(started, &mut memory, &mut removals, &mut rises, &shutdown).await;
             }
             if shutdown.is_cancelled() {
-                return self.status.clear().await;
+                self.status.clear().await;
+                return self.clean_up().await;
             }
+        }
+    }
+
+    /// Tells the provider that this was the last call. Who does not lead says nothing: the leader goes on.
+    async fn clean_up(&self) {
+        let provider = self.provider.name();
+        match tokio::time::timeout(CLEAN_UP, self.provider.cleanup()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(provider, %error, "the provider could not clean up"),
+            Err(_) => tracing::warn!(
+                provider,
+                seconds = CLEAN_UP.as_secs(),
+                "the provider did not clean up in time"
+            ),
         }
     }
 
@@ -171,6 +209,11 @@ impl NodeGroups {
         removed: &mpsc::UnboundedSender<Removed>,
     ) -> Result<(Outcome, Vec<NodeGroup>), CloudError> {
         let groups = look::groups(&*self.provider).await?;
+        if let Some(rehearsal) = self.rehearsal.take() {
+            let (outcome, rehearsal) = self.rehearse(rehearsal, &groups, memory).await;
+            self.rehearsal = Some(rehearsal);
+            return Ok((outcome, groups));
+        }
         let input = self.input(groups.clone()).await;
         if first {
             for action in pass::left_over(&input.nodes, &input.removing) {
@@ -181,6 +224,11 @@ impl NodeGroups {
         let (outcome, after) = self.decide(input, before).await;
         *memory = after;
         self.reporter.decided(&outcome).await;
+        if let Some(buffers) = &self.buffers {
+            self.reporter.room(&outcome, |buffer| buffers.reference(buffer)).await;
+            let placed = outcome.buffers.iter().map(|it| (it.buffer.clone(), it.placement));
+            buffers.placed(Loop::Groups, placed.collect());
+        }
         let actions = outcome.actions.clone();
         self.act_all(&actions, memory, removed).await;
         Ok((outcome, groups))
@@ -190,6 +238,9 @@ impl NodeGroups {
         let mut input = look::look(&self.world, &*self.provider, &self.passing, groups).await;
         if let Some(demand) = &self.demand {
             input.expected = demand.expected(&input.pods).await;
+        }
+        if let Some(buffers) = &self.buffers {
+            input.expected.extend(buffers.pods());
         }
         input.removing = self.removing.lock().clone();
         input

@@ -5,7 +5,11 @@ use std::{collections::BTreeMap, sync::Arc};
 use k8s_openapi::api::core::v1::ObjectReference;
 use parking_lot::Mutex;
 use tandem_core::{
-    nodes::{pass::Outcome, reasons},
+    nodes::{
+        buffer::reasons::{not_trigger_scale_up, triggered_scale_up},
+        pass::{Buffered, Outcome},
+        reasons,
+    },
     pods::reasons::Event,
     scheduling::Pod,
 };
@@ -17,6 +21,9 @@ const POD_EVENTS: usize = 100;
 /// Log lines of pods in one pass (Cluster Autoscaler's `MaxPodsLogged`).
 const POD_LINES: usize = 20;
 
+/// Messages by buffer and reason.
+type ToldOfRoom = BTreeMap<(Arc<str>, &'static str), String>;
+
 /// Says what is decided and done.
 #[derive(Clone)]
 pub(super) struct Reporter {
@@ -24,11 +31,13 @@ pub(super) struct Reporter {
     status: ObjectReference,
     /// What pods were told last, by uid, so that it is said once.
     told: Arc<Mutex<BTreeMap<Arc<str>, String>>>,
+    /// What buffers were told last, by reason.
+    told_of_room: Arc<tokio::sync::Mutex<ToldOfRoom>>,
 }
 
 impl Reporter {
     pub(super) fn new(events: Events, status: ObjectReference) -> Self {
-        Self { events, status, told: Arc::default() }
+        Self { events, status, told: Arc::default(), told_of_room: Arc::default() }
     }
 
     /// Where events are written.
@@ -118,6 +127,27 @@ impl Reporter {
         }
         let events = events.iter().map(|(object, event)| self.events.tell(object, event));
         futures::future::join_all(events).await;
+    }
+
+    /// What a pass does for the room of buffers, on each of them, once.
+    pub(super) async fn room(&self, outcome: &Outcome, reference: impl Fn(&str) -> Option<ObjectReference>) {
+        let mut told = self.told_of_room.lock().await;
+        told.retain(|(buffer, _), _| outcome.buffers.iter().any(|it| it.buffer == *buffer));
+        for Buffered { buffer, placement, groups, refusals } in &outcome.buffers {
+            let increases = outcome.plan.increases.iter().filter(|increase| groups.contains(&increase.group));
+            let increases: Vec<_> = increases.cloned().collect();
+            let grown = (!increases.is_empty()).then(|| triggered_scale_up(placement.new, &increases));
+            let refused = (placement.nowhere > 0).then(|| not_trigger_scale_up(placement.nowhere, refusals));
+            for event in grown.into_iter().chain(refused) {
+                let last = told.insert((buffer.clone(), event.reason), event.message.clone());
+                if last.as_ref() != Some(&event.message)
+                    && let Some(object) = reference(buffer)
+                {
+                    tracing::info!(%buffer, reason = event.reason, "{}", event.message);
+                    self.events.tell(&object, &event).await;
+                }
+            }
+        }
     }
 
     fn lines(outcome: &Outcome) {

@@ -1,6 +1,6 @@
 //! What the flags say, as the decisions and the removal want it.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use jiff::SignedDuration;
 use tandem_core::nodes::{
@@ -13,7 +13,11 @@ use tandem_core::nodes::{
 };
 
 use super::remove::RemoveOptions;
-use crate::{cli::nodes::NodeArgs, cloud::CloudProvider, controllers::nodes::drain::DrainOptions};
+use crate::{
+    cli::nodes::{Bounds, NodeArgs},
+    cloud::CloudProvider,
+    controllers::nodes::drain::DrainOptions,
+};
 
 fn signed(duration: Duration) -> SignedDuration {
     SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
@@ -48,6 +52,7 @@ fn of_flags(args: &NodeArgs, provider: &str, gpu_label: &str) -> PassSettings {
             max_nodes: (args.max_nodes_total > 0).then_some(args.max_nodes_total),
             max_cores: args.cores_total.max,
             max_memory: gibibytes(args.memory_total.max),
+            max_gpus: gpus(args, |bounds| bounds.max),
             from_zero: args.scale_up_from_zero,
             enforce_min: args.enforce_node_group_min_size,
             balance: args.balance_similar_node_groups.then(|| comparator(args, provider)),
@@ -69,6 +74,7 @@ fn of_flags(args: &NodeArgs, provider: &str, gpu_label: &str) -> PassSettings {
             ignore_mirror_pods: args.ignore_mirror_pods_utilization,
             min_cores: args.cores_total.min,
             min_memory: gibibytes(args.memory_total.min),
+            min_gpus: gpus(args, |bounds| bounds.min),
             marks_at_once: args.max_bulk_soft_taint_count,
             gpu_label: gpu_label.to_owned(),
         },
@@ -125,6 +131,11 @@ pub fn passing_taints(args: &NodeArgs) -> PassingTaints {
 
 fn named(names: &[String]) -> Vec<String> {
     names.iter().filter(|name| !name.is_empty()).cloned().collect()
+}
+
+/// A bound of each type; of two for one type the latter counts.
+fn gpus(args: &NodeArgs, bound: impl Fn(&Bounds) -> i64) -> BTreeMap<String, i64> {
+    args.gpu_total.iter().map(|gpus| (gpus.kind.clone(), bound(&gpus.bounds))).collect()
 }
 
 fn gibibytes(count: i64) -> i64 {

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ObjectReference, Taint};
 use tandem_core::{
-    nodes::interruption::{Home, Kind, Notice},
+    nodes::interruption::{Home, Kind, Notice, reasons},
     pods::reasons::Event,
     scheduling::{Node, Pod},
 };
@@ -13,7 +13,7 @@ use tokio::time::{Instant, interval};
 
 use super::{Interruptions, Outcome};
 use crate::{
-    cloud::aws::lifecycle::Held,
+    cloud::{CloudError, CloudProvider, NodeRef, aws::lifecycle::Held},
     controllers::nodes::{
         drain::{DrainOptions, Left, drain},
         taint::{Marking, mark},
@@ -33,24 +33,23 @@ impl Interruptions {
         taint: Option<&'static str>,
         evict: bool,
     ) -> Outcome {
-        let (reason, message) = notice.kind.event(Home::Other);
         tracing::info!(node = &*node.name, machine, notice = notice.kind.name(), "the node is emptied");
-        self.tell(node, "Warning", reason, message.to_owned()).await;
+        self.tell(node, &reasons::noticed(&notice.kind, Home::Other)).await;
         if let Err(error) = mark(&self.config.client, &node.name, &self.marking(taint)).await {
             self.metrics.acted("cordon", false);
-            self.tell(node, "Warning", "CordonError", error.to_string()).await;
+            self.tell(node, &reasons::not_marked(&error.to_string())).await;
             return Outcome::Again;
         }
+        self.replace(notice, node).await;
         let action = if evict { "cordon-and-drain" } else { "cordon" };
         let held = held(notice, machine);
         let left = if evict { self.drain(notice, node, held.as_ref()).await } else { Vec::new() };
         self.metrics.acted(action, left.is_empty());
         if left.is_empty() {
-            let reason = if evict { "CordonAndDrain" } else { "Cordon" };
-            self.tell(node, "Normal", reason, "Node successfully cordoned and drained".to_owned()).await;
+            self.tell(node, &reasons::emptied(evict)).await;
         } else {
             let texts: Vec<_> = left.iter().map(|left| format!("{}: {}", left.pod.key(), left.why)).collect();
-            self.tell(node, "Warning", "CordonAndDrainError", texts.join("; ")).await;
+            self.tell(node, &reasons::not_emptied(&texts)).await;
             // Budgets may let more go by the time the message comes again, as long as the machine is there.
             if notice.deadline().is_none_or(|deadline| Timestamp::now() < deadline) {
                 return Outcome::Again;
@@ -63,6 +62,28 @@ impl Interruptions {
                 self.metrics.failed("complete lifecycle action");
                 tracing::warn!(%error, machine, group = held.group, "a machine that is empty could not be let go");
                 Outcome::Again
+            }
+        }
+    }
+
+    /// The machine's group gets another one while this one is emptied. A group that ends it itself says by its size whether
+    /// it is to have one, and is read again for that; one whose machine is taken back would miss it minutes later.
+    async fn replace(&self, notice: &Notice, node: &Node) {
+        let Some(groups) = &self.config.groups else { return };
+        groups.changed().await;
+        if notice.kind != Kind::SpotInterruption {
+            return;
+        }
+        let node = NodeRef::from(node);
+        match replaced(&**groups, &node).await {
+            Ok(None) => {}
+            Ok(Some(group)) => {
+                self.metrics.acted("replace", true);
+                tracing::info!(node = &*node.name, %group, "the group gets another machine, its size stays");
+            }
+            Err(error) => {
+                self.metrics.acted("replace", false);
+                tracing::warn!(node = &*node.name, %error, "its group gets another machine only when it misses this one");
             }
         }
     }
@@ -139,7 +160,7 @@ impl Interruptions {
         pods
     }
 
-    async fn tell(&self, node: &Node, type_: &'static str, reason: &'static str, message: String) {
+    async fn tell(&self, node: &Node, event: &Event) {
         let about = ObjectReference {
             api_version: Some("v1".to_owned()),
             kind: Some("Node".to_owned()),
@@ -147,8 +168,15 @@ impl Interruptions {
             uid: Some(node.name.to_string()),
             ..ObjectReference::default()
         };
-        self.config.events.tell(&about, &Event { type_, reason, message }).await;
+        self.config.events.tell(&about, event).await;
     }
+}
+
+/// The group that gets another machine for this one, if it is of one.
+async fn replaced(provider: &dyn CloudProvider, node: &NodeRef) -> Result<Option<Arc<str>>, CloudError> {
+    let (groups, _) = provider.groups().await?;
+    let Some(group) = provider.group_of(node, &groups).await? else { return Ok(None) };
+    Ok(provider.replace(&group, node).await?.then_some(group))
 }
 
 fn held<'a>(notice: &'a Notice, machine: &'a str) -> Option<Held<'a>> {

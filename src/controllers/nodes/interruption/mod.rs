@@ -20,7 +20,7 @@ use super::pools::Pools;
 use crate::{
     cli::interruption::InterruptionArgs,
     cloud::{
-        CloudError,
+        CloudError, CloudProvider,
         aws::{client::Client, sqs},
     },
     cluster::world::World,
@@ -59,6 +59,8 @@ pub struct Config {
     pub world: Arc<World>,
     /// Node pools, if there are any.
     pub pools: Option<Arc<Pools>>,
+    /// The provider of node groups, if there is one.
+    pub groups: Option<Arc<dyn CloudProvider>>,
     /// What speaks to AWS.
     pub aws: Client,
     /// The queue.

@@ -25,7 +25,10 @@ use super::{
     names::{FINALIZER, condition},
     termination, write,
 };
-use crate::{cloud::CloudError, cluster::message};
+use crate::{
+    cloud::CloudError,
+    cluster::{finalizer, message},
+};
 
 /// A claim that keeps failing is tried this often.
 const RETRY_AT_MOST: Duration = Duration::from_mins(1);
@@ -225,8 +228,8 @@ async fn step(pools: &Pools, claim: &NodeClaim) -> Result<Next, StepError> {
         pools.delete_claim(claim, "node_deleted").await?;
         return Ok(Next::Written);
     }
-    if !claim.finalizers().iter().any(|name| name == FINALIZER) {
-        write::finalizer(&pools.claim_api(), claim, FINALIZER, true).await?;
+    if !finalizer::is_set(claim, FINALIZER) {
+        finalizer::set(&pools.claim_api(), claim, FINALIZER, true).await?;
         return Ok(Next::Written);
     }
     let next = lifecycle::step(pools, claim, now).await?;

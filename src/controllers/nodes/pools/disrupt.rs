@@ -17,7 +17,7 @@ use tandem_core::{
         drain::Budgets,
         pools::{
             cluster::Cluster,
-            disrupt::{Command, Decision, Input, Method, decide, validate},
+            disrupt::{Blocked, Command, Decision, Input, Method, decide, validate},
             solver::Options,
         },
     },
@@ -59,6 +59,8 @@ struct Disruption {
     told: Told,
     /// The version of the world in which there was nothing to do, and since when.
     settled: Option<(u64, Instant)>,
+    /// When a node that only a nomination keeps is free again.
+    released: Option<Instant>,
 }
 
 /// Takes nodes away, for ever.
@@ -68,7 +70,7 @@ pub(super) async fn run(pools: Arc<Pools>) {
     let mut is_new = true;
     loop {
         if pools.leads() {
-            if std::mem::take(&mut is_new) {
+            if std::mem::take(&mut is_new) && pools.rehearsal.is_none() {
                 queue::release(&pools).await;
             }
             disruption.pass(&pools).await;
@@ -128,7 +130,7 @@ async fn beside<T: Send + 'static>(think: impl FnOnce() -> T + Send + 'static) -
 impl Disruption {
     /// How long it may take until the next pass.
     fn next(&self) -> Duration {
-        let due = self.waiting.iter().map(|waiting| waiting.due).min();
+        let due = self.waiting.iter().map(|waiting| waiting.due).chain(self.released).min();
         due.map_or(PERIOD, |due| due.saturating_duration_since(Instant::now()).min(PERIOD))
     }
 
@@ -138,6 +140,7 @@ impl Disruption {
             let Waiting { command, .. } = self.waiting.remove(at);
             self.look_again(pools, command, at).await;
         }
+        self.released = None;
         let version = *pools.world.changes.borrow();
         let is_settled = |(then, since): (u64, Instant)| then == version && since.elapsed() < SETTLED_FOR;
         if self.settled.is_some_and(is_settled) {
@@ -145,9 +148,17 @@ impl Disruption {
         }
         let Some(decision) = self.decide(pools).await else { return };
         self.told.tell(pools, &decision).await;
+        if decision.blocked.iter().any(|(_, why)| *why == Blocked::Nominated) {
+            self.released = pools.nominations.next_end(Instant::now());
+        }
         let is_final = decision.command.is_none() && !decision.is_held && self.waiting.is_empty();
         self.settled = is_final.then(|| (version, Instant::now()));
-        let Some(command) = decision.command else { return };
+        let Some(command) = decision.command else {
+            if let Some(rehearsal) = pools.rehearsal.as_ref().filter(|_| self.waiting.is_empty()) {
+                rehearsal.would_disrupt_none();
+            }
+            return;
+        };
         match wait(pools, &command, Timestamp::now()) {
             Duration::ZERO => self.queue.begin(pools, command).await,
             wait => {
@@ -219,6 +230,15 @@ fn last_event(claim: &NodeClaim) -> Option<Timestamp> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_only_a_nomination_keeps_is_looked_at_when_that_ends() {
+        let in_seconds = |seconds| Some(Instant::now() + Duration::from_secs(seconds));
+        let next = |released| Disruption { released, ..Disruption::default() }.next();
+        assert_eq!(next(None), PERIOD);
+        assert_eq!(next(in_seconds(3)), Duration::from_secs(3));
+        assert_eq!(next(in_seconds(99)), PERIOD);
+    }
 
     #[test]
     fn who_has_been_empty_for_a_while_waits_no_more() {

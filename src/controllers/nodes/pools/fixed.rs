@@ -36,6 +36,9 @@ async fn pass(pools: &Pools) {
     let _unreplaced = pools.replacing.lock().await;
     let cluster = observe(pools, Timestamp::now()).await;
     let difference = difference(&cluster, &options(pools));
+    if let Some(rehearsal) = &pools.rehearsal {
+        return rehearsal.would_level(pools, &difference);
+    }
     create(pools, &difference.create, "provisioned").await;
     for name in &difference.delete {
         let Some(claim) = pools.claims.get("", name) else { continue };

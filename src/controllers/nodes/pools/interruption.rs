@@ -5,9 +5,10 @@ use kube::ResourceExt as _;
 use tandem_core::{
     api::karpenter::NodeClaim,
     nodes::{
-        interruption::{Home, Kind, Settings, Verdict, decide},
+        interruption::{Home, Kind, Settings, Verdict, decide, reasons},
         pools::sold_out::OfferingKey,
     },
+    pods::reasons::Event,
 };
 
 use super::{Pools, claim::is_deleting};
@@ -34,8 +35,8 @@ impl Pools {
         if is_deleting(&claim) {
             return Ok(true);
         }
-        let (reason, message) = kind.event(Home::Pool);
-        self.tell(&*claim, "Warning", reason, message.to_owned()).await;
+        let Event { type_, reason, message } = reasons::noticed(kind, Home::Pool);
+        self.tell(&*claim, type_, reason, message).await;
         match decide(kind, Home::Pool, settings) {
             Verdict::Leave(why) => {
                 tracing::info!(

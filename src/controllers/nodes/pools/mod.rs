@@ -21,6 +21,7 @@ mod nominations;
 mod observe;
 mod pool;
 mod provision;
+mod rehearsal;
 mod repair;
 mod termination;
 mod view;
@@ -58,13 +59,15 @@ use crate::{
         conditions,
         world::World,
     },
-    controllers::nodes::demand::Demand,
+    controllers::nodes::{buffer::Buffers, demand::Demand},
+    dry_run::Recorder,
     telemetry::events::Events,
 };
 pub use tandem_core::nodes::pools::names;
 
 use metrics::Metrics;
 use nominations::Nominations;
+use rehearsal::Rehearsal;
 use view::Pool;
 
 /// After a failed call to the API server, before the next try.
@@ -78,6 +81,8 @@ pub struct Config {
     pub world: Arc<World>,
     /// Pods that are about to be made.
     pub demand: Option<Arc<Demand>>,
+    /// Room that is kept (gate `CapacityBuffer`).
+    pub buffers: Option<Arc<Buffers>>,
     /// The provider of machines.
     pub provider: Arc<dyn PoolProvider>,
     /// Writes events.
@@ -86,6 +91,8 @@ pub struct Config {
     pub leading: watch::Receiver<bool>,
     /// What the flags say.
     pub settings: PoolArgs,
+    /// Where decisions go of which nothing is to come.
+    pub recorder: Option<Arc<Recorder>>,
 }
 
 /// Names of nodes by their provider ids.
@@ -97,6 +104,7 @@ pub struct Pools {
     client: Client,
     world: Arc<World>,
     demand: Option<Arc<Demand>>,
+    buffers: Option<Arc<Buffers>>,
     provider: Arc<dyn PoolProvider>,
     events: Events,
     leading: watch::Receiver<bool>,
@@ -113,6 +121,8 @@ pub struct Pools {
     leaving: Mutex<BTreeSet<Arc<str>>>,
     /// Held while claims are replaced, so that nobody counts those of a static pool in between.
     replacing: tokio::sync::Mutex<()>,
+    /// In a dry run.
+    rehearsal: Option<Rehearsal>,
     /// What they have done, for `/metrics`.
     pub metrics: Metrics,
 }
@@ -123,7 +133,7 @@ pub type ClaimChanges = mpsc::UnboundedReceiver<String>;
 impl Pools {
     /// Starts the watches.
     pub fn start(config: Config) -> (Arc<Self>, ClaimChanges) {
-        let Config { client, world, demand, provider, events, leading, settings } = config;
+        let Config { client, world, demand, buffers, provider, events, leading, settings, recorder } = config;
         let (changed_claim, claim_changes) = mpsc::unbounded_channel();
         let count = world.changes.clone();
         let changed = move || count.send_modify(|count| *count += 1);
@@ -145,9 +155,11 @@ impl Pools {
             nominations: Nominations::default(),
             leaving: Mutex::default(),
             replacing: tokio::sync::Mutex::default(),
+            rehearsal: recorder.map(Rehearsal::new),
             client,
             world,
             demand,
+            buffers,
             provider,
             events,
             leading,
@@ -164,6 +176,9 @@ impl Pools {
             self.claims.synced(),
             self.world.synced(),
         );
+        if let Some(buffers) = &self.buffers {
+            buffers.synced().await;
+        }
     }
 
     /// Whether this replica acts.
@@ -301,7 +316,7 @@ impl Pools {
     }
 }
 
-/// Runs every controller; never returns.
+/// Runs every controller, in a dry run those that decide; never returns.
 pub async fn run(pools: Arc<Pools>, claim_changes: ClaimChanges) {
     let started = Instant::now();
     pools.synced().await;
@@ -312,6 +327,15 @@ pub async fn run(pools: Arc<Pools>, claim_changes: ClaimChanges) {
         seconds = started.elapsed().as_secs_f64(),
         "node pools are watched"
     );
+    if let Some(rehearsal) = &pools.rehearsal {
+        tokio::join!(
+            provision::run(pools.clone()),
+            disrupt::run(pools.clone()),
+            fixed::run(pools.clone()),
+            rehearsal::watch(&pools, rehearsal),
+        );
+        return;
+    }
     tokio::join!(
         claims::run(pools.clone(), claim_changes),
         classes::run(pools.clone()),

@@ -28,6 +28,11 @@ impl Nominations {
         nominations.retain(|_, until| *until > now);
         nominations.keys().cloned().collect()
     }
+
+    /// When the next nomination ends.
+    pub(super) fn next_end(&self, now: Instant) -> Option<Instant> {
+        self.0.lock().values().copied().filter(|until| *until > now).min()
+    }
 }
 
 #[cfg(test)]
@@ -41,6 +46,12 @@ mod tests {
         let nominations = Nominations::default();
         nominations.note("a", Duration::from_secs(10), start);
         assert_eq!(nominations.names(at(19)), BTreeSet::from(["a".to_owned()]));
-        assert_eq!(nominations.names(at(20)), BTreeSet::new());
+        nominations.note("b", Duration::from_secs(10), at(5));
+        assert_eq!(
+            (nominations.next_end(at(19)), nominations.next_end(at(20))),
+            (Some(at(20)), Some(at(25)))
+        );
+        assert_eq!(nominations.names(at(25)), BTreeSet::new());
+        assert_eq!(nominations.next_end(at(25)), None);
     }
 }

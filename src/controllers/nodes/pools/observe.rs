@@ -35,12 +35,13 @@ pub(super) async fn observe(pools: &Pools, now: Timestamp) -> Cluster {
     }
 }
 
-/// Nodes, claims and pods alone.
+/// Nodes, claims, pods and room alone.
 pub(super) fn present(pools: &Pools) -> Cluster {
     Cluster {
         nodes: pools.world.nodes.all(),
         claims: pools.claims_of(None),
         pods: pools.world.pods.all(),
+        buffers: pools.buffers.as_ref().map(|buffers| buffers.pods()).unwrap_or_default(),
         leaving: pools.leaving.lock().clone(),
         ..Cluster::default()
     }

@@ -242,7 +242,7 @@ mod tests {
             (ready.status.as_str(), ready.message.as_str()),
             ("False", "NodeClassReady: KWOKNodeClass default does not exist")
         );
-        judge(&mut conditions, Ok(()), &Ok(ClassState { generation: Some(1), not_ready: None }), now);
+        judge(&mut conditions, Ok(()), &Ok(ClassState { generation: Some(1), ..ClassState::default() }), now);
         assert!(conditions::holds(&conditions, "Ready"));
     }
 }

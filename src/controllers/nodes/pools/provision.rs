@@ -6,7 +6,7 @@
 mod batch;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
     time::Duration,
 };
@@ -15,10 +15,13 @@ use futures::{StreamExt as _, stream};
 use jiff::{SignedDuration, Timestamp};
 use kube::{ResourceExt as _, api::PostParams};
 use tandem_core::{
-    nodes::pools::{
-        cluster::Target,
-        provision::{Input, Plan, provision},
-        solver,
+    nodes::{
+        buffer::{Placement, placements},
+        pools::{
+            cluster::Target,
+            provision::{Input, Plan, provision},
+            solver,
+        },
     },
     scheduling::Pod,
 };
@@ -28,6 +31,7 @@ use super::{
     Pools, claim,
     observe::{observe, options, present},
 };
+use crate::controllers::nodes::buffer::Loop;
 use batch::Batch;
 
 /// Pods that still wait are thought about again after so long.
@@ -48,8 +52,13 @@ pub(super) async fn run(pools: Arc<Pools>) {
     let mut batch = Batch::default();
     let mut told = Told::default();
     loop {
-        let mut pods = present(&pools).needy();
+        let present = present(&pools);
+        let mut pods = present.needy();
         pods.extend(expected(&pools).await);
+        pods.extend(present.buffers);
+        if let Some(rehearsal) = pools.rehearsal.as_ref().filter(|_| pods.is_empty()) {
+            rehearsal.would_provision(&[]);
+        }
         let due = batch.look(&pods, claim_names(&pools), ready_pools(&pools), Instant::now());
         let times = (pools.settings.batch_idle_duration, pools.settings.batch_max_duration);
         if pools.leads() && batch.is_due(times, Instant::now()) {
@@ -95,10 +104,13 @@ fn ready_pools(pools: &Pools) -> HashSet<String> {
 }
 
 /// What was decided for pods.
+#[derive(Default)]
 struct Solution {
     /// Pods that wait; the plan's further places are those of expected ones, whom nobody can tell anything.
     pods: Vec<Arc<Pod>>,
     plan: Plan,
+    /// Where the room of buffers would be.
+    room: BTreeMap<Arc<str>, Placement>,
 }
 
 /// Finds nodes for pods that need them. Beside the other tasks, since it may take a while where there are many.
@@ -109,14 +121,19 @@ async fn solve(pools: &Pools, now: Timestamp) -> Solution {
         let mut pods = cluster.needy();
         let waiting = pods.len();
         pods.extend(expected);
+        let real = pods.len();
+        pods.extend(cluster.buffers.iter().cloned());
         let mut plan = provision(&Input { cluster: &cluster, pods: &pods, options });
+        let room = placements(&pods, &plan);
         pods.truncate(waiting);
         plan.unschedulable.retain(|failure| failure.pod < waiting);
-        Solution { pods, plan }
+        // A node that only has room may go if another has it too.
+        plan.nominations.retain(|(pod, _)| *pod < real);
+        Solution { pods, plan, room }
     };
     tokio::task::spawn_blocking(decide).await.unwrap_or_else(|error| {
         tracing::error!(%error, "no nodes could be found for pods");
-        Solution { pods: Vec::new(), plan: Plan::default() }
+        Solution::default()
     })
 }
 
@@ -129,11 +146,20 @@ struct Told {
 
 async fn pass(pools: &Arc<Pools>, told: &mut Told) {
     let now = Timestamp::now();
-    let Solution { pods, plan } = solve(pools, now).await;
+    let Solution { pods, plan, room } = solve(pools, now).await;
+    if let Some(buffers) = &pools.buffers {
+        buffers.placed(Loop::Pools, room);
+    }
     for (_, target) in &plan.nominations {
         nominate(pools, target);
     }
-    let made = create(pools, &plan.claims, "provisioned").await;
+    let made = match &pools.rehearsal {
+        Some(rehearsal) => {
+            rehearsal.would_provision(&plan.claims);
+            vec![None; plan.claims.len()]
+        }
+        None => create(pools, &plan.claims, "provisioned").await,
+    };
     pools.metrics.unschedulable(plan.unschedulable.len());
     told.retain(&pods);
     tell(pools, told, &pods, &plan, &made, now);

@@ -31,6 +31,7 @@ use super::{
 };
 use crate::{
     cloud::CloudError,
+    cluster::finalizer,
     controllers::nodes::{
         drain::{DrainOptions, Evicted, drain},
         taint::{Marking, mark},
@@ -49,13 +50,13 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// The next step of a claim that is being deleted.
 pub(super) async fn step(pools: &Pools, claim: &NodeClaim) -> Result<Next, StepError> {
-    if !claim.finalizers().iter().any(|name| name == FINALIZER) {
+    if !finalizer::is_set(claim, FINALIZER) {
         return Ok(Next::Change);
     }
     let now = Timestamp::now();
     let Some(deadline) = deadline(pools, claim).await? else { return Ok(Next::Written) };
     let node = node(pools, claim).await?;
-    if let Some(node) = node.as_ref().filter(|node| has_finalizer(node))
+    if let Some(node) = node.as_ref().filter(|node| finalizer::is_set(*node, FINALIZER))
         && let Some(next) = empty(pools, claim, node, deadline.0, now).await?
     {
         return Ok(next);
@@ -94,10 +95,6 @@ async fn node(pools: &Pools, claim: &NodeClaim) -> Result<Option<ApiNode>, StepE
     let node = Api::<ApiNode>::all(pools.client.clone()).get_opt(&name).await?;
     let provider_id = status.and_then(|status| status.provider_id.as_deref());
     Ok(node.filter(|node| node.spec.as_ref().and_then(|spec| spec.provider_id.as_deref()) == provider_id))
-}
-
-fn has_finalizer(node: &ApiNode) -> bool {
-    node.finalizers().iter().any(|name| name == FINALIZER)
 }
 
 /// Empties a node; `None` when it is empty, or its time is up.
@@ -254,10 +251,10 @@ async fn terminate(
         let nodes: Api<ApiNode> = Api::all(pools.client.clone());
         // As it is now: the taint has changed it.
         if let Some(node) = nodes.get_opt(&node.name_any()).await? {
-            write::finalizer(&nodes, &node, FINALIZER, false).await?;
+            finalizer::set(&nodes, &node, FINALIZER, false).await?;
         }
     }
-    if write::finalizer(&pools.claim_api(), claim, FINALIZER, false).await? {
+    if finalizer::set(&pools.claim_api(), claim, FINALIZER, false).await? {
         tracing::info!(claim = claim.name_any(), "machine is terminated");
         pools.metrics.terminated(claim, now);
     }

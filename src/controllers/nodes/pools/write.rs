@@ -39,26 +39,3 @@ where
     let patch = Patch::Merge(json!({ "metadata": metadata }));
     api.patch(&object.name_any(), &PatchParams::default(), &patch).await
 }
-
-/// Puts a finalizer on an object, or takes it off; whether anything was written. An object that is gone is no error.
-pub(super) async fn finalizer<K>(
-    api: &Api<K>,
-    object: &K,
-    name: &str,
-    wanted: bool,
-) -> Result<bool, kube::Error>
-where
-    K: Resource + Clone + Debug + DeserializeOwned,
-{
-    let mut finalizers: Vec<_> = object.finalizers().iter().filter(|it| *it != name).cloned().collect();
-    if wanted {
-        finalizers.push(name.to_owned());
-    }
-    if finalizers.len() == object.finalizers().len() {
-        return Ok(false);
-    }
-    match metadata(api, object, json!({ "finalizers": finalizers })).await {
-        Err(error) if is_gone(&error) => Ok(false),
-        result => result.map(|_| true),
-    }
-}

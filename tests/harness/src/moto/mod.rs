@@ -46,6 +46,8 @@ pub struct Group<'a> {
     pub max: u32,
     /// The size to begin with.
     pub desired: u32,
+    /// Whether it replaces machines that are likely to be taken back.
+    pub rebalances: bool,
     /// Its zones.
     pub zones: &'a [&'a str],
     /// Its tags, which its machines get too.
@@ -233,6 +235,7 @@ impl Moto {
             ("MinSize".to_owned(), group.min.to_string()),
             ("MaxSize".to_owned(), group.max.to_string()),
             ("DesiredCapacity".to_owned(), group.desired.to_string()),
+            ("CapacityRebalance".to_owned(), group.rebalances.to_string()),
         ];
         parameters.extend_from_slice(launched);
         for (index, zone) in group.zones.iter().enumerate() {
@@ -253,6 +256,36 @@ impl Moto {
         let transition = ("LifecycleTransition", "autoscaling:EC2_INSTANCE_TERMINATING");
         let parameters = [("AutoScalingGroupName", group), ("LifecycleHookName", name), transition];
         self.ask("autoscaling", "PutLifecycleHook", &parameters).await.map(|_| ())
+    }
+
+    /// Somebody makes a group with a hook smaller by this machine.
+    pub async fn shrink(&self, machine: &str) -> Result<()> {
+        let held = self.proxy.shrink(machine, "TerminateInstanceInAutoScalingGroup").await?;
+        held.map(drop).with_context(|| format!("no hook holds {machine}"))
+    }
+
+    /// A group ends a machine that is not well, and keeps its size; its hook holds the machine.
+    pub fn end_unwell(&self, group: &str, machine: &str) {
+        self.proxy.hold(group, machine, true);
+    }
+
+    /// A group launches a machine beyond its size, in place of one that is likely to be taken back.
+    pub async fn launch_beyond(&self, group: &str) -> Result<()> {
+        let (size, _) = self.group(group).await?;
+        self.proxy.state().desired.insert(group.to_owned(), size);
+        let more = (size + 1).to_string();
+        let parameters = [("AutoScalingGroupName", group), ("DesiredCapacity", &more)];
+        self.ask("autoscaling", "SetDesiredCapacity", &parameters).await.map(drop)
+    }
+
+    /// A group ends a machine in whose place it has launched another; its hook holds the machine.
+    pub fn end_beyond(&self, group: &str, machine: &str) {
+        self.proxy.hold(group, machine, false);
+    }
+
+    /// EC2 takes a machine back.
+    pub async fn take_back(&self, machine: &str) -> Result<()> {
+        self.ask("ec2", "TerminateInstances", &[("InstanceId.1", machine)]).await.map(drop)
     }
 
     /// Some image.

@@ -52,13 +52,21 @@ pub(super) struct State {
     /// Groups that get no machine, and why.
     exhausted: BTreeMap<String, String>,
     /// Sizes that moto does not know of.
-    desired: BTreeMap<String, u32>,
+    pub(super) desired: BTreeMap<String, u32>,
     /// Failed activities by group, newest first: when, and why.
     activities: BTreeMap<String, Vec<(Timestamp, String)>>,
     /// Groups with a hook on termination.
     hooks: BTreeMap<String, String>,
-    /// Machines that a hook holds, and their groups.
-    held: BTreeMap<String, String>,
+    /// Machines that a hook holds.
+    held: BTreeMap<String, Held>,
+}
+
+/// A machine that a hook holds.
+#[derive(Debug)]
+struct Held {
+    group: String,
+    /// Whether the group keeps its size, and gets another machine in the end.
+    is_replaced: bool,
 }
 
 pub(super) struct Proxy {
@@ -223,16 +231,37 @@ impl Proxy {
             return Ok(Some(refusal("autoscaling", 400, "ValidationError", &message)));
         }
         let machines = xml::children(&groups, "Instances", "member").len();
+        let Some(leaving) = self.resize(name, wanted, machines) else {
+            return Ok(Some(empty(&call.action)));
+        };
+        if leaving == 0 {
+            return Ok(None);
+        }
+        // moto counts those that a hook holds, AWS does not.
+        let all = (wanted as usize + leaving).to_string();
+        let parameters = [("AutoScalingGroupName", name), ("DesiredCapacity", &all)];
+        self.ask("autoscaling", "SetDesiredCapacity", &parameters).await?;
+        Ok(Some(empty(&call.action)))
+    }
+
+    /// Notes a size that moto does not know of; how many machines of the group that do not count a hook holds. `None` if
+    /// moto is not to hear of it, since there are no machines to be had.
+    fn resize(&self, name: &str, wanted: u32, machines: usize) -> Option<usize> {
         let mut state = self.state();
         let reason = state.exhausted.get(name).cloned();
         if let Some(reason) = reason.filter(|_| usize::try_from(wanted).is_ok_and(|wanted| wanted > machines))
         {
             state.desired.insert(name.to_owned(), wanted);
             state.activities.entry(name.to_owned()).or_default().insert(0, (Timestamp::now(), reason));
-            return Ok(Some(empty(&call.action)));
+            return None;
         }
-        state.desired.remove(name);
-        Ok(None)
+        let leaving = state.held.values().filter(|held| held.group == name && !held.is_replaced).count();
+        if leaving == 0 {
+            state.desired.remove(name);
+        } else {
+            state.desired.insert(name.to_owned(), wanted);
+        }
+        Some(leaving)
     }
 
     async fn ask_groups(&self, name: &str) -> Result<(u16, String)> {
@@ -261,9 +290,19 @@ impl Proxy {
         self.state().hooks.insert(group.to_owned(), name.to_owned());
     }
 
+    /// A group ends a machine, and keeps its size; its hook holds the machine.
+    pub(super) fn hold(&self, group: &str, machine: &str, is_replaced: bool) {
+        let held = Held { group: group.to_owned(), is_replaced };
+        self.state().held.insert(machine.to_owned(), held);
+    }
+
     /// With a hook the machine stays, and the size goes down at once.
     async fn terminate(&self, call: &Call) -> Result<Option<Response>> {
-        let id = call.get("InstanceId");
+        self.shrink(call.get("InstanceId"), &call.action).await
+    }
+
+    /// Ends a machine of a group and lowers the group's size; nothing if moto can do that.
+    pub(super) async fn shrink(&self, id: &str, action: &str) -> Result<Option<Response>> {
         let (_, instances) =
             self.ask("autoscaling", "DescribeAutoScalingInstances", &[("InstanceIds.member.1", id)]).await?;
         let group = xml::text(&instances, "AutoScalingGroupName").to_owned();
@@ -276,9 +315,9 @@ impl Proxy {
         let mut state = self.state();
         let overridden = state.desired.get(&group).copied();
         if state.hooks.contains_key(&group) {
-            state.held.insert(id.to_owned(), group.clone());
+            state.held.insert(id.to_owned(), Held { group: group.clone(), is_replaced: false });
             state.desired.insert(group, overridden.unwrap_or(known).saturating_sub(1));
-            return Ok(Some(empty(&call.action)));
+            return Ok(Some(empty(action)));
         }
         if let Some(desired) = overridden {
             state.desired.insert(group, desired.saturating_sub(1));
@@ -288,14 +327,15 @@ impl Proxy {
 
     async fn complete(&self, call: &Call) -> Result<Option<Response>> {
         let id = call.get("InstanceId");
-        let Some(group) = self.state().held.remove(id) else {
+        let Some(Held { group, is_replaced }) = self.state().held.remove(id) else {
             let message = format!("No active Lifecycle Action found with instance ID {id}");
             return Ok(Some(refusal("autoscaling", 400, "ValidationError", &message)));
         };
-        let parameters = [("InstanceId", id), ("ShouldDecrementDesiredCapacity", "true")];
+        let shrinks = if is_replaced { "false" } else { "true" };
+        let parameters = [("InstanceId", id), ("ShouldDecrementDesiredCapacity", shrinks)];
         self.ask("autoscaling", "TerminateInstanceInAutoScalingGroup", &parameters).await?;
         let mut state = self.state();
-        if !state.held.values().any(|other| *other == group) && !state.exhausted.contains_key(&group) {
+        if !state.held.values().any(|other| other.group == group) && !state.exhausted.contains_key(&group) {
             state.desired.remove(&group);
         }
         Ok(Some(empty(&call.action)))

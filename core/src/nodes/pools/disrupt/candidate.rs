@@ -14,7 +14,7 @@ use crate::{
     api::karpenter::{ConsolidationPolicy, NodeClaim},
     nodes::pools::{
         budgets::{NodeFacts, PoolCount, Reason},
-        cluster::{Member, Pool},
+        cluster::{Cluster, Member, Pool},
         costs::{self, COST_OF_NODE, disruption_cost},
         names::{DO_NOT_DISRUPT, condition, disrupted},
         node_claim::{holds, is_deleting, pool_of},
@@ -75,8 +75,24 @@ impl Candidate {
         self.reasons.contains(&reason)
     }
 
+    pub(super) fn has_reason(&self) -> bool {
+        !self.reasons.is_empty()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.disruption_cost <= COST_OF_NODE
+    }
+
+    /// An empty node whose room is needed counts as one that is used too little, if its pool lets such nodes go. Returns
+    /// whether it may.
+    pub(super) fn count_as_used(&mut self, cluster: &Cluster) -> bool {
+        self.reasons.retain(|reason| *reason != Reason::Empty);
+        let pool = cluster.pool(&self.pool);
+        let may_go = pool.is_some_and(|pool| judge_used(pool, &self.node).is_ok());
+        if may_go {
+            self.reasons.push(Reason::Underutilized);
+        }
+        may_go
     }
 
     /// What saves most for its cost first, ties by name.
@@ -187,10 +203,15 @@ fn consolidates(pool: &Pool, candidate: &Candidate) -> Result<Reason, String> {
     if candidate.is_empty() {
         return Ok(Reason::Empty);
     }
-    if disruption.policy() == ConsolidationPolicy::WhenEmpty {
+    judge_used(pool, &candidate.node)
+}
+
+/// The same for a node that is used.
+fn judge_used(pool: &Pool, node: &Node) -> Result<Reason, String> {
+    if pool.spec.disruption.policy() == ConsolidationPolicy::WhenEmpty {
         return Err(format!("NodePool {:?} has non-empty consolidation disabled", pool.name));
     }
-    let labels = &candidate.node.labels;
+    let labels = &node.labels;
     for label in [INSTANCE_TYPE, CAPACITY_TYPE, ZONE] {
         if !labels.contains_key(label) {
             return Err(format!("Node does not have label {label:?}"));

@@ -150,6 +150,7 @@ pub fn decide(input: &Input<'_>, mut goes_on: impl FnMut(Method) -> bool) -> Dec
     }
     let mut round = Round { input, candidates, scene: Scene::new(input), decision };
     round.drop_expected();
+    round.keep_room();
     round.decision.command = round
         .empty()
         .or_else(|| round.drifted())
@@ -178,6 +179,13 @@ impl Round<'_, '_> {
             }
             is_free
         });
+    }
+
+    /// Nodes answer for the room of buffers that they have.
+    fn keep_room(&mut self) {
+        let (candidates, stay) = self.scene.keep_room(std::mem::take(&mut self.candidates));
+        self.candidates = candidates;
+        self.decision.unconsolidatable.extend(stay);
     }
 
     /// Those that suit a reason and that budgets allow, in this order.

@@ -14,6 +14,7 @@ use crate::{
     api::karpenter::ConsolidationPolicy,
     nodes::pools::{
         balanced::{self, TOLERANCE},
+        budgets::Reason,
         cluster::{Cluster, Layout},
         consolidate::{self, Refused},
         fixed,
@@ -34,39 +35,106 @@ pub(super) struct Scene<'a> {
     nodes: BTreeMap<Arc<str>, NodeId>,
     /// Nodes that pods that wait will be on.
     expecting: BTreeSet<NodeId>,
+    /// The room of buffers that nodes have.
+    spare: BTreeMap<NodeId, Vec<Arc<Pod>>>,
     daemons: Vec<Pod>,
 }
 
 impl<'a> Scene<'a> {
-    /// Pods that wait are put where they will be; those that need a new node are left out, since nothing that is there
-    /// helps them.
+    /// Pods that wait are put where they will be, then those that stand for room; those that need a new node are left out,
+    /// since nothing that is there helps them.
     pub(super) fn new(input: &Input<'a>) -> Self {
         let cluster = input.cluster;
-        let needy: Vec<Pod> = cluster.needy().iter().map(|pod| (**pod).clone()).collect();
+        let needy = cluster.needy();
         let moving: HashSet<Arc<str>> = needy.iter().map(|pod| pod.uid.clone()).collect();
         let mut layout = cluster.lay_out(&moving);
         let daemons: Vec<Pod> = cluster.daemon_sets.iter().map(|pod| (**pod).clone()).collect();
-        let mut expecting = BTreeSet::new();
-        if !needy.is_empty() {
+        let (mut expecting, mut spare) = (BTreeSet::new(), BTreeMap::<_, Vec<_>>::new());
+        let all: Vec<Arc<Pod>> = needy.iter().chain(&cluster.buffers).cloned().collect();
+        if !all.is_empty() {
+            let pods: Vec<Pod> = all.iter().map(|pod| (**pod).clone()).collect();
             let offers = cluster.offers(&daemons);
             let solution = Solver::new(&mut layout.snapshot, &offers, input.options.clone())
-                .solve(&mut layout.snapshot, &needy);
+                .solve(&mut layout.snapshot, &pods);
             for (pod, place) in solution.placements {
-                if let Place::Node(node) = place {
-                    let class = layout.snapshot.class(&needy[pod]);
-                    layout.snapshot.bind(class, node);
+                let Place::Node(node) = place else { continue };
+                let class = layout.snapshot.class(&pods[pod]);
+                layout.snapshot.bind(class, node);
+                if pod < needy.len() {
                     expecting.insert(node);
+                } else {
+                    spare.entry(node).or_default().push(all[pod].clone());
                 }
             }
         }
         let named = layout.targets.iter().filter_map(|(node, target)| Some((target.claim.clone()?, *node)));
         let nodes = named.collect();
-        Self { cluster, options: input.options.clone(), layout, nodes, expecting, daemons }
+        Self { cluster, options: input.options.clone(), layout, nodes, expecting, spare, daemons }
     }
 
     /// Whether pods that wait will be on the node of a claim.
     pub(super) fn expects(&self, claim: &str) -> bool {
         self.nodes.get(claim).is_some_and(|node| self.expecting.contains(node))
+    }
+
+    /// The pods that stand for room on the node of a claim.
+    fn spare_on(&self, claim: &str) -> &[Arc<Pod>] {
+        self.nodes.get(claim).and_then(|node| self.spare.get(node)).map_or(&[], |pods| pods)
+    }
+
+    /// Lets candidates answer for the room that they have: it has to be found elsewhere as if its pods were there. One that is
+    /// empty otherwise may go as such if the nodes that stay have that room. Also returns those that stay, and why.
+    pub(super) fn keep_room(
+        &mut self,
+        mut candidates: Vec<Candidate>,
+    ) -> (Vec<Candidate>, Vec<(Arc<str>, String)>) {
+        if self.spare.is_empty() {
+            return (candidates, Vec::new());
+        }
+        let needed = self.needed_for_room(&candidates);
+        let mut stay = Vec::new();
+        for candidate in &mut candidates {
+            let spare = self.spare_on(&candidate.name).to_vec();
+            if needed.contains(&candidate.name) && !candidate.count_as_used(self.cluster) {
+                let why = format!("Node {:?} has buffer pods", candidate.node.name);
+                stay.push((candidate.name.clone(), why));
+            }
+            if !candidate.suits(Reason::Empty) {
+                candidate.pods.extend(spare);
+            }
+        }
+        candidates.retain(Candidate::has_reason);
+        (candidates, stay)
+    }
+
+    /// Empty candidates whose room the nodes that stay have not. Those without any go first.
+    fn needed_for_room(&mut self, candidates: &[Candidate]) -> BTreeSet<Arc<str>> {
+        let empty = candidates.iter().filter(|candidate| candidate.suits(Reason::Empty));
+        let (idle, keeping): (Vec<_>, Vec<_>) =
+            empty.partition(|candidate| self.spare_on(&candidate.name).is_empty());
+        let Self { layout: Layout { snapshot, uninitialized, .. }, nodes, spare, .. } = self;
+        let before = snapshot.checkpoint();
+        let of = |candidate: &Candidate| nodes.get(&candidate.name).copied();
+        idle.into_iter().filter_map(of).for_each(|node| snapshot.remove_node(node));
+        let mut needed = BTreeSet::new();
+        for candidate in keeping {
+            let Some(node) = of(candidate) else { continue };
+            let checkpoint = snapshot.checkpoint();
+            snapshot.remove_node(node);
+            let fits = spare[&node].iter().all(|pod| {
+                let class = snapshot.class(pod);
+                let place = snapshot.find(class, None).filter(|node| !uninitialized.contains(node));
+                place.map(|place| snapshot.bind(class, place)).is_some()
+            });
+            if fits {
+                snapshot.keep(checkpoint);
+            } else {
+                snapshot.rollback(checkpoint);
+                needed.insert(candidate.name.clone());
+            }
+        }
+        snapshot.rollback(before);
+        needed
     }
 
     /// New nodes that it takes to be without a candidate, however many.

@@ -9,7 +9,7 @@ use super::*;
 use crate::{
     api::karpenter,
     nodes::{
-        drain,
+        buffer, drain,
         pools::{
             instance_type::InstanceType,
             names::DO_NOT_DISRUPT,
@@ -116,6 +116,50 @@ fn one_greater_node_will_do_where_two_small_ones_would_cost_a_little_less() {
     types.push(instance_type(4));
     case.cluster.pools[0].types = types;
     assert_eq!(case.says(), "Underutilized replace: a, b for one of cores-02");
+}
+
+/// Room for so many pods of a size is kept.
+fn keeping(mut case: Case, count: u32, cpu: i64) -> Case {
+    case.cluster.buffers = buffer::pods("ns", "spare", &pod("template", "spare", cpu).shape, count);
+    case
+}
+
+#[test]
+fn nodes_with_the_room_of_buffers_are_not_empty() {
+    let when_empty = |mut case: Case| {
+        case.pool().consolidation_policy = Some("WhenEmpty".to_owned());
+        case
+    };
+    let empty = || nodes(&[(4, 0), (4, 3_500)]);
+    assert_eq!(when_empty(empty()).says(), "Empty delete: a");
+    let kept = when_empty(keeping(empty(), 2, 2_000));
+    assert_eq!(kept.says(), "nothing");
+    let why: Vec<_> = kept.decide().unconsolidatable.into_iter().filter(|(name, _)| **name == *"a").collect();
+    assert_eq!(why, [("a".into(), "Node \"a\" has buffer pods".to_owned())]);
+    assert_eq!(when_empty(keeping(empty(), 1, 400)).says(), "Empty delete: a", "there is room beside a pod");
+    let two = || nodes(&[(4, 0), (4, 0), (4, 3_900)]);
+    assert_eq!(when_empty(keeping(two(), 2, 2_000)).says(), "Empty delete: b", "one of them is enough");
+    assert_eq!(when_empty(keeping(two(), 3, 2_000)).says(), "nothing", "both are needed");
+}
+
+#[test]
+fn room_moves_with_the_pods_of_a_node() {
+    let two = || nodes(&[(4, 1_000), (4, 3_000)]);
+    assert_eq!(two().says(), "Underutilized delete: a");
+    assert_eq!(keeping(two(), 4, 1_000).says(), "nothing", "both nodes are full");
+    assert_eq!(
+        keeping(nodes(&[(8, 0), (4, 3_900)]), 1, 1_000).says(),
+        "Underutilized replace: a, b for one of cores-05, cores-06, cores-07",
+        "a smaller node has the room, too"
+    );
+    let mut drifted = keeping(nodes(&[(4, 3_500)]), 1, 500);
+    set(drifted.claim("a"), condition::DRIFTED);
+    let command = drifted.decide().command.unwrap();
+    assert_eq!((command.replacements[0].pods.len(), command.method), (2, Method::Drift));
+    assert_eq!(drifted.with(|input| validate(input, &command)), Ok(command));
+    let idle = nodes(&[(4, 0), (4, 3_500)]);
+    let command = idle.decide().command.unwrap();
+    assert!(keeping(idle, 2, 2_000).with(|input| validate(input, &command)).is_err(), "it is needed by now");
 }
 
 #[test]
@@ -319,8 +363,9 @@ proptest! {
         allowed in prop::collection::vec(0i32..3, 3),
         budget in 0usize..5,
         spot_to_spot in any::<bool>(),
+        (spare, size) in (0..4_u32, 1..4_000_i64),
     ) {
-        let mut case = Case { spot_to_spot, ..Case::of(cluster()) };
+        let mut case = keeping(Case { spot_to_spot, ..Case::of(cluster()) }, spare, size);
         case.pool().budgets = Some(vec![karpenter::Budget::of(&budget.to_string())]);
         case.cluster.pools[0].spec.template.spec.requirements[0].values = vec![SPOT.to_owned(), ON_DEMAND.to_owned()];
         case.pdbs = allowed.iter().enumerate().map(|(app, allowed)| pdb(&app.to_string(), *allowed)).collect();

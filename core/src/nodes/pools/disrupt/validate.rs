@@ -43,8 +43,8 @@ impl Invalid {
 /// What was decided is not right any more.
 pub fn validate(input: &Input<'_>, wanted: &Command) -> Result<Command, Invalid> {
     let reason = wanted.method.reason();
-    let found = candidate::find(input).candidates;
-    let scene = Scene::new(input);
+    let mut scene = Scene::new(input);
+    let (found, _) = scene.keep_room(candidate::find(input).candidates);
     let still = |name: &Arc<str>| {
         let found = found.iter().find(|it| it.name == *name && it.suits(reason) && !scene.expects(&it.name));
         found.cloned().ok_or_else(|| Invalid::Churn(name.clone()))

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     api::karpenter::RequirementWithMinValues,
+    nodes::buffer,
     nodes::pools::{
         launch::MinValuesPolicy,
         requirements::{
@@ -119,6 +120,64 @@ fn pools_are_tried_by_weight_and_within_their_limits() {
 }
 
 #[test]
+fn room_of_buffers_comes_after_all_pods() {
+    let mut cluster = cluster();
+    add_node(&mut cluster, "there", 4, "zone-1", vec![]);
+    limit(&mut cluster.pools[0], "cpu", "8");
+    let waiting = [pod("a", "web", 1_000), pod("b", "web", 3_000), pod("c", "web", 500)];
+    cluster.pods.extend(waiting.map(Arc::new));
+    let mut pods = cluster.needy();
+    pods.extend(buffer::pods("ns", "spare", &pod("template", "spare", 3_500).shape, 3));
+    let plan = provision(&Input { cluster: &cluster, pods: &pods, options: Options::default() });
+    let nominated: Vec<_> = plan.nominations.iter().map(|(pod, _)| &*pods[*pod].name).collect();
+    assert_eq!(nominated, ["b", "a"], "the greater pods of the buffer leave them their room");
+    assert_eq!(plan.claims.len(), 1);
+    assert_eq!(plan.claims[0].pods.iter().map(|pod| &*pods[*pod].name).next(), Some("c"));
+    let placements = buffer::placements(&pods, &plan);
+    let placement = buffer::Placement { there: 0, new: 1, nowhere: 2 };
+    assert_eq!(placements.into_iter().collect::<Vec<_>>(), [("ns/spare".into(), placement)]);
+}
+
+/// Adds pods of a gang to a cluster that knows how many it takes.
+fn gang(cluster: &mut Cluster, name: &str, needed: u32, cpus: &[i64]) -> Vec<Pod> {
+    let surroundings = Arc::make_mut(&mut cluster.surroundings);
+    surroundings.gangs.insert(("default".into(), name.into()), needed);
+    let member = |(number, cpu): (usize, &i64)| Pod {
+        gang: Some(name.into()),
+        ..pod(&format!("{name}-{number}"), name, *cpu)
+    };
+    cpus.iter().enumerate().map(member).collect()
+}
+
+#[test]
+fn a_gang_gets_nodes_whole_or_not_at_all() {
+    let mut cluster = cluster();
+    limit(&mut cluster.pools[0], "cpu", "8");
+    let mut pods = gang(&mut cluster, "train", 3, &[3_000, 3_000, 3_000]);
+    pods.push(pod("web", "web", 1_000));
+    let plan = plan(&mut cluster, pods, Options::default());
+    let placed: Vec<usize> = plan.claims.iter().flat_map(|claim| claim.pods.clone()).collect();
+    assert_eq!(placed, [3], "the others get what they need");
+    let told = reasons(&plan);
+    assert_eq!(told[..2], ["gang group train: 2 of 3 pods fit", "gang group train: 2 of 3 pods fit"]);
+    assert!(
+        told[2].starts_with("gang group train: 2 of 3 pods fit; incompatible with nodepool"),
+        "{}",
+        told[2]
+    );
+}
+
+#[test]
+fn members_that_run_count() {
+    let mut cluster = cluster();
+    let running = Pod { gang: Some("train".into()), ..pod("train-x", "train", 500) };
+    add_node(&mut cluster, "there", 1, "zone-1", vec![running]);
+    let pods = gang(&mut cluster, "train", 3, &[2_000, 2_000]);
+    let plan = plan(&mut cluster, pods, Options::default());
+    assert_eq!((plan.unschedulable.len(), plan.claims.iter().map(|claim| claim.pods.len()).sum()), (0, 2));
+}
+
+#[test]
 fn what_cannot_be_had_is_said_pool_by_pool() {
     type Change = fn(&mut Cluster);
     let cases: [(&str, Change, Pod, &str); 5] = [
@@ -165,11 +224,11 @@ fn what_cannot_be_had_is_said_pool_by_pool() {
     }
 }
 
-#[test]
-fn volumes_and_ports_decide_where() {
+/// A cluster with a bound volume that is in a zone, by a label.
+fn with_volume(key: &str, zone: &str) -> Cluster {
     let mut cluster = cluster();
     let affinity = serde_json::from_value(serde_json::json!({
-        "nodeSelectorTerms": [{"matchExpressions": [{"key": ZONE, "operator": "In", "values": ["zone-3"]}]}]
+        "nodeSelectorTerms": [{"matchExpressions": [{"key": key, "operator": "In", "values": [zone]}]}]
     }));
     let volume = surroundings::Volume { node_affinity: affinity.unwrap(), ..Default::default() };
     let bound = surroundings::Claim { volume: Some("pv".into()), ..Default::default() };
@@ -178,16 +237,36 @@ fn volumes_and_ports_decide_where() {
         volumes: BTreeMap::from([("pv".into(), volume)]),
         ..Default::default()
     });
+    cluster
+}
+
+#[test]
+fn volumes_and_ports_decide_where() {
     let port = HostPort { ip: "".into(), protocol: "TCP".into(), port: 80 };
     let serving = |name: &str| with(pod(name, "web", 100), |shape| shape.ports = vec![port.clone()]);
-    let with_data = Pod { claims: vec!["data".into()], ..pod("db", "db", 100) };
-    let plan = plan(&mut cluster, vec![with_data, serving("a"), serving("b")], Options::default());
-    assert_eq!(plan.claims.len(), 2, "the ports keep two apart");
-    let of_data = plan.claims.iter().find(|claim| claim.pods.contains(&0)).unwrap();
-    let types = &of_data.types;
-    assert!(of_data.requirements.allows(ZONE, "zone-3"), "{}", of_data.requirements);
-    assert!(!of_data.requirements.allows(ZONE, "zone-1"), "{}", of_data.requirements);
-    assert_eq!(&*types[0].name, "cores-01");
+    // The EBS driver's volumes know the zone by its own label.
+    for key in [ZONE, "topology.ebs.csi.aws.com/zone"] {
+        let with_data = Pod { claims: vec!["data".into()], ..pod("db", "db", 100) };
+        let pods = vec![with_data, serving("a"), serving("b")];
+        let plan = plan(&mut with_volume(key, "zone-3"), pods, Options::default());
+        assert_eq!(plan.claims.len(), 2, "the ports keep two apart");
+        let of_data = plan.claims.iter().find(|claim| claim.pods.contains(&0)).unwrap();
+        let types = &of_data.types;
+        assert!(of_data.requirements.allows(ZONE, "zone-3"), "{}", of_data.requirements);
+        assert!(!of_data.requirements.allows(ZONE, "zone-1"), "{}", of_data.requirements);
+        assert_eq!(&*types[0].name, "cores-01");
+    }
+}
+
+#[test]
+fn a_volume_finds_the_node_that_is_on_its_way() {
+    for (zone, claims) in [("zone-1", 0), ("zone-3", 1)] {
+        let mut cluster = with_volume("topology.ebs.csi.aws.com/zone", zone);
+        cluster.claims.push(Arc::new(claim("soon", 4, "zone-1", "on-demand")));
+        let with_data = Pod { claims: vec!["data".into()], ..pod("db", "db", 100) };
+        let plan = plan(&mut cluster, vec![with_data], Options::default());
+        assert_eq!((plan.claims.len(), plan.unschedulable.len()), (claims, 0), "{zone}");
+    }
 }
 
 #[test]
@@ -235,6 +314,34 @@ fn a_claim_without_a_machine_counts_as_the_greatest_that_it_may_become() {
 }
 
 proptest! {
+    #[test]
+    fn no_part_of_a_gang_gets_nodes(
+        gangs in prop::collection::vec((1..5_u32, prop::collection::vec(500..6_000_i64, 1..5)), 1..4),
+        (cores, there) in (0..20_i64, 0..6_i64),
+    ) {
+        let mut cluster = cluster();
+        limit(&mut cluster.pools[0], "cpu", &cores.to_string());
+        if there > 0 {
+            add_node(&mut cluster, "there", there, "zone-1", vec![]);
+        }
+        let mut pods = Vec::new();
+        for (name, (needed, cpus)) in ["a", "b", "c"].iter().zip(&gangs) {
+            pods.extend(gang(&mut cluster, name, *needed, cpus));
+        }
+        let count = pods.len();
+        let plan = plan(&mut cluster, pods, Options::default());
+        let needy = cluster.needy();
+        let mut placed: Vec<usize> = plan.nominations.iter().map(|(pod, _)| *pod).collect();
+        placed.extend(plan.claims.iter().flat_map(|claim| &claim.pods));
+        for (name, (needed, _)) in ["a", "b", "c"].iter().zip(&gangs) {
+            let of_gang = placed.iter().filter(|pod| needy[**pod].gang.as_deref() == Some(*name)).count();
+            prop_assert!(of_gang == 0 || of_gang >= *needed as usize, "{name}: {of_gang} of {needed}");
+        }
+        placed.extend(plan.unschedulable.iter().map(|failure| failure.pod));
+        placed.sort_unstable();
+        prop_assert_eq!(placed, (0..count).collect::<Vec<_>>(), "each is answered once");
+    }
+
     #[test]
     fn limits_hold_and_every_pod_is_answered_once(
         cpus in prop::collection::vec(1i64..6_000, 0..20),

@@ -1,6 +1,9 @@
 //! Labels that Karpenter knows by name, and the older names of some.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 /// The NodePool that a node is of.
 pub const NODE_POOL: &str = "karpenter.sh/nodepool";
@@ -32,18 +35,29 @@ pub const ON_DEMAND: &str = "on-demand";
 const OF_KARPENTER: [&str; 8] =
     [NODE_POOL, ZONE, REGION, INSTANCE_TYPE, ARCH, OS, CAPACITY_TYPE, WINDOWS_BUILD];
 
-/// Older names, with the name that they are read as (core, `pkg/apis/v1/labels.go`).
-const ALIASES: [(&str, &str); 5] = [
+/// Other names, with the name that they are read as (core, `pkg/apis/v1/labels.go`; aws, `pkg/apis/v1/labels.go`).
+const ALIASES: [(&str, &str); 6] = [
     ("failure-domain.beta.kubernetes.io/zone", ZONE),
     ("failure-domain.beta.kubernetes.io/region", REGION),
     ("beta.kubernetes.io/arch", ARCH),
     ("beta.kubernetes.io/os", OS),
     ("beta.kubernetes.io/instance-type", INSTANCE_TYPE),
+    // What the EBS driver adds to its nodes; its volumes name no other.
+    ("topology.ebs.csi.aws.com/zone", ZONE),
 ];
 
 /// The name that a label is read as.
 pub fn normalize(key: &str) -> &str {
     ALIASES.iter().find(|(alias, _)| *alias == key).map_or(key, |(_, name)| name)
+}
+
+/// Adds the other names of the labels that a node to come will have: its volumes and pods may know it by those.
+pub fn add_aliases(labels: &mut BTreeMap<String, String>) {
+    for (alias, name) in ALIASES {
+        if let Some(value) = labels.get(name).cloned() {
+            labels.entry(alias.to_owned()).or_insert(value);
+        }
+    }
 }
 
 /// Whether no message and no node names the label: its value is known only when the node is there.

@@ -19,6 +19,8 @@ pub(super) struct Open {
     pub(super) cheapest: usize,
     /// What the pods ask for.
     pub(super) sum: Amounts,
+    /// The most room for cpu, and for memory, that one of the offers has.
+    pub(super) ceiling: [i64; 2],
     pub(super) others: BTreeMap<Box<str>, i64>,
     /// Requirements that offers alone do not keep.
     pub(super) kept: Requirements,
@@ -48,6 +50,12 @@ fn fits(sum: &Amounts, room: &Amounts) -> bool {
     sum.iter().zip(room).all(|(sum, room)| *sum <= 0 || sum <= room)
 }
 
+/// Whether the cheapest offer of a claim has no room for one more pod of a kind, or none that `mask` has.
+pub(super) fn needs_dearer(market: &Market<'_>, claim: &Open, kind: &Kind, mask: &Mask) -> bool {
+    let sum = plus(&claim.sum, &kind.requests);
+    !mask.has(claim.cheapest) || !fits(&sum, &market.room[claim.cheapest])
+}
+
 /// The cheapest offer that a claim would have with one more pod of a kind, of the offers that `mask` has.
 pub(super) fn cheapest_with(
     market: &mut Market<'_>,
@@ -61,6 +69,10 @@ pub(super) fn cheapest_with(
     if simple && kept.is_none() {
         if mask.has(claim.cheapest) && fits(&sum, &market.room[claim.cheapest]) {
             return Some(claim.cheapest);
+        }
+        // Most claims are full.
+        if sum[0] > claim.ceiling[0] || sum[1] > claim.ceiling[1] {
+            return None;
         }
         let [cpu, memory, storage, pods] = market.roomy(&sum)?;
         return first_common(place(claim.cheapest), [&claim.offers, mask, cpu, memory, pods, storage]);

@@ -5,13 +5,13 @@ use std::{fmt, sync::Arc};
 use k8s_openapi::api::core::v1::Taint;
 use thiserror::Error;
 
-use super::run::Run;
+use super::{mask::first_common, run::Run};
 use crate::{
     nodes::pools::{
         launch::MinValuesUnmet,
         select::{self, Unschedulable},
     },
-    scheduling::{Reason, Resources, taints::tolerates},
+    scheduling::{Reason, Resources, Unmet, taints::tolerates},
 };
 
 /// A pod that goes nowhere.
@@ -21,11 +21,16 @@ pub struct Failure {
     pub pod: usize,
     /// Pools, and why each has no node for it.
     pub reasons: Vec<(Arc<str>, Refusal)>,
+    /// Its gang, if it waits for the rest of it.
+    pub gang: Option<Unmet>,
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.reasons.is_empty() {
+        if let Some(gang) = &self.gang {
+            let separator = if self.reasons.is_empty() { "" } else { "; " };
+            write!(f, "{gang}{separator}")?;
+        } else if self.reasons.is_empty() {
             return f.write_str("there is no NodePool that is ready");
         }
         for (at, (pool, why)) in self.reasons.iter().enumerate() {
@@ -108,7 +113,14 @@ impl Run<'_, '_> {
     /// Why a pool would have no node for a pod even if it were the only one.
     fn alone(&self, kind: &super::kind::Kind, market: usize) -> Option<Refusal> {
         let options = &self.catalog.options;
-        let pool = self.catalog.markets[market].pool;
+        let (pool, fit) = (self.catalog.markets[market].pool, kind.fits[market].as_ref());
+        let fits = fit.zip(self.catalog.markets[market].roomy(&kind.requests));
+        let fits = fits.and_then(|(fit, [cpu, memory, storage, pods])| {
+            first_common(0, [&fit.offers, cpu, memory, storage, pods])
+        });
+        if fits.is_some() && !pool.requirements.has_min_values() {
+            return None;
+        }
         let pool = select::Pool {
             requirements: pool.requirements.clone(),
             types: pool.types,

@@ -28,7 +28,8 @@ impl Run<'_, '_> {
             .collect();
         for (plan, pods) in failing {
             let reasons = self.refusals(plan);
-            solution.failures.extend(pods.into_iter().map(|pod| Failure { pod, reasons: reasons.clone() }));
+            let failure = |pod| Failure { pod, reasons: reasons.clone(), gang: None };
+            solution.failures.extend(pods.into_iter().map(failure));
         }
         let mut places = vec![None; self.claims.len()];
         for (at, open) in self.claims.iter().enumerate() {
@@ -42,6 +43,7 @@ impl Run<'_, '_> {
                     solution.failures.extend(open.pods.iter().map(|held| Failure {
                         pod: held.pod,
                         reasons: vec![(pool.clone(), refusal.clone())],
+                        gang: None,
                     }));
                 }
             }

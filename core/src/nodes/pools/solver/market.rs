@@ -9,7 +9,7 @@ use super::{Pool, mask::Mask};
 use crate::{
     nodes::pools::{
         instance_type::InstanceType,
-        requirements::{Requirement, Requirements, WellKnownLabels},
+        requirements::{Requirement, Requirements, WellKnownLabels, labels::add_aliases},
     },
     scheduling::Resources,
 };
@@ -51,6 +51,12 @@ impl Ladder {
 
     fn at_least(&self, amount: i64) -> Option<&Mask> {
         self.at_least.get(self.amounts.partition_point(|step| *step < amount))
+    }
+
+    /// The most that one of these offers has.
+    fn most(&self, offers: &Mask) -> i64 {
+        let reached = self.at_least.partition_point(|at_least| at_least.meets(offers));
+        reached.checked_sub(1).map_or(0, |step| self.amounts[step].max(0))
     }
 }
 
@@ -213,6 +219,11 @@ impl<'a> Market<'a> {
         ])
     }
 
+    /// The most cpu, and the most memory, that one of these offers has room for.
+    pub(super) fn ceiling(&self, offers: &Mask) -> [i64; 2] {
+        [self.ladders[0].most(offers), self.ladders[1].most(offers)]
+    }
+
     /// Offers with so much of another resource.
     pub(super) fn roomy_of(&self, resource: &str, amount: i64) -> &Mask {
         if amount <= 0 {
@@ -337,7 +348,9 @@ impl<'a> Market<'a> {
 /// The labels of which requirements leave one value.
 pub(super) fn certain<'r>(requirements: impl Iterator<Item = &'r Requirement>) -> BTreeMap<String, String> {
     let only = requirements.filter(|it| !it.is_complement() && it.len() == 1);
-    only.filter_map(|it| Some((it.key().to_string(), it.any()?))).collect()
+    let mut labels = only.filter_map(|it| Some((it.key().to_string(), it.any()?))).collect();
+    add_aliases(&mut labels);
+    labels
 }
 
 /// Offers with at least so much, all if nothing is asked for.

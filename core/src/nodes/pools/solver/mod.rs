@@ -11,6 +11,7 @@ mod finish;
 mod kind;
 mod market;
 mod mask;
+mod places;
 mod relax;
 mod run;
 

@@ -2,20 +2,24 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
 use super::{
     NODES, Order, Place, Solution,
     claim::{Held, Open, cheapest_with, narrowed, plus},
-    domains::{Allowed, Rules},
+    domains::Rules,
     kind::Catalog,
-    market::{Amounts, FIXED, certain},
+    market::{FIXED, certain},
     mask::Mask,
+    places::{Entry, View},
 };
 use crate::{
-    nodes::pools::requirements::{Requirements, labels::HOSTNAME},
+    nodes::{
+        buffer::is_virtual,
+        pools::requirements::{Requirements, labels::HOSTNAME},
+    },
     scheduling::{Node, NodeId, Pod, Snapshot, rules::Selector},
 };
 
@@ -24,40 +28,14 @@ use crate::{
 pub(super) struct Plan {
     pub(super) kind: usize,
     pub(super) rules: Rules,
-    views: Vec<View>,
+    pub(super) views: Vec<View>,
     /// It found no place when counts had last changed then; for ever, if no count can help.
     failed: Option<u64>,
-}
-
-/// The claims that could take a pod of a kind while the same domains are allowed.
-#[derive(Debug)]
-struct View {
-    allowed: Vec<Allowed>,
-    /// Offers that do, by market.
-    offers: Vec<Option<Mask>>,
-    /// The best place first; entries of claims that have changed since are void.
-    places: BinaryHeap<Reverse<Entry>>,
-    /// How much of the list of changes has been heeded.
-    seen: usize,
-}
-
-/// A claim that could take one more pod: by what that would cost, and by what would be left unused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Entry {
-    rise: i64,
-    waste: i64,
-    claim: usize,
-    version: u32,
-    /// The cheapest offer that it would have then.
-    offer: usize,
 }
 
 /// Millionths of a dollar: what is compared comes of three prices, each up to half of one off. What costs
 /// the same goes to fewer nodes.
 const ROUNDING: i64 = 1;
-
-/// How many sets of allowed domains a kind keeps views of.
-const VIEWS_KEPT: usize = 8;
 
 /// Pods that nothing tells apart.
 #[derive(Debug)]
@@ -86,14 +64,14 @@ pub(super) struct Run<'r, 'a> {
     pub(super) groups: Vec<Group>,
     pub(super) claims: Vec<Open>,
     /// Claims in the order of their changes.
-    changes: Vec<usize>,
+    pub(super) changes: Vec<usize>,
     allowances: Vec<Allowance>,
     /// Selectors by which spread rules tell which nodes count, with the offers that satisfy them by market.
     selectors: Vec<(Selector, Vec<Mask>)>,
     /// Cpu and memory that pods without a place ask for.
     left: [i64; 2],
     /// Bytes of memory that are as much as a thousandth of a core.
-    bytes_per_milli: i64,
+    pub(super) bytes_per_milli: i64,
     pub(super) placements: Vec<(usize, Place)>,
     pub(super) gave_up: bool,
 }
@@ -127,14 +105,16 @@ impl<'r, 'a> Run<'r, 'a> {
         run
     }
 
-    /// Groups pods in the order in which they are placed: those that ask for most first, then the oldest.
+    /// Groups pods in the order in which they are placed: those that ask for most first, then the oldest; what only stands
+    /// for room comes last.
     fn sort_pods(&mut self) {
         let pods = self.pods;
         let mut order: Vec<usize> = (0..pods.len()).collect();
         order.sort_by_cached_key(|place| {
             let pod = &pods[*place];
             let requests = &pod.shape.requests;
-            (Reverse(requests.cpu), Reverse(requests.memory), pod.created, pod.uid.clone(), *place)
+            let size = (Reverse(requests.cpu), Reverse(requests.memory));
+            (is_virtual(pod), size, pod.created, pod.uid.clone(), *place)
         });
         let mut levels_of = HashMap::new();
         let mut plan_of = HashMap::new();
@@ -179,7 +159,7 @@ impl<'r, 'a> Run<'r, 'a> {
                 (_, true) => cpu.max(memory),
                 _ => 0,
             };
-            (order.apart_first && !apart, Reverse(size))
+            (is_virtual(&pods[group.pods[0]]), order.apart_first && !apart, Reverse(size))
         });
     }
 
@@ -318,96 +298,6 @@ impl<'r, 'a> Run<'r, 'a> {
         self.open(pod, plan, view, market)
     }
 
-    /// The view of the domains that are allowed now.
-    fn view(&mut self, plan: usize) -> usize {
-        let allowed = self.plans[plan].rules.allowed(self.snapshot, &self.catalog.keys);
-        if let Some(view) = self.plans[plan].views.iter().position(|view| view.allowed == allowed) {
-            return view;
-        }
-        let kind = &self.catalog.kinds[self.plans[plan].kind];
-        let markets = kind.fits.iter().enumerate();
-        let offers = markets.map(|(market, fit)| {
-            let mut offers = fit.as_ref()?.offers.clone();
-            for (rules, allowed) in self.plans[plan].rules.by_key.iter().zip(&allowed) {
-                let mut named = Mask::none(self.catalog.markets[market].offers.len());
-                let values = &self.catalog.keys[rules.key].values;
-                for (at, value) in values.iter().enumerate() {
-                    if allowed.values.has(at) != allowed.or_none {
-                        named.join(&value.offers[market]);
-                    }
-                }
-                // What is forbidden goes, if a node without any value will do; else what is allowed stays.
-                if allowed.or_none { offers.drop_all(&named) } else { offers.keep(&named) }
-            }
-            (!offers.is_empty()).then_some(offers)
-        });
-        let view = View { offers: offers.collect(), allowed, places: BinaryHeap::new(), seen: 0 };
-        let views = &mut self.plans[plan].views;
-        if views.len() == VIEWS_KEPT {
-            views.remove(0);
-        }
-        views.push(view);
-        views.len() - 1
-    }
-
-    /// The best claim for a pod of a plan.
-    fn best(&mut self, plan: usize, view: usize) -> Option<Entry> {
-        self.heed_changes(plan, view);
-        let places = &mut self.plans[plan].views[view].places;
-        while let Some(Reverse(entry)) = places.peek() {
-            if self.claims[entry.claim].version == entry.version {
-                return Some(*entry);
-            }
-            places.pop();
-        }
-        None
-    }
-
-    /// Enters claims that have changed since the view was last used.
-    fn heed_changes(&mut self, plan: usize, view: usize) {
-        let seen = std::mem::replace(&mut self.plans[plan].views[view].seen, self.changes.len());
-        let news = self.changes.len() - seen;
-        if news == 0 {
-            return;
-        }
-        if seen == 0 || news > self.claims.len() {
-            let entries: Vec<_> = (0..self.claims.len())
-                .filter_map(|claim| self.entry(plan, view, claim).map(Reverse))
-                .collect();
-            self.plans[plan].views[view].places = entries.into();
-            return;
-        }
-        for change in seen..self.changes.len() {
-            let claim = self.changes[change];
-            if let Some(entry) = self.entry(plan, view, claim) {
-                self.plans[plan].views[view].places.push(Reverse(entry));
-            }
-        }
-    }
-
-    /// What it would cost to let a claim take a pod, if it can.
-    fn entry(&mut self, plan: usize, view: usize, claim: usize) -> Option<Entry> {
-        let open = &self.claims[claim];
-        let Plan { kind, rules, views, .. } = &self.plans[plan];
-        let kind = &self.catalog.kinds[*kind];
-        let mask = views[view].offers[open.market].as_ref()?;
-        let market = &mut self.catalog.markets[open.market];
-        let offer = cheapest_with(market, open, kind, mask)?;
-        if rules.looks_at_nodes() && !rules.admits(self.snapshot, Some(open.node)) {
-            return None;
-        }
-        if !rules.admits_settling(self.snapshot, &self.catalog.keys, open, offer) {
-            return None;
-        }
-        if kind.has_ports && !self.snapshot.ports_free_on(kind.class, open.node) {
-            return None;
-        }
-        let rise = market.price(offer) - market.price(open.cheapest);
-        let sum = plus(&open.sum, &kind.requests);
-        let waste = waste(&market.room[offer], &sum, self.bytes_per_milli);
-        Some(Entry { rise, waste, claim, version: open.version, offer })
-    }
-
     /// Whether rules still let a pod on a claim: who is the first of those that want to be near each other, and how many pods
     /// other domains have, changes without the claim.
     fn is_still_admitted(&self, plan: usize, entry: &Entry) -> bool {
@@ -464,6 +354,7 @@ impl<'r, 'a> Run<'r, 'a> {
             cheapest,
             offers,
             sum: [0; FIXED],
+            ceiling: [i64::MAX; 2],
             others: BTreeMap::new(),
             kept: Requirements::new(),
             node: NodeId::at(u32::MAX),
@@ -552,6 +443,7 @@ impl<'r, 'a> Run<'r, 'a> {
         for ((_, masks), satisfied) in self.selectors.iter().zip(&mut grown.satisfied) {
             *satisfied = *satisfied || offers.is_within(&masks[claim.market]);
         }
+        grown.ceiling = market.ceiling(&offers);
         (grown.offers, grown.cheapest) = (offers, cheapest);
         Some(grown)
     }
@@ -579,10 +471,4 @@ impl<'r, 'a> Run<'r, 'a> {
         let satisfied = self.claims[claim].satisfied.iter();
         self.selectors.iter().zip(satisfied).map(|((selector, _), it)| (*selector, *it)).collect()
     }
-}
-
-/// What is left unused of an offer, in bytes of memory; cpu counts as much as memory on the whole.
-fn waste(room: &Amounts, sum: &Amounts, bytes_per_milli: i64) -> i64 {
-    let cpu = room[0].saturating_sub(sum[0]).saturating_mul(bytes_per_milli);
-    cpu.saturating_add(room[1].saturating_sub(sum[1]))
 }

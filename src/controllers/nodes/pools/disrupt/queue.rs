@@ -57,6 +57,9 @@ enum Progress {
 impl Queue {
     /// Keeps new pods off, and asks for replacements; without any, the nodes go at once.
     pub(super) async fn begin(&mut self, pools: &Arc<Pools>, command: Command) {
+        if let Some(rehearsal) = &pools.rehearsal {
+            return rehearsal.would_disrupt(pools, &command);
+        }
         tracing::info!(%command, savings = command.savings, "nodes are taken away");
         let reason = command.method.reason();
         let _uncounted = pools.replacing.lock().await;

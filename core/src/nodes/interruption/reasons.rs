@@ -1,0 +1,111 @@
+//! Events of notices: Karpenter's reasons on NodeClaims, aws-node-termination-handler's on nodes that are no pool's.
+//!
+//! Source: karpenter-provider-aws, `pkg/controllers/interruption/events`; aws-node-termination-handler,
+//! `pkg/observability/k8s-events.go`.
+
+use super::{Home, Kind, State};
+use crate::pods::reasons::Event;
+
+/// Every reason: its types and when it is given. The documentation is written from this table.
+pub const EVENTS: &[(&str, &str, &str)] = &[
+    ("SpotInterrupted", "Warning", "on a NodeClaim: EC2 takes its spot machine back in two minutes"),
+    ("SpotRebalanceRecommendation", "Warning", "on a NodeClaim: EC2 is likely to take its spot machine back"),
+    ("InstanceUnhealthy", "Warning", "on a NodeClaim: EC2 announced maintenance"),
+    ("InstanceStopping", "Warning", "on a NodeClaim: its machine stops or has stopped"),
+    ("InstanceTerminating", "Warning", "on a NodeClaim: its machine ends or has ended"),
+    (
+        "CapacityReservationInstanceInterrupted",
+        "Warning",
+        "on a NodeClaim or a node: the capacity reservation of its machine is taken back",
+    ),
+    ("SpotInterruption", "Warning", "on a node: EC2 takes its spot machine back in two minutes"),
+    ("RebalanceRecommendation", "Warning", "on a node: EC2 is likely to take its spot machine back"),
+    ("ScheduledEvent", "Warning", "on a node: EC2 announced maintenance"),
+    ("StateChange", "Warning", "on a node: its machine stops or ends, or has"),
+    (
+        "ASGLifecycle",
+        "Warning",
+        "on a NodeClaim or a node: its Auto Scaling group ends the machine, and a hook holds it",
+    ),
+    ("Cordon", "Normal", "on a node: it takes no more pods (CORDON_ONLY)"),
+    ("CordonError", "Warning", "on a node: it could not be tainted or cordoned"),
+    ("CordonAndDrain", "Normal", "on a node: it takes no more pods, and its pods are gone"),
+    ("CordonAndDrainError", "Warning", "on a node: pods are still there, each with the reason"),
+];
+
+/// What a notice says of a node.
+pub fn noticed(kind: &Kind, home: Home) -> Event {
+    let (reason, message) = match (kind, home) {
+        (Kind::SpotInterruption, Home::Pool) => {
+            ("SpotInterrupted", "Spot interruption warning was triggered")
+        }
+        (Kind::SpotInterruption, Home::Other) => {
+            ("SpotInterruption", "EC2 takes the spot capacity back in two minutes")
+        }
+        (Kind::RebalanceRecommendation, Home::Pool) => {
+            ("SpotRebalanceRecommendation", "Spot rebalance recommendation was triggered")
+        }
+        (Kind::RebalanceRecommendation, Home::Other) => {
+            ("RebalanceRecommendation", "EC2 is likely to take the spot capacity back")
+        }
+        (Kind::ScheduledChange, Home::Pool) => ("InstanceUnhealthy", "EC2 announced maintenance"),
+        (Kind::ScheduledChange, Home::Other) => ("ScheduledEvent", "EC2 announced maintenance"),
+        (Kind::StateChange(State::Stopping | State::Stopped), Home::Pool) => {
+            ("InstanceStopping", "Instance is stopping")
+        }
+        (Kind::StateChange(_), Home::Pool) => ("InstanceTerminating", "Instance is terminating"),
+        (Kind::StateChange(_), Home::Other) => ("StateChange", "the machine is stopping or ending"),
+        (Kind::TerminateHook(_), _) => ("ASGLifecycle", "the Auto Scaling group ends the machine"),
+        (Kind::ReservationInterruption, _) => {
+            ("CapacityReservationInstanceInterrupted", "EC2 takes the capacity reservation back")
+        }
+    };
+    Event { type_: "Warning", reason, message: message.to_owned() }
+}
+
+/// A node takes no more pods, and has none any more unless they were to stay.
+pub fn emptied(evicted: bool) -> Event {
+    let (reason, message) = if evicted {
+        ("CordonAndDrain", "Node successfully cordoned and drained")
+    } else {
+        ("Cordon", "Node successfully cordoned")
+    };
+    Event { type_: "Normal", reason, message: message.to_owned() }
+}
+
+/// A node could not be tainted or cordoned.
+pub fn not_marked(error: &str) -> Event {
+    Event { type_: "Warning", reason: "CordonError", message: error.to_owned() }
+}
+
+/// Pods are still on a node: each, and why.
+pub fn not_emptied(pods: &[String]) -> Event {
+    Event { type_: "Warning", reason: "CordonAndDrainError", message: pods.join("; ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::nodes::interruption::Hook;
+
+    #[test]
+    fn every_reason_is_listed_with_its_type_and_no_other_is() {
+        let hook = Hook { group: String::new(), name: String::new(), token: String::new() };
+        let kinds = [
+            Kind::SpotInterruption,
+            Kind::RebalanceRecommendation,
+            Kind::ScheduledChange,
+            Kind::StateChange(State::Stopping),
+            Kind::StateChange(State::Terminated),
+            Kind::TerminateHook(hook),
+            Kind::ReservationInterruption,
+        ];
+        let noticed = kinds.iter().flat_map(|kind| [Home::Pool, Home::Other].map(|home| noticed(kind, home)));
+        let done = [emptied(true), emptied(false), not_marked("no"), not_emptied(&["a: no".to_owned()])];
+        let given: BTreeSet<_> = noticed.chain(done).map(|event| (event.reason, event.type_)).collect();
+        let listed: BTreeSet<_> = EVENTS.iter().map(|(reason, type_, _)| (*reason, *type_)).collect();
+        assert_eq!(given, listed);
+    }
+}
