@@ -288,6 +288,8 @@ async fn buffers(
         );
     }
     let (cluster, leading) = (shared.cluster.clone(), shared.leading.clone());
+    // Whose status is never written would be told so with every look.
+    let writes = writes && shared.recorder.is_none();
     let buffers = Buffers::start(buffer::Config { cluster, world: world.clone(), leading, writes });
     // It has no end of its own; the runtime ends it.
     tokio::spawn(buffers.clone().run());
