@@ -282,6 +282,8 @@ async fn buffers(
     let client = shared.cluster.client.clone();
     buffer::check_installed(&client).await?;
     let (scale, world, leading) = (shared.cluster.scale.clone(), world.clone(), shared.leading.clone());
+    // Whose status is never written would be told so with every look.
+    let writes = writes && shared.recorder.is_none();
     let buffers = Buffers::start(buffer::Config { client, scale, world, leading, writes });
     // It has no end of its own; the runtime ends it.
     tokio::spawn(buffers.clone().run());

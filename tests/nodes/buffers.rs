@@ -15,15 +15,7 @@ use crate::pools;
 use crate::world::World;
 
 /// t3.medium has 2 cores, a little of them reserved: 2 pods of 900m fit.
-const GROUP: Group<'static> = Group {
-    name: "workers",
-    instance_type: "t3.medium",
-    min: 0,
-    max: 5,
-    desired: 0,
-    zones: &["eu-central-1a"],
-    tags: &[("k8s.io/cluster-autoscaler/enabled", "true"), ("k8s.io/cluster-autoscaler/test", "owned")],
-};
+const GROUP: Group<'static> = Group { min: 0, max: 5, desired: 0, ..groups::GROUP };
 
 const BUFFER: &str = "
 apiVersion: autoscaling.x-k8s.io/v1beta1
