@@ -153,22 +153,27 @@ pub fn outline(input: &Input, offline: Offline, cx: &Context) -> Option<Vec<Metr
     scaler.metrics(cx).now_or_never()?.ok()
 }
 
-/// A scaler, and its metrics, `None` where only a remote process knows them.
-pub type Replayed = (Box<dyn Scaler>, Option<Vec<Metric>>);
+/// A trigger for whoever replays its history.
+pub struct Replay {
+    /// To [`Scaler::judge`] values with.
+    pub scaler: Box<dyn Scaler>,
+    /// Its metrics; `None` where only a remote process knows them.
+    pub metrics: Option<Vec<Metric>>,
+}
 
-/// A trigger for whoever replays its history: the scaler, to [`Scaler::judge`] values with, and its metrics, `None` where only
-/// a remote process knows them. What may come from where `offline` cannot see is assumed to be there and right. Does no I/O.
+/// Makes a trigger for whoever replays its history. What may come from where `offline` cannot see is assumed to be there and
+/// right. Does no I/O.
 ///
 /// # Errors
 /// What is wrong with the trigger.
-pub fn replay(input: &Input, offline: Offline, cx: &Context) -> Result<Replayed, Errors> {
+pub fn replay(input: &Input, offline: Offline, cx: &Context) -> Result<Replay, Errors> {
     let wrong = |findings| Errors::new(&input.trigger_type, findings);
     let kind = kind(&input.trigger_type).map_err(|unknown| wrong(vec![Finding::new(unknown.to_string())]))?;
     let mut view = View { offline, ..View::building(input) };
     let scaler = kind.read(&mut view);
     let (Some(scaler), true) = (scaler, view.errors.is_empty()) else { return Err(wrong(view.errors)) };
     let metrics = if kind.open { None } else { scaler.metrics(cx).now_or_never().and_then(Result::ok) };
-    Ok((scaler, metrics))
+    Ok(Replay { scaler, metrics })
 }
 
 /// Looks at a trigger as [`build`] does, and warns beside. What may come from where `offline` cannot see is assumed to

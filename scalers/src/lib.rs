@@ -41,7 +41,7 @@ pub use docs::docs_markdown;
 pub use error::Error;
 pub use http::{HttpClients, HttpSettings, TlsVersion};
 pub use input::{DEFAULT_HTTP_TIMEOUT, Input, PodIdentity, Secret};
-pub use kind::{Example, Findings, Kind, UnknownTrigger, build, check, kind, outline, replay};
+pub use kind::{Example, Findings, Kind, Replay, UnknownTrigger, build, check, kind, outline, replay};
 pub use metadata::{Errors, Finding, Offline, Param, ParamError, Source};
 pub use names::{IndexError, metric_name, normalize, without_index};
 pub use nearest::nearest;

@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::ResourceExt as _;
 use kube::api::{Api, ListParams};
 
-use crate::groups::{self, AWS, HASTY, deployment};
+use crate::groups::{self, AWS, HASTY, aws_nodes, deployment};
 use crate::pools;
 use crate::world::World;
 
@@ -99,6 +99,10 @@ async fn on_groups(world: &World) -> Result<()> {
     world.kubectl("apply -f -", &deployment("shop", 0, "900m")).await?;
     says(world, "Provisioning", "True FitsExistingCapacity All 2 virtual pods").await?;
     sized(world, 1).await?;
+    let node = aws_nodes(world).await?.pop().context("no node")?.name_any();
+    let words = [&["node", &node, "--capacity-buffer-pod-injection-enabled"], &AWS[..]].concat();
+    let explained = world.explain(&words).await?;
+    ensure!(explained.contains("NoPlaceToMovePods"), "{explained}");
 
     world.kubectl("scale --replicas=1 deployment/shop", "").await?;
     runs(world, "shop").await?;

@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use kube::ResourceExt;
-use scalers::{Context, Metric, Offline};
+use scalers::{Context, Metric, Offline, Replay};
 use tandem_core::{
     api::keda::{ScaleTrigger, ScaledObject},
     hpa::{Autoscaler, spec::Source},
@@ -164,7 +164,7 @@ fn replay(
     let metric_type = triggers::metric_type(trigger).map_err(|error| refuse(error.to_string())).ok()?;
     let input = scalers::Input { metric_type, ..triggers::input(object, index, trigger) };
     let context = context().as_ref().map_err(|error| refuse(error.clone())).ok()?;
-    let (scaler, metrics) =
+    let Replay { scaler, metrics } =
         scalers::replay(&input, OFFLINE, context).map_err(|error| refuse(error.to_string())).ok()?;
     let metrics = match metrics {
         Some(metrics) => metrics,
@@ -183,8 +183,8 @@ fn told(
     let object = manifest.key();
     let place = index.to_string();
     let names = [trigger.name.as_deref(), Some(place.as_str())].into_iter().flatten();
-    let keys = names.map(|name| format!("{object}:{name}"));
-    let target = keys.filter_map(|key| compiler.options.targets.get(&key)).next();
+    let mut keys = names.map(|name| format!("{object}:{name}"));
+    let target = keys.find_map(|key| compiler.options.targets.get(&key));
     if let Some(target) = target {
         return Some(Metric::External { name: trigger.type_.clone(), target_milli: scalers::milli(*target) });
     }

@@ -76,21 +76,18 @@ async fn history(
     let mut note = None;
     if let Some(reference) = &trigger.authentication_ref {
         let found = credentials::of(world, manifest.namespace(), reference).await;
-        match found.map_err(|error| error.to_string())? {
-            Some(authentication) => {
-                (input.auth_params, input.pod_identity) = (authentication.params, authentication.identity);
-            }
-            None => {
-                let (key, name) = (manifest.key(), &reference.name);
-                note = Some(format!(
-                    "{key} trigger {index}: {name} is not among the manifests, and {url} was asked without its credentials"
-                ));
-            }
+        if let Some(authentication) = found.map_err(|error| error.to_string())? {
+            (input.auth_params, input.pod_identity) = (authentication.params, authentication.identity);
+        } else {
+            let (key, name) = (manifest.key(), &reference.name);
+            note = Some(format!(
+                "{key} trigger {index}: {name} is not among the manifests, and {url} was asked without its credentials"
+            ));
         }
     }
     let offline = Offline { auth: note.is_some(), env: true };
-    let (scaler, _) = scalers::replay(&input, offline, context).map_err(|error| error.to_string())?;
-    let values = scaler.history(context, range).await.map_err(|error| error.to_string())?;
+    let replay = scalers::replay(&input, offline, context).map_err(|error| error.to_string())?;
+    let values = replay.scaler.history(context, range).await.map_err(|error| error.to_string())?;
     if values.is_empty() {
         return Err(format!("{url} has no data from {} to {}", range.start, range.end));
     }

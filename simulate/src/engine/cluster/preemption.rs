@@ -12,8 +12,13 @@ use tandem_core::{
 
 use super::{Cluster, Instant, Replicas};
 
-/// A pod that may have to go, and the place of its workload.
-type Owned = (usize, Arc<Pod>);
+/// The pods of a node that may have to go.
+#[derive(Default)]
+struct Lodgers {
+    tenants: Vec<Tenant>,
+    /// The same with the places of their workloads.
+    pods: Vec<(usize, Arc<Pod>)>,
+}
 
 impl Cluster<'_> {
     /// Makes room for the first pod of a workload that waits, if there are others that have to make way: where.
@@ -23,22 +28,23 @@ impl Cluster<'_> {
         if !self.workloads[index].shape().preempts || !self.workloads.iter().any(lower) {
             return None;
         }
-        let (tenants, owned) = self.tenants(priority);
+        let mut lodgers = self.lodgers(priority);
+        let tenants: Vec<_> =
+            lodgers.iter_mut().map(|(node, here)| (*node, std::mem::take(&mut here.tenants))).collect();
         let allowed: Vec<i32> = self.budgets().allowed().map(|budget| budget.allowed).collect();
         let class = self.workloads[index].class;
         let found = preempt(&mut self.snapshot, (class, priority), &tenants, &allowed)?;
-        let place = tenants.iter().position(|(node, _)| *node == found.node)?;
-        for victim in found.victims {
-            let (workload, pod) = owned[place][victim].clone();
-            self.make_way(workload, &pod, index, now);
+        let here = lodgers.remove(&found.node)?;
+        for (workload, pod) in found.victims.into_iter().filter_map(|victim| here.pods.get(victim)) {
+            self.make_way(*workload, pod, index, now);
         }
         Some(found.node)
     }
 
     /// The pods of lower priority, by node.
-    fn tenants(&self, priority: i32) -> (Vec<(NodeId, Vec<Tenant>)>, Vec<Vec<Owned>>) {
+    fn lodgers(&self, priority: i32) -> BTreeMap<NodeId, Lodgers> {
         let budgets = self.budgets();
-        let mut by_node: BTreeMap<NodeId, (Vec<Tenant>, Vec<Owned>)> = BTreeMap::new();
+        let mut by_node: BTreeMap<NodeId, Lodgers> = BTreeMap::new();
         for (index, workload) in self.workloads.iter().enumerate() {
             if workload.priority() >= priority {
                 continue;
@@ -54,12 +60,12 @@ impl Cluster<'_> {
                     started: pod.started,
                     budgets: covering.clone(),
                 };
-                let (tenants, owned) = by_node.entry(node).or_default();
-                tenants.push(tenant);
-                owned.push((index, pod));
+                let here = by_node.entry(node).or_default();
+                here.tenants.push(tenant);
+                here.pods.push((index, pod));
             }
         }
-        by_node.into_iter().map(|(node, (tenants, owned))| ((node, tenants), owned)).unzip()
+        by_node
     }
 
     /// A pod goes for one of another workload, and is made again.
