@@ -279,16 +279,12 @@ async fn buffers(
     if !(writes || by_groups) {
         return Ok(None);
     }
-    let served =
-        shared.cluster.client.list_api_group_resources(tandem_core::nodes::buffer::API_VERSION).await;
-    if !served.is_ok_and(|list| list.resources.iter().any(|resource| resource.name == "capacitybuffers")) {
-        bail!(
-            "CRD capacitybuffers.autoscaling.x-k8s.io is not installed; apply it: \
-             kubectl apply -f crds/autoscaling.x-k8s.io_capacitybuffers.yaml"
-        );
-    }
-    let (cluster, leading) = (shared.cluster.clone(), shared.leading.clone());
-    let buffers = Buffers::start(buffer::Config { cluster, world: world.clone(), leading, writes });
+    let client = shared.cluster.client.clone();
+    buffer::check_installed(&client).await?;
+    let (scale, world, leading) = (shared.cluster.scale.clone(), world.clone(), shared.leading.clone());
+    // Whose status is never written would be told so with every look.
+    let writes = writes && shared.recorder.is_none();
+    let buffers = Buffers::start(buffer::Config { client, scale, world, leading, writes });
     // It has no end of its own; the runtime ends it.
     tokio::spawn(buffers.clone().run());
     Ok(Some(buffers))

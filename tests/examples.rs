@@ -1,8 +1,7 @@
 //! Every folder of `examples/` is what its README promises: the command there is run, and what it says to look at is looked at.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-#[path = "../simulate/examples/histories.rs"]
-#[allow(dead_code, reason = "its main writes the files that are compared here")]
+#[path = "../simulate/examples/histories/made.rs"]
 mod histories;
 
 use std::{fs, path::Path, process::Command};

@@ -3,6 +3,7 @@
 //! Time comes in as an argument, ties break by name, and no iteration over a hash map reaches a decision.
 
 pub mod api;
+pub mod draws;
 pub mod hpa;
 pub mod nodes;
 pub mod pods;

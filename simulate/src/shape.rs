@@ -3,6 +3,7 @@
 use std::f64::consts::TAU;
 
 use serde::{Deserialize, Serialize};
+use tandem_core::draws::Draws;
 
 use crate::history::{History, Sample};
 use crate::problem::Problem;
@@ -67,33 +68,12 @@ impl Default for Shape {
     }
 }
 
-/// `SplitMix64` (Steele, Lea and Flood, 2014): small, seeded, the same everywhere.
-#[derive(Debug, Clone)]
-pub struct Random(u64);
-
-impl Random {
-    /// The same seed gives the same numbers.
-    pub fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    /// The next number, 0 to 1.
-    #[allow(clippy::cast_precision_loss, reason = "53 bits fit")]
-    pub fn unit(&mut self) -> f64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut bits = self.0;
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((bits ^ (bits >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
-    }
-}
-
 impl Shape {
     /// Its samples from a time on, in seconds since 1970, for a trigger with a target.
     pub fn samples(&self, start: i64, target: f64) -> Vec<Sample> {
         let low = self.low.unwrap_or(target);
         let high = self.high.unwrap_or(10.0 * target);
-        let mut random = Random::new(self.seed);
+        let mut random = Draws(self.seed);
         let length = f64::from(self.length.max(1));
         let mut level = 0.0;
         let mut burst_until = 0;

@@ -101,7 +101,7 @@ pub struct Cluster {
     /// ConfigMaps, each watched by its name while a trigger uses it.
     pub config_maps: Arc<Named<ConfigMap>>,
     /// Scale subresources.
-    pub scale: scale::Scales,
+    pub scale: Arc<scale::Scales>,
     /// Where a ClusterTriggerAuthentication's Secrets live (`KEDA_CLUSTER_OBJECT_NAMESPACE`).
     pub cluster_object_namespace: String,
     /// The one namespace whose Secrets are read (`KEDA_RESTRICT_SECRET_ACCESS`); `None` for all.
@@ -174,7 +174,7 @@ impl Cluster {
                     owned_hpa(owner);
                 }
             }),
-            scale: scale::Scales::new(client.clone(), deployments.clone(), stateful_sets.clone()),
+            scale: Arc::new(scale::Scales::new(client.clone(), deployments.clone(), stateful_sets.clone())),
             deployments,
             stateful_sets,
             limit_ranges: cache::watch_builtin(client, &scope, unmanaged::<LimitRange>, |_, _| {}),

@@ -95,6 +95,11 @@ impl Scales {
         Self { client, deployments, stateful_sets, kinds: RwLock::default() }
     }
 
+    /// Without caches: everything is asked for.
+    pub fn uncached(client: Client) -> Self {
+        Self::new(client, Arc::new(Cache::new(0)), Arc::new(Cache::new(0)))
+    }
+
     /// The target that `reference` names, its kind resolved (apiVersion apps/v1 and kind Deployment by default).
     ///
     /// # Errors

@@ -10,20 +10,12 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::ResourceExt as _;
 use kube::api::{Api, ListParams};
 
-use crate::groups::{AWS, HASTY, deployment};
+use crate::groups::{AWS, HASTY, aws_nodes, deployment};
 use crate::pools;
 use crate::world::World;
 
 /// t3.medium has 2 cores, a little of them reserved: 2 pods of 900m fit.
-const GROUP: Group<'static> = Group {
-    name: "workers",
-    instance_type: "t3.medium",
-    min: 0,
-    max: 5,
-    desired: 0,
-    zones: &["eu-central-1a"],
-    tags: &[("k8s.io/cluster-autoscaler/enabled", "true"), ("k8s.io/cluster-autoscaler/test", "owned")],
-};
+const GROUP: Group<'static> = Group { min: 0, max: 5, desired: 0, ..groups::GROUP };
 
 const BUFFER: &str = "
 apiVersion: autoscaling.x-k8s.io/v1beta1
@@ -107,6 +99,10 @@ async fn on_groups(world: &World) -> Result<()> {
     world.kubectl("apply -f -", &deployment("shop", 0, "900m")).await?;
     says(world, "Provisioning", "True FitsExistingCapacity All 2 virtual pods").await?;
     sized(world, 1).await?;
+    let node = aws_nodes(world).await?.pop().context("no node")?.name_any();
+    let words = [&["node", &node, "--capacity-buffer-pod-injection-enabled"], &AWS[..]].concat();
+    let explained = world.explain(&words).await?;
+    ensure!(explained.contains("NoPlaceToMovePods"), "{explained}");
 
     world.kubectl("scale --replicas=1 deployment/shop", "").await?;
     runs(world, "shop").await?;

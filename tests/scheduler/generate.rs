@@ -2,70 +2,55 @@
 
 use k8s_openapi::api::core::v1::{Node, Pod};
 use serde_json::{Map, Value, json};
+use tandem_core::draws::Draws;
 
 pub(crate) const NAMESPACES: [(&str, Option<&str>); 3] =
     [("default", None), ("team-x", Some("x")), ("team-y", Some("y"))];
 const ZONE: &str = "topology.kubernetes.io/zone";
 const HOST: &str = "kubernetes.io/hostname";
 
-/// A generator of random numbers (`SplitMix64`).
-pub(crate) struct Draws(pub(crate) u64);
+/// Draws worlds.
+pub(crate) struct Worlds(pub(crate) Draws);
 
-impl Draws {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (mixed ^ (mixed >> 31)) % bound
-    }
-
-    /// Whether something of this many percent happens.
-    fn percent(&mut self, percent: u64) -> bool {
-        self.below(100) < percent
-    }
-
-    fn one<T: Copy>(&mut self, of: &[T]) -> T {
-        of[usize::try_from(self.below(of.len() as u64)).unwrap_or(0)]
-    }
-
+impl Worlds {
     fn some<T>(&mut self, most: u64, mut draw: impl FnMut(&mut Self) -> T) -> Vec<T> {
-        (0..=self.below(most)).map(|_| draw(self)).collect()
+        (0..=self.0.below(most)).map(|_| draw(self)).collect()
     }
 
     /// Some nodes, whose names begin with a prefix.
     pub(crate) fn nodes(&mut self, prefix: &str) -> Result<Vec<Node>, serde_json::Error> {
-        let count = 3 + self.below(4);
+        let count = 3 + self.0.below(4);
         (0..count).map(|number| serde_json::from_value(self.node(&format!("{prefix}-{number}")))).collect()
     }
 
     fn node(&mut self, name: &str) -> Value {
         let mut labels = Map::new();
-        if self.percent(90) {
+        if self.0.percent(90) {
             labels.insert(HOST.into(), json!(name));
         }
-        if self.percent(85) {
-            labels.insert(ZONE.into(), json!(self.one(&["z1", "z2", "z3"])));
+        if self.0.percent(85) {
+            labels.insert(ZONE.into(), json!(self.0.one(&["z1", "z2", "z3"])));
         }
-        if self.percent(70) {
-            labels.insert("size".into(), json!(self.one(&["1", "2", "3"])));
+        if self.0.percent(70) {
+            labels.insert("size".into(), json!(self.0.one(&["1", "2", "3"])));
         }
         let mut taints = Vec::new();
-        if self.percent(30) {
-            let effect = self.one(&["NoSchedule", "NoExecute", "PreferNoSchedule"]);
+        if self.0.percent(30) {
+            let effect = self.0.one(&["NoSchedule", "NoExecute", "PreferNoSchedule"]);
             taints.push(
-                json!({"key": self.one(&["k1", "k2"]), "value": self.one(&["1", "5"]), "effect": effect}),
+                json!({"key": self.0.one(&["k1", "k2"]), "value": self.0.one(&["1", "5"]), "effect": effect}),
             );
         }
         let mut resources = json!({
-            "cpu": self.one(&["1", "2", "3500m"]), "memory": self.one(&["1Gi", "4Gi"]),
-            "ephemeral-storage": "10Gi", "pods": self.one(&["3", "6", "110"]),
+            "cpu": self.0.one(&["1", "2", "3500m"]), "memory": self.0.one(&["1Gi", "4Gi"]),
+            "ephemeral-storage": "10Gi", "pods": self.0.one(&["3", "6", "110"]),
         });
-        if self.percent(40) {
-            resources["example.com/device"] = json!(self.one(&["1", "2"]));
+        if self.0.percent(40) {
+            resources["example.com/device"] = json!(self.0.one(&["1", "2"]));
         }
         json!({
             "metadata": {"name": name, "labels": labels},
-            "spec": {"taints": taints, "unschedulable": self.percent(7)},
+            "spec": {"taints": taints, "unschedulable": self.0.percent(7)},
             "status": {"allocatable": resources, "capacity": resources},
         })
     }
@@ -74,38 +59,38 @@ impl Draws {
     pub(crate) fn pod(&mut self, name: &str) -> Result<Pod, serde_json::Error> {
         let mut labels = Map::new();
         for (key, values) in [("app", &["a", "b"]), ("version", &["1", "2"])] {
-            if self.percent(75) {
-                labels.insert(key.into(), json!(self.one(values)));
+            if self.0.percent(75) {
+                labels.insert(key.into(), json!(self.0.one(values)));
             }
         }
-        let (namespace, _) = self.one(&NAMESPACES);
+        let (namespace, _) = self.0.one(&NAMESPACES);
         let mut spec = json!({"containers": self.some(2, Self::container), "affinity": self.affinity()});
         for (number, container) in spec["containers"].as_array_mut().into_iter().flatten().enumerate() {
             container["name"] = json!(format!("c{number}"));
         }
-        if self.percent(15) {
+        if self.0.percent(15) {
             let mut container = self.container();
             container["name"] = json!("init");
-            if self.percent(50) {
+            if self.0.percent(50) {
                 container["restartPolicy"] = json!("Always");
             }
             spec["initContainers"] = json!([container]);
         }
-        if self.percent(10) {
+        if self.0.percent(10) {
             spec["resources"] = json!({"requests": {"cpu": "1800m", "memory": "2Gi"}});
         }
-        if self.percent(10) {
-            spec["nodeSelector"] = json!({"size": self.one(&["1", "2"])});
+        if self.0.percent(10) {
+            spec["nodeSelector"] = json!({"size": self.0.one(&["1", "2"])});
         }
-        if self.percent(50) {
+        if self.0.percent(50) {
             spec["tolerations"] = json!(self.some(2, Self::toleration));
         }
-        if self.percent(45) {
+        if self.0.percent(45) {
             let mut spread = self.some(2, Self::spread);
             spread.dedup_by(|one, other| one["topologyKey"] == other["topologyKey"]);
             spec["topologySpreadConstraints"] = json!(spread);
         }
-        if self.percent(4) {
+        if self.0.percent(4) {
             spec["schedulingGates"] = json!([{"name": "example.com/gate"}]);
         }
         let metadata = json!({"name": name, "namespace": namespace, "labels": labels});
@@ -114,22 +99,22 @@ impl Draws {
 
     fn container(&mut self) -> Value {
         let mut requests = json!({});
-        if self.percent(80) {
-            requests["cpu"] = json!(self.one(&["0", "100m", "250m", "800m"]));
+        if self.0.percent(80) {
+            requests["cpu"] = json!(self.0.one(&["0", "100m", "250m", "800m"]));
         }
-        if self.percent(60) {
-            requests["memory"] = json!(self.one(&["64Mi", "300Mi", "1Gi"]));
+        if self.0.percent(60) {
+            requests["memory"] = json!(self.0.one(&["64Mi", "300Mi", "1Gi"]));
         }
         let mut limits = json!({});
-        if self.percent(12) {
+        if self.0.percent(12) {
             requests["example.com/device"] = json!("1");
             limits["example.com/device"] = json!("1");
         }
         let mut container = json!({"image": "app", "resources": {"requests": requests, "limits": limits}});
-        if self.percent(12) {
-            let port = self.one(&[80, 81]);
-            let ip = self.one(&["", "0.0.0.0", "10.0.0.1", "10.0.0.2"]);
-            let protocol = self.one(&["TCP", "TCP", "UDP"]);
+        if self.0.percent(12) {
+            let port = self.0.one(&[80, 81]);
+            let ip = self.0.one(&["", "0.0.0.0", "10.0.0.1", "10.0.0.2"]);
+            let protocol = self.0.one(&["TCP", "TCP", "UDP"]);
             container["ports"] =
                 json!([{"containerPort": port, "hostPort": port, "hostIP": ip, "protocol": protocol}]);
         }
@@ -138,27 +123,27 @@ impl Draws {
 
     fn toleration(&mut self) -> Value {
         let mut toleration = json!({});
-        if self.percent(85) {
-            toleration["key"] = json!(self.one(&["k1", "k2", "node.kubernetes.io/unschedulable"]));
+        if self.0.percent(85) {
+            toleration["key"] = json!(self.0.one(&["k1", "k2", "node.kubernetes.io/unschedulable"]));
         }
-        let exists = toleration["key"].is_null() || self.percent(40);
+        let exists = toleration["key"].is_null() || self.0.percent(40);
         toleration["operator"] = json!(if exists { "Exists" } else { "Equal" });
         if !exists {
-            toleration["value"] = json!(self.one(&["1", "5", ""]));
+            toleration["value"] = json!(self.0.one(&["1", "5", ""]));
         }
-        if self.percent(60) {
-            toleration["effect"] = json!(self.one(&["NoSchedule", "NoExecute"]));
+        if self.0.percent(60) {
+            toleration["effect"] = json!(self.0.one(&["NoSchedule", "NoExecute"]));
         }
         toleration
     }
 
     fn label_selector(&mut self) -> Value {
         let mut selector = json!({});
-        if self.percent(70) {
-            selector["matchLabels"] = json!({"app": self.one(&["a", "b"])});
+        if self.0.percent(70) {
+            selector["matchLabels"] = json!({"app": self.0.one(&["a", "b"])});
         }
-        if self.percent(25) {
-            let operator = self.one(&["In", "NotIn", "Exists", "DoesNotExist"]);
+        if self.0.percent(25) {
+            let operator = self.0.one(&["In", "NotIn", "Exists", "DoesNotExist"]);
             let mut expression = json!({"key": "version", "operator": operator});
             if operator.ends_with("In") {
                 expression["values"] = json!(["1"]);
@@ -169,21 +154,21 @@ impl Draws {
     }
 
     fn spread(&mut self) -> Value {
-        let hard = self.percent(85);
+        let hard = self.0.percent(85);
         let mut spread = json!({
-            "maxSkew": 1 + self.below(2), "topologyKey": self.one(&[ZONE, HOST]),
+            "maxSkew": 1 + self.0.below(2), "topologyKey": self.0.one(&[ZONE, HOST]),
             "whenUnsatisfiable": if hard { "DoNotSchedule" } else { "ScheduleAnyway" },
             "labelSelector": self.label_selector(),
         });
-        if hard && self.percent(30) {
-            spread["minDomains"] = json!(1 + self.below(4));
+        if hard && self.0.percent(30) {
+            spread["minDomains"] = json!(1 + self.0.below(4));
         }
         for policy in ["nodeAffinityPolicy", "nodeTaintsPolicy"] {
-            if self.percent(40) {
-                spread[policy] = json!(self.one(&["Honor", "Ignore"]));
+            if self.0.percent(40) {
+                spread[policy] = json!(self.0.one(&["Honor", "Ignore"]));
             }
         }
-        if spread["labelSelector"]["matchExpressions"].is_null() && self.percent(30) {
+        if spread["labelSelector"]["matchExpressions"].is_null() && self.0.percent(30) {
             spread["matchLabelKeys"] = json!(["version"]);
         }
         spread
@@ -191,17 +176,17 @@ impl Draws {
 
     fn term(&mut self) -> Value {
         let mut term =
-            json!({"topologyKey": self.one(&[ZONE, HOST, "size"]), "labelSelector": self.label_selector()});
-        if self.percent(20) {
-            term["namespaces"] = json!([self.one(&["team-x", "team-y"])]);
+            json!({"topologyKey": self.0.one(&[ZONE, HOST, "size"]), "labelSelector": self.label_selector()});
+        if self.0.percent(20) {
+            term["namespaces"] = json!([self.0.one(&["team-x", "team-y"])]);
         }
-        if self.percent(30) {
-            let any = self.percent(40);
-            let team = self.one(&["x", "y"]);
+        if self.0.percent(30) {
+            let any = self.0.percent(40);
+            let team = self.0.one(&["x", "y"]);
             term["namespaceSelector"] = if any { json!({}) } else { json!({"matchLabels": {"team": team}}) };
         }
-        if term["labelSelector"]["matchExpressions"].is_null() && self.percent(25) {
-            let keys = self.one(&["matchLabelKeys", "mismatchLabelKeys"]);
+        if term["labelSelector"]["matchExpressions"].is_null() && self.0.percent(25) {
+            let keys = self.0.one(&["matchLabelKeys", "mismatchLabelKeys"]);
             term[keys] = json!(["version"]);
         }
         term
@@ -210,13 +195,13 @@ impl Draws {
     fn affinity(&mut self) -> Value {
         let mut affinity = json!({});
         let required = "requiredDuringSchedulingIgnoredDuringExecution";
-        if self.percent(15) {
+        if self.0.percent(15) {
             affinity["nodeAffinity"][required]["nodeSelectorTerms"] = json!(self.some(2, Self::node_term));
         }
-        if self.percent(25) {
+        if self.0.percent(25) {
             affinity["podAffinity"][required] = json!(self.some(2, Self::term));
         }
-        if self.percent(30) {
+        if self.0.percent(30) {
             affinity["podAntiAffinity"][required] = json!(self.some(2, Self::term));
         }
         affinity
@@ -224,11 +209,11 @@ impl Draws {
 
     fn node_term(&mut self) -> Value {
         let expression = |draws: &mut Self| {
-            let operator = draws.one(&["In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt"]);
-            let mut expression = json!({"key": draws.one(&["size", ZONE]), "operator": operator});
+            let operator = draws.0.one(&["In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt"]);
+            let mut expression = json!({"key": draws.0.one(&["size", ZONE]), "operator": operator});
             match operator {
-                "Gt" | "Lt" => expression["values"] = json!([draws.one(&["1", "2"])]),
-                "In" | "NotIn" => expression["values"] = json!([draws.one(&["1", "2"]), "z1"]),
+                "Gt" | "Lt" => expression["values"] = json!([draws.0.one(&["1", "2"])]),
+                "In" | "NotIn" => expression["values"] = json!([draws.0.one(&["1", "2"]), "z1"]),
                 _ => {}
             }
             expression

@@ -15,9 +15,12 @@ use kube::{
     Api, Client, ResourceExt,
     api::{DeleteParams, ListParams, ObjectMeta, PostParams},
 };
-use tandem_core::scheduling::{self as core, Snapshot, Surroundings};
+use tandem_core::{
+    draws::Draws,
+    scheduling::{self as core, Snapshot, Surroundings},
+};
 
-use generate::{Draws, NAMESPACES};
+use generate::{NAMESPACES, Worlds};
 
 /// Pods that are tried in a world.
 const PODS: usize = 24;
@@ -117,7 +120,7 @@ impl Judge {
 
     /// Lets the scheduler place the pods of a world; a disagreement is an error with the smallest world that shows it.
     async fn try_world(&self, seed: u64, counts: &mut Counts) -> Result<()> {
-        let mut draws = Draws(seed);
+        let mut draws = Worlds(Draws(seed));
         let mut world = self.furnish(draws.nodes(&format!("w{seed}"))?, Vec::new()).await?;
         for number in 0..PODS {
             let drawn = draws.pod(&format!("w{seed}-{number}"))?;

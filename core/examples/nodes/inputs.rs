@@ -6,9 +6,12 @@ use k8s_openapi::{
     api::core::v1::{Affinity, PodAffinityTerm, PodAntiAffinity, TopologySpreadConstraint},
     apimachinery::pkg::apis::meta::v1::LabelSelector,
 };
-use tandem_core::scheduling::{
-    HOSTNAME, Node, Pod, Resources,
-    pod::{Owner, Phase, Scheduled, Shape},
+use tandem_core::{
+    draws::Draws,
+    scheduling::{
+        HOSTNAME, Node, Pod, Resources,
+        pod::{Owner, Phase, Scheduled, Shape},
+    },
 };
 
 /// The label of the zone that a node is in.
@@ -21,25 +24,6 @@ pub(crate) const MIB: i64 = 1 << 20;
 const SIZES: [i64; 2] = [500, 2];
 /// Controllers of pods that all differ.
 const OWNERS: u64 = 300;
-
-/// Draws numbers that look random, always the same.
-pub(crate) struct Draws(pub(crate) u64);
-
-impl Draws {
-    /// A number below a bound (`SplitMix64`).
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (mixed ^ (mixed >> 31)) % bound
-    }
-
-    /// One of a list.
-    pub(crate) fn one<T: Copy>(&mut self, of: &[T]) -> T {
-        #[allow(clippy::cast_possible_truncation, reason = "below the length of a list")]
-        of[self.below(of.len() as u64) as usize]
-    }
-}
 
 /// A node in the zone of its template.
 pub(crate) fn node(name: &str, cpu: i64, memory: i64, pods: i64) -> Node {

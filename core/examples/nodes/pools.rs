@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::{
 };
 use serde_json::{Value, json};
 use tandem_core::{
+    draws::Draws,
     nodes::pools::{
         consolidate::{Candidate, Cluster, multi_node, single_node},
         instance_type::{InstanceType, Offering},
@@ -23,7 +24,7 @@ use tandem_core::{
 
 use super::{
     Measured, Row,
-    inputs::{Draws, MIB, apart_from, selector, spread, term},
+    inputs::{MIB, apart_from, selector, spread, term},
     measured,
 };
 

@@ -389,31 +389,3 @@ fn periods_count_what_is_younger() {
     let event = |age| ScaleEvent { change: 1, at: now() - SignedDuration::from_secs(age), outdated: false };
     assert_eq!(change_in_period(SignedDuration::from_secs(60), &[event(0), event(59), event(60)], now()), 2);
 }
-
-/// Seven days of steps; `cargo test -p tandem-core --release --lib hpa::tests::a_week -- --ignored --nocapture`.
-#[test]
-#[ignore = "a measurement, for release builds"]
-fn a_week_of_steps_takes_milliseconds() {
-    let window = json!({"scaleDown": {"stabilizationWindowSeconds": 3600}});
-    for (name, behavior) in
-        [("no behavior", Value::Null), ("behavior", json!({"scaleUp": {}})), ("an hour's window", window)]
-    {
-        let hpa = compile(
-            &json!({"maxReplicas": 100, "metrics": [external("AverageValue", 1000)], "behavior": behavior}),
-        );
-        let (mut state, mut time, mut replicas) = (State::default(), now(), 1);
-        let (mut load, mut rescales) = (50_000_i64, 0);
-        let start = std::time::Instant::now();
-        for step in 0..7 * 24 * 60 * 4_i64 {
-            // A load that wanders over the day, with a remainder that no formula likes.
-            load = (load + (step * 7919 % 2003) - 1001).clamp(0, 100_000);
-            let outcome = step_at(&hpa, &mut state, replicas, &[Reading::Values(&[load])], time);
-            replicas = outcome.desired;
-            rescales += usize::from(outcome.rescale.is_some());
-            time += SignedDuration::from_secs(15);
-        }
-        let took = start.elapsed();
-        println!("{name}: 40320 steps, {rescales} of them changes, in {took:?}");
-        assert!(took < std::time::Duration::from_millis(20), "{name}: {took:?}");
-    }
-}

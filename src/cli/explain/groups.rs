@@ -10,7 +10,7 @@ use tandem_core::nodes::{
     pass::{Input, Memory, PassSettings},
 };
 
-use super::OfNodes;
+use super::{OfNodes, buffers};
 use crate::{
     cloud::provider,
     cluster::world::World,
@@ -29,7 +29,11 @@ pub(super) struct Groups {
 }
 
 /// Looks at the provider that `--cloud-provider` names; `None` if it names none.
-pub(super) async fn read(of: &OfNodes, client: &Client, world: &World) -> anyhow::Result<Option<Groups>> {
+pub(super) async fn read(
+    of: &OfNodes,
+    client: &Client,
+    world: &Arc<World>,
+) -> anyhow::Result<Option<Groups>> {
     let name = of.nodes.cloud_provider.as_deref().filter(|name| !name.is_empty());
     let Some(name) = name else { return Ok(None) };
     let settings = of.nodes.provider_settings();
@@ -43,6 +47,8 @@ pub(super) async fn read(of: &OfNodes, client: &Client, world: &World) -> anyhow
     };
     input.removing =
         input.nodes.iter().filter(leaves).map(|node| (node.name.clone(), true)).collect::<BTreeMap<_, _>>();
+    let buffers = buffers::read(of.nodes.capacity_buffer_pod_injection_enabled, client, world).await?;
+    input.expected = buffers.map(|buffers| buffers.pods()).unwrap_or_default();
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), &of.tandem_namespace);
     let memory = remembered(&maps, &of.nodes.status_config_map_name).await;
     Ok(Some(Groups { input, memory, settings: settings::pass(&of.nodes, &*provider) }))

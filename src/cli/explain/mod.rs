@@ -2,6 +2,7 @@
 //!
 //! It reads the cluster, makes the same decisions as the running process, and writes nothing.
 
+mod buffers;
 mod groups;
 mod node;
 pub(super) mod page;

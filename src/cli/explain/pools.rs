@@ -13,7 +13,7 @@ use tandem_core::{
 };
 use tokio::sync::watch;
 
-use super::{Answer, OfNodes, page::Page};
+use super::{Answer, OfNodes, buffers, page::Page};
 use crate::{
     cloud,
     cluster::world::World,
@@ -60,7 +60,7 @@ async fn start(of: &OfNodes, client: &Client, world: &Arc<World>) -> anyhow::Res
         client: client.clone(),
         world: world.clone(),
         demand: None,
-        buffers: None,
+        buffers: buffers::read(of.pools.feature_gates.is_on("CapacityBuffer"), client, world).await?,
         provider: cloud::pools::connect(name, &of.pools.provider_settings(world), client).await?,
         events: Events::new(client.clone(), "tandem", None),
         leading,

@@ -1,19 +1,11 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::nodes::group::GroupOptions;
+use crate::nodes::{group::GroupOptions, pass::PassSettings};
 
-const SETTINGS: ClusterStateSettings = ClusterStateSettings {
-    max_unready_percentage: 45.0,
-    ok_unready: 3,
-    provision_time: SignedDuration::from_mins(15),
-    startup_time: SignedDuration::from_mins(15),
-    backoff: BackoffSettings {
-        first: SignedDuration::from_mins(5),
-        longest: SignedDuration::from_mins(30),
-        forgotten: SignedDuration::from_hours(3),
-    },
-};
+fn settings() -> ClusterStateSettings {
+    PassSettings::default().cluster
+}
 
 fn at(minute: i64) -> Timestamp {
     Timestamp::UNIX_EPOCH + SignedDuration::from_mins(minute)
@@ -55,14 +47,14 @@ fn look(
     group: &NodeGroup,
     minute: i64,
 ) -> (GroupState, Found) {
-    let found = state.update(nodes, std::slice::from_ref(group), at(minute), &SETTINGS);
+    let found = state.update(nodes, std::slice::from_ref(group), at(minute), &settings());
     (found.groups["g"].clone(), found)
 }
 
 #[test]
 fn what_was_asked_for_is_upcoming_until_it_is_ready() {
     let mut state = ClusterState::default();
-    state.requested("g", 2, at(0), SETTINGS.provision_time);
+    state.requested("g", 2, at(0), settings().provision_time);
     let (seen, _) = look(&mut state, &[node("a", true, 0)], &group(3, &["a"]), 1);
     assert_eq!(seen.upcoming, 2);
     let starting = [node("a", true, 0), node("b", false, 2)];
@@ -78,7 +70,7 @@ fn what_was_asked_for_is_upcoming_until_it_is_ready() {
 #[test]
 fn what_does_not_come_in_time_is_given_up_and_the_group_left_alone() {
     let mut state = ClusterState::default();
-    state.requested("g", 2, at(0), SETTINGS.provision_time);
+    state.requested("g", 2, at(0), settings().provision_time);
     let (_, found) = look(&mut state, &[node("a", true, 0)], &group(3, &["a"]), 15);
     assert_eq!(found.expired, []);
     let (seen, found) = look(&mut state, &[node("a", true, 0)], &group(3, &["a"]), 16);
@@ -91,7 +83,7 @@ fn what_does_not_come_in_time_is_given_up_and_the_group_left_alone() {
 #[test]
 fn instances_that_cannot_be_made_are_told_once() {
     let mut state = ClusterState::default();
-    state.requested("g", 1, at(0), SETTINGS.provision_time);
+    state.requested("g", 1, at(0), settings().provision_time);
     let mut failing = group(2, &["a"]);
     failing.instances.push(instance("placeholder", InstanceState::Creating(Some(out_of_stock()))));
     let nodes = [node("a", true, 0)];
@@ -211,7 +203,7 @@ fn a_cluster_is_unhealthy_only_beyond_both_bounds() {
     for (broken, all, healthy) in [(3, 3, true), (4, 4, false), (4, 9, true), (4, 8, false), (50, 200, true)]
     {
         let nodes: Vec<_> = (0..all).map(|n| node(&format!("n{n}"), n >= broken, 0)).collect();
-        let found = ClusterState::default().update(&nodes, &[], at(60), &SETTINGS);
+        let found = ClusterState::default().update(&nodes, &[], at(60), &settings());
         assert_eq!(found.healthy, healthy, "{broken} of {all}");
     }
 }
@@ -226,7 +218,7 @@ proptest! {
         for (gap, target, kinds, asked) in steps {
             minute += gap;
             if asked > 0 {
-                state.requested("g", asked, at(minute), SETTINGS.provision_time);
+                state.requested("g", asked, at(minute), settings().provision_time);
             }
             let mut seen_group = group(target, &[]);
             let mut nodes = Vec::new();

@@ -176,7 +176,9 @@ impl<'a> ScaleUp<'a> {
                 options.push(option);
                 // Placements are large, and those of all options but one are for nothing.
                 if options.len() > 1 {
-                    options.iter_mut().for_each(|option| option.found = None);
+                    for option in &mut options {
+                        option.found = None;
+                    }
                 }
             }
         }

@@ -17,7 +17,6 @@ use super::*;
 use crate::{
     nodes::{
         action::{Increase, Removal},
-        backoff::BackoffSettings,
         drain::Budget,
         group::{GroupOptions, Instance, InstanceState},
     },
@@ -37,59 +36,13 @@ fn at(minute: i64) -> Timestamp {
     Timestamp::UNIX_EPOCH + SignedDuration::from_mins(minute)
 }
 
+/// The defaults, but nothing limits memory, several nodes are drained at once and none is only marked.
 fn settings() -> PassSettings {
-    PassSettings {
-        cluster: ClusterStateSettings {
-            max_unready_percentage: 45.0,
-            ok_unready: 3,
-            provision_time: SignedDuration::from_mins(15),
-            startup_time: SignedDuration::from_mins(15),
-            backoff: BackoffSettings {
-                first: SignedDuration::from_mins(5),
-                longest: SignedDuration::from_mins(30),
-                forgotten: SignedDuration::from_hours(3),
-            },
-        },
-        pending: PendingSettings { priority_cutoff: -10, ..PendingSettings::default() },
-        scale_up: ScaleUpSettings {
-            most_at_once: 1000,
-            max_nodes: None,
-            max_cores: 320_000,
-            max_memory: i64::MAX,
-            max_gpus: BTreeMap::new(),
-            from_zero: true,
-            enforce_min: false,
-            balance: None,
-        },
-        scale_down: ScaleDownSettings {
-            enabled: true,
-            unneeded_time: SignedDuration::from_mins(10),
-            unready_time: SignedDuration::from_mins(20),
-            unready_enabled: true,
-            threshold: 0.5,
-            gpu_threshold: 0.5,
-            delay_after_add: SignedDuration::from_mins(10),
-            delay_after_delete: SignedDuration::ZERO,
-            delay_after_failure: SignedDuration::from_mins(3),
-            parallelism: 10,
-            drain_parallelism: 10,
-            recheck: SignedDuration::from_mins(5),
-            ignore_daemon_sets: false,
-            ignore_mirror_pods: false,
-            min_cores: 0,
-            min_memory: 0,
-            min_gpus: BTreeMap::new(),
-            marks_at_once: 0,
-            gpu_label: String::new(),
-        },
-        drain: drain::Options {
-            skip_system_pods: true,
-            skip_local_storage: true,
-            skip_custom_controllers: true,
-            min_replica_count: 0,
-            system_pod_timeout: SignedDuration::from_hours(1),
-        },
-    }
+    let mut settings = PassSettings::default();
+    settings.scale_up.max_memory = i64::MAX;
+    settings.scale_down.drain_parallelism = 10;
+    settings.scale_down.marks_at_once = 0;
+    settings
 }
 
 /// A cluster in the making.

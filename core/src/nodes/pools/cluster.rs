@@ -13,7 +13,10 @@ use super::{
     names::condition,
     node_claim::{self, expected_node, holds, is_deleting, pool_of},
     pods::{is_provisionable, moves},
-    requirements::{Requirement, Requirements, WellKnownLabels, labels::NODE_POOL},
+    requirements::{
+        Requirement, Requirements, WellKnownLabels,
+        labels::{INSTANCE_TYPE, NODE_POOL},
+    },
     solver::{self, NODES},
 };
 use crate::{
@@ -146,6 +149,20 @@ impl Cluster {
     /// The pool of this name.
     pub fn pool(&self, name: &str) -> Option<&Pool> {
         self.pools.iter().find(|pool| &*pool.name == name)
+    }
+
+    /// What the machines of each pool cost, dollars an hour; one whose price nobody knows costs nothing.
+    pub fn costs(&self) -> BTreeMap<Arc<str>, f64> {
+        let mut costs: BTreeMap<_, _> = self.pools.iter().map(|pool| (pool.name.clone(), 0.0)).collect();
+        for claim in &self.claims {
+            let Some(pool) = pool_of(claim).and_then(|pool| self.pool(pool)) else { continue };
+            let name = claim.labels().get(INSTANCE_TYPE);
+            let of = name.and_then(|name| pool.types.iter().find(|it| *it.name == **name));
+            let price =
+                of.map(|it| it.price_of_node(&Requirements::of_labels(claim.labels()), &self.well_known));
+            *costs.entry(pool.name.clone()).or_default() += price.unwrap_or(0.0);
+        }
+        costs
     }
 
     /// Whether a claim goes, or will.

@@ -19,6 +19,8 @@ pub const DO_NOT_DISRUPT: &str = "karpenter.sh/do-not-disrupt";
 pub const HASH: &str = "karpenter.sh/nodepool-hash";
 /// The annotation with the way that the digest is made.
 pub const HASH_VERSION: &str = "karpenter.sh/nodepool-hash-version";
+/// The annotation of claims, `true` if there is less choice of instance types than their pool asks for.
+pub const MIN_VALUES_RELAXED: &str = "karpenter.sh/nodeclaim-min-values-relaxed";
 /// The annotation with the time at which a claim's machine is deleted, whatever still runs there.
 pub const TERMINATION_TIME: &str = "karpenter.sh/nodeclaim-termination-timestamp";
 /// The key of the taint of a node that its claim has not registered.

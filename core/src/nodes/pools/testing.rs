@@ -35,13 +35,8 @@ pub(super) fn capacity(cores: i64) -> Resources {
     Resources { cpu: cores * 1_000, memory: cores << 32, pods: 100, ..Resources::default() }
 }
 
-pub(super) fn instance_type(cores: i64) -> Arc<InstanceType> {
-    let name = format!("cores-{cores:02}");
-    let requirements = Requirements::from_iter([
-        Requirement::is(INSTANCE_TYPE, &name),
-        Requirement::new(ZONE, Operator::In, ZONES),
-        Requirement::new(CAPACITY_TYPE, Operator::In, [SPOT, ON_DEMAND]),
-    ]);
+/// A dollar a core, half of that on spot, in every zone.
+pub(super) fn offerings(cores: i64) -> Vec<Offering> {
     let offering = |zone: &str, capacity_type: &str, share: f64| Offering {
         requirements: Requirements::from_iter([
             Requirement::is(ZONE, zone),
@@ -52,9 +47,17 @@ pub(super) fn instance_type(cores: i64) -> Arc<InstanceType> {
         available: true,
         reservation: None,
     };
-    let offerings =
-        ZONES.iter().flat_map(|zone| [offering(zone, SPOT, 0.5), offering(zone, ON_DEMAND, 1.0)]).collect();
-    Arc::new(InstanceType::new(&name, requirements, capacity(cores), Resources::default(), offerings))
+    ZONES.iter().flat_map(|zone| [offering(zone, SPOT, 0.5), offering(zone, ON_DEMAND, 1.0)]).collect()
+}
+
+pub(super) fn instance_type(cores: i64) -> Arc<InstanceType> {
+    let name = format!("cores-{cores:02}");
+    let requirements = Requirements::from_iter([
+        Requirement::is(INSTANCE_TYPE, &name),
+        Requirement::new(ZONE, Operator::In, ZONES),
+        Requirement::new(CAPACITY_TYPE, Operator::In, [SPOT, ON_DEMAND]),
+    ]);
+    Arc::new(InstanceType::new(&name, requirements, capacity(cores), Resources::default(), offerings(cores)))
 }
 
 /// A pool of on-demand machines of 1 to 20 cores.

@@ -21,7 +21,7 @@ use tandem_core::{
 };
 
 use super::{Cluster, Due, Instant, pools::BATCH};
-use crate::shape::Random;
+use tandem_core::draws::Draws;
 
 /// Between two tries to evict pods that budgets hold back (Cluster Autoscaler's `EvictionRetryTime`, as the live drain).
 const AGAIN: Duration = Duration::from_secs(10);
@@ -52,7 +52,7 @@ impl Interruptions {
         // FNV-1a: the same everywhere.
         let hash = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
         let seed = name.bytes().fold(0xcbf2_9ce4_8422_2325 ^ self.seed, hash);
-        let days = -(1.0 - Random::new(seed).unit()).ln() / self.per_day;
+        let days = -(1.0 - Draws(seed).unit()).ln() / self.per_day;
         Duration::try_from_secs_f64((days * DAY).round()).ok()
     }
 }

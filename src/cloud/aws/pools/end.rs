@@ -1,7 +1,7 @@
 //! The end of a node class: what was made for it goes first (karpenter-provider-aws, `pkg/controllers/nodeclass`).
 
 use kube::ResourceExt as _;
-use tandem_core::api::karpenter::{EC2NodeClass, EC2NodeClassSpec};
+use tandem_core::api::karpenter::EC2NodeClass;
 
 use super::{AwsPools, class::named};
 use crate::{
@@ -19,8 +19,8 @@ pub(super) fn is_ending(object: &EC2NodeClass) -> bool {
 
 impl AwsPools {
     /// Keeps a class for which a profile is made from going before it. A class that names a profile leaves nothing behind.
-    pub(super) async fn hold(&self, object: &EC2NodeClass) -> Result<(), CloudError> {
-        if !names_role(&object.spec) {
+    pub(super) async fn hold(&self, class: &Class, object: &EC2NodeClass) -> Result<(), CloudError> {
+        if self.own_profile(class, &object.spec).is_none() {
             return Ok(());
         }
         match finalizer::set(&self.class_api, object, FINALIZER, true).await {
@@ -39,19 +39,10 @@ impl AwsPools {
         if let Some((profile, _)) = self.own_profile(class, &spec) {
             self.profiles.remove(&self.client, &profile).await?;
         }
-        match finalizer::set(&self.class_api, &object, FINALIZER, false).await {
-            Ok(true) => {
-                tracing::info!(class = named(&class.reference), "what was made for the node class is gone")
-            }
-            Ok(false) => {}
-            Err(error) => return Err(CloudError::from_api("patch ec2nodeclasses", &error)),
+        let released = finalizer::set(&self.class_api, &object, FINALIZER, false).await;
+        if released.map_err(|error| CloudError::from_api("patch ec2nodeclasses", &error))? {
+            tracing::info!(class = named(&class.reference), "what was made for the node class is gone");
         }
         Ok(())
     }
-}
-
-/// Whether a profile is made for the class.
-fn names_role(spec: &EC2NodeClassSpec) -> bool {
-    let says = |value: &Option<String>| value.as_deref().is_some_and(|value| !value.is_empty());
-    says(&spec.role) && !says(&spec.instance_profile)
 }

@@ -402,7 +402,7 @@ impl PoolProvider for AwsPools {
                     is_ending: true,
                 });
             }
-            self.hold(object).await?;
+            self.hold(class, object).await?;
         }
         let slot = self.slot(class);
         let found = self.find(&mut *slot.lock().await, &spec).await;

@@ -14,7 +14,7 @@ use std::{
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1 as k8s;
-use kube::{Api, Resource as _, ResourceExt as _};
+use kube::{Api, Client, Resource as _, ResourceExt as _};
 use parking_lot::Mutex;
 use tandem_core::{
     api::autoscaling::{ACTIVE_CAPACITY, CapacityBuffer},
@@ -24,9 +24,10 @@ use tandem_core::{
 use tokio::sync::{Notify, watch};
 
 use crate::cluster::{
-    Cluster, Key,
+    Key,
     cache::{Cache, Scope, watch_custom},
     mirror::Mirror,
+    scale::Scales,
     world::World,
 };
 use source::{Models, Template, Unresolved};
@@ -43,10 +44,30 @@ pub enum Loop {
     Pools,
 }
 
+/// Their kind is not there.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "CRD capacitybuffers.autoscaling.x-k8s.io is not installed; apply it: \
+     kubectl apply -f crds/autoscaling.x-k8s.io_capacitybuffers.yaml"
+)]
+pub struct NotInstalled;
+
+/// Says at once what a watch would wait for in vain.
+///
+/// # Errors
+/// The API server has no CapacityBuffers.
+pub async fn check_installed(client: &Client) -> Result<(), NotInstalled> {
+    let served = client.list_api_group_resources(buffer::API_VERSION).await.map_err(|_| NotInstalled)?;
+    let is_there = served.resources.iter().any(|resource| resource.name == "capacitybuffers");
+    if is_there { Ok(()) } else { Err(NotInstalled) }
+}
+
 /// What buffers need.
 pub struct Config {
-    /// The API, and the workloads that buffers refer to.
-    pub cluster: Arc<Cluster>,
+    /// The API client.
+    pub client: Client,
+    /// The workloads that buffers refer to.
+    pub scale: Arc<Scales>,
     /// Pods, and whoever waits for a change of them.
     pub world: Arc<World>,
     /// Whether this replica writes.
@@ -87,7 +108,7 @@ struct Kept {
 impl Buffers {
     /// Starts the watches.
     pub fn start(config: Config) -> Arc<Self> {
-        let client = &config.cluster.client;
+        let client = &config.client;
         let changed = Arc::new(Notify::new());
         let tell = || {
             let changed = changed.clone();
@@ -256,7 +277,7 @@ impl Buffers {
         if buffer.status.as_ref() == Some(&wanted) {
             return;
         }
-        let api = Api::namespaced(self.config.cluster.client.clone(), &key.namespace);
+        let api = Api::namespaced(self.config.client.clone(), &key.namespace);
         if let Err(error) = status::write(&api, buffer, &wanted).await {
             tracing::warn!(buffer = %key, %error, "its status could not be written");
         }

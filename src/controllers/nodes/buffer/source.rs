@@ -95,7 +95,7 @@ impl Buffers {
     }
 
     async fn scalable(&self, key: &Key, reference: &ScalableReference) -> Result<Found, Unresolved> {
-        let scale = &self.config.cluster.scale;
+        let scale = &self.config.scale;
         let wrong = |error| judge(key, reference, error);
         let group = reference.api_group.as_deref().unwrap_or_default();
         let target = scale.target_of(&key.namespace, group, &reference.kind, &reference.name).await;
@@ -120,7 +120,7 @@ impl Buffers {
 
     /// What a workload makes its pods from; of those that are watched read once a generation.
     async fn model(&self, key: &Key, target: &Target) -> Result<Arc<Model>, ScaleError> {
-        let scale = &self.config.cluster.scale;
+        let scale = &self.config.scale;
         let known = self.models.0.lock().get(key).cloned();
         let generation = scale.workload(target).map(|workload| workload.generation);
         let is_same =

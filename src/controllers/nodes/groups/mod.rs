@@ -223,15 +223,20 @@ impl NodeGroups {
         let before = memory.clone();
         let (outcome, after) = self.decide(input, before).await;
         *memory = after;
-        self.reporter.decided(&outcome).await;
-        if let Some(buffers) = &self.buffers {
-            self.reporter.room(&outcome, |buffer| buffers.reference(buffer)).await;
-            let placed = outcome.buffers.iter().map(|it| (it.buffer.clone(), it.placement));
-            buffers.placed(Loop::Groups, placed.collect());
-        }
+        self.tell(&outcome).await;
         let actions = outcome.actions.clone();
         self.act_all(&actions, memory, removed).await;
         Ok((outcome, groups))
+    }
+
+    /// Says what was decided, and tells buffers where their room would be.
+    async fn tell(&self, outcome: &Outcome) {
+        self.reporter.decided(outcome).await;
+        if let Some(buffers) = &self.buffers {
+            self.reporter.room(outcome, |buffer| buffers.reference(buffer)).await;
+            let placed = outcome.buffers.iter().map(|it| (it.buffer.clone(), it.placement));
+            buffers.placed(Loop::Groups, placed.collect());
+        }
     }
 
     async fn input(&self, groups: Vec<NodeGroup>) -> Input {

@@ -76,7 +76,7 @@ impl NodeGroups {
         let ready = ready(&input);
         let (outcome, after) = self.decide(input, memory.clone()).await;
         *memory = Memory { grown: memory.grown, shrunk: memory.shrunk, failed: memory.failed, ..after };
-        self.reporter.decided(&outcome).await;
+        self.tell(&outcome).await;
         rehearsal.record(groups, &ready, &outcome.actions);
         (outcome, rehearsal)
     }

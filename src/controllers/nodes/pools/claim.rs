@@ -18,7 +18,7 @@ pub(super) use tandem_core::nodes::pools::node_claim::{
 };
 
 use super::{
-    names::{FINALIZER, HASH, HASH_VERSION},
+    names::{FINALIZER, HASH, HASH_VERSION, MIN_VALUES_RELAXED},
     view::{self, Pool},
 };
 use crate::cloud::pools::quantities;
@@ -38,6 +38,7 @@ pub(super) fn build(pool: &Pool, node: &solver::Claim) -> NodeClaim {
     let mut annotations = metadata.and_then(|it| it.annotations.clone()).unwrap_or_default();
     annotations.insert(HASH.to_owned(), pool.hash.clone());
     annotations.insert(HASH_VERSION.to_owned(), view::HASH_VERSION.to_owned());
+    annotations.insert(MIN_VALUES_RELAXED.to_owned(), is_relaxed(pool, node).to_string());
 
     let mut requirements = RequirementWithMinValues::list(&requirements);
     requirements.retain(|requirement| may_be_required(&requirement.key));
@@ -63,8 +64,54 @@ pub(super) fn build(pool: &Pool, node: &solver::Claim) -> NodeClaim {
     }
 }
 
+/// Whether there is less choice than the pool asks for.
+fn is_relaxed(pool: &Pool, node: &solver::Claim) -> bool {
+    let asked = pool.spec.template.spec.requirements.iter();
+    asked.filter_map(|asked| Some((&asked.key, u32::try_from(asked.min_values?).ok()?))).any(
+        |(key, asked)| {
+            let left = node.requirements.get(key).and_then(Requirement::min_values);
+            left.is_some_and(|left| left < asked)
+        },
+    )
+}
+
 /// Whether a claim may require a label: those below karpenter.sh are its own labels, the hostname nobody knows yet.
 fn may_be_required(key: &str) -> bool {
     let domain = key.split('/').next().unwrap_or_default();
     key == CAPACITY_TYPE || (!domain.ends_with("karpenter.sh") && key != HOSTNAME)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+    use tandem_core::{
+        api::karpenter::NodePool, nodes::pools::requirements::Requirements, scheduling::Resources,
+    };
+
+    use super::*;
+
+    #[test]
+    fn a_claim_says_whether_it_has_less_choice_than_its_pool_asks_for() {
+        let object = json!({"apiVersion": "karpenter.sh/v1", "kind": "NodePool", "metadata": {"name": "general"},
+            "spec": {"template": {"spec": {
+                "nodeClassRef": {"group": "karpenter.kwok.sh", "kind": "KWOKNodeClass", "name": "default"},
+                "requirements": [{"key": INSTANCE_TYPE, "operator": "Exists", "minValues": 3}]}}}});
+        let object: NodePool = serde_json::from_value(object).unwrap();
+        let pool = Pool::of_node_pool(&object);
+        for (left, wanted) in [(3, "false"), (2, "true")] {
+            let asked = Requirement::new(INSTANCE_TYPE, Operator::In, ["a", "b"]).with_min_values(Some(left));
+            let node = solver::Claim {
+                pool: Arc::from("general"),
+                requirements: Requirements::from_iter([asked]),
+                types: Vec::new(),
+                pods: Vec::new(),
+                requests: Resources::default(),
+                price: 0.0,
+            };
+            let annotations = build(&pool, &node).metadata.annotations.unwrap();
+            assert_eq!(annotations[MIN_VALUES_RELAXED], wanted, "{left} of 3");
+        }
+    }
 }

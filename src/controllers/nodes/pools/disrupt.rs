@@ -173,6 +173,7 @@ impl Disruption {
         let metrics = pools.metrics.clone();
         beside(move || {
             let started = Instant::now();
+            metrics.cost(&seen.cluster.costs());
             let goes_on = |method: Method| {
                 let within = if method == Method::MultiNode { MULTI_NODE_WITHIN } else { SINGLE_NODE_WITHIN };
                 let goes_on = started.elapsed() < within;

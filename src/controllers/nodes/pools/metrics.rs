@@ -1,6 +1,10 @@
 //! What node pools have done, under Karpenter's names (core, `pkg/metrics`).
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use kube::ResourceExt as _;
@@ -13,6 +17,7 @@ use tandem_core::{
     api::karpenter::NodeClaim,
     nodes::pools::{
         disrupt::{Command, Decision, Method},
+        names::MIN_VALUES_RELAXED,
         requirements::labels::{CAPACITY_TYPE, NODE_POOL, ZONE},
     },
 };
@@ -127,6 +132,7 @@ pub struct Metrics {
     scheduling_seconds: Arc<Histogram>,
     unschedulable: Family<OfController, Gauge>,
     allowed: Family<Allowed, Gauge>,
+    costs: Family<OfPool, Gauge<f64, AtomicU64>>,
     eligible: Family<OfReason, Gauge>,
     decision_seconds: Arc<Histogram>,
     decisions: Family<Decided, Counter>,
@@ -150,6 +156,7 @@ impl Default for Metrics {
             scheduling_seconds: Arc::new(Histogram::new(BUCKETS)),
             unschedulable: Family::default(),
             allowed: Family::default(),
+            costs: Family::default(),
             eligible: Family::default(),
             decision_seconds: Arc::new(Histogram::new(BUCKETS)),
             decisions: Family::default(),
@@ -208,6 +215,11 @@ impl Metrics {
             "Nodes of a pool that may go now",
             self.allowed.clone(),
         );
+        registry.register(
+            "nodepools_cost_total",
+            "What the machines of a pool cost, dollars an hour as far as prices are known",
+            self.costs.clone(),
+        );
         self.register_disruption(registry.sub_registry_with_prefix("voluntary_disruption"));
     }
 
@@ -238,7 +250,9 @@ impl Metrics {
 
     pub(super) fn created(&self, claim: &NodeClaim, reason: &'static str) {
         let nodepool = label(claim, NODE_POOL);
-        self.created.get_or_create(&Created { reason, nodepool, min_values_relaxed: "false" }).inc();
+        let is_relaxed = claim.annotations().get(MIN_VALUES_RELAXED).is_some_and(|it| it == "true");
+        let min_values_relaxed = if is_relaxed { "true" } else { "false" };
+        self.created.get_or_create(&Created { reason, nodepool, min_values_relaxed }).inc();
     }
 
     pub(super) fn registered(&self, claim: &NodeClaim) {
@@ -298,6 +312,14 @@ impl Metrics {
         for ((pool, reason), count) in &decision.allowed {
             let labels = Allowed { nodepool: pool.to_string(), reason: reason.name() };
             self.allowed.get_or_create(&labels).set(gauge(*count));
+        }
+    }
+
+    /// What the machines of pools cost; pools that are gone cost nothing any more.
+    pub(super) fn cost(&self, costs: &BTreeMap<Arc<str>, f64>) {
+        self.costs.clear();
+        for (pool, cost) in costs {
+            self.costs.get_or_create(&OfPool { nodepool: pool.to_string() }).set(*cost);
         }
     }
 

@@ -3,9 +3,12 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::*;
-use crate::nodes::{
-    drain::SAFE_TO_EVICT,
-    similar::{Comparator, Flavour, Ratios},
+use crate::{
+    draws::Draws,
+    nodes::{
+        drain::SAFE_TO_EVICT,
+        similar::{Comparator, Flavour, Ratios},
+    },
 };
 
 /// Most nodes that a generated group has.
@@ -29,23 +32,9 @@ enum Kind {
 }
 
 /// Draws a world from a seed: quicker by far than a strategy of strategies, and a hundred thousand worlds are wanted.
-struct Draws(u64);
-
 impl Draws {
-    /// A number below a bound (`SplitMix64`).
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (mixed ^ (mixed >> 31)) % bound
-    }
-
     fn small(&mut self, bound: u32) -> u32 {
         u32::try_from(self.below(u64::from(bound))).unwrap()
-    }
-
-    fn percent(&mut self, percent: u64) -> bool {
-        self.below(100) < percent
     }
 
     /// Thousandths of a core.

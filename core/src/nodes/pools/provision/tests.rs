@@ -150,6 +150,20 @@ fn gang(cluster: &mut Cluster, name: &str, needed: u32, cpus: &[i64]) -> Vec<Pod
 }
 
 #[test]
+#[allow(clippy::float_cmp, reason = "whole dollars are exact")]
+fn a_pool_costs_what_its_machines_do() {
+    let mut cluster = cluster();
+    add_node(&mut cluster, "four", 4, "zone-1", vec![]);
+    cluster.claims.push(Arc::new(claim("three", 3, "zone-2", "on-demand")));
+    let mut unknown = claim("unknown", 2, "zone-2", "on-demand");
+    unknown.labels_mut().remove(INSTANCE_TYPE);
+    cluster.claims.push(Arc::new(unknown));
+    cluster.pools.push(pool("idle"));
+    let costs: Vec<_> = cluster.costs().into_iter().collect();
+    assert_eq!(costs, [("general".into(), 7.0), ("idle".into(), 0.0)]);
+}
+
+#[test]
 fn a_gang_gets_nodes_whole_or_not_at_all() {
     let mut cluster = cluster();
     limit(&mut cluster.pools[0], "cpu", "8");

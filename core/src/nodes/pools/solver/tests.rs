@@ -16,19 +16,17 @@ use k8s_openapi::{
 use super::*;
 use crate::{
     nodes::pools::{
-        instance_type::Offering,
         requirements::{
             Operator, Requirement,
             labels::{ARCH, CAPACITY_TYPE, HOSTNAME, INSTANCE_TYPE, ON_DEMAND, OS, SPOT, ZONE},
         },
+        testing::{ZONES, offerings},
     },
     scheduling::{
         Node,
         pod::{HostPort, Shape},
     },
 };
-
-const ZONES: [&str; 3] = ["zone-1", "zone-2", "zone-3"];
 
 /// So many cores at a dollar each, half of that on spot, in every zone; 2 GiB and ten pods a core.
 fn instance_type(cores: i64, arch: &str) -> Arc<InstanceType> {
@@ -40,21 +38,9 @@ fn instance_type(cores: i64, arch: &str) -> Arc<InstanceType> {
         Requirement::new(ZONE, Operator::In, ZONES),
         Requirement::new(CAPACITY_TYPE, Operator::In, [SPOT, ON_DEMAND]),
     ]);
-    let offering = |zone: &str, capacity_type: &str, share: f64| Offering {
-        requirements: Requirements::from_iter([
-            Requirement::is(ZONE, zone),
-            Requirement::is(CAPACITY_TYPE, capacity_type),
-        ]),
-        #[allow(clippy::cast_precision_loss, reason = "a few cores")]
-        price: cores as f64 * share,
-        available: true,
-        reservation: None,
-    };
-    let offerings =
-        ZONES.iter().flat_map(|zone| [offering(zone, SPOT, 0.5), offering(zone, ON_DEMAND, 1.0)]).collect();
     let capacity =
         Resources { cpu: cores * 1_000, memory: cores << 31, pods: cores * 10, ..Resources::default() };
-    Arc::new(InstanceType::new(&name, requirements, capacity, Resources::default(), offerings))
+    Arc::new(InstanceType::new(&name, requirements, capacity, Resources::default(), offerings(cores)))
 }
 
 fn types() -> Vec<Arc<InstanceType>> {
@@ -430,7 +416,9 @@ fn a_rounding_error_makes_no_second_node() {
         let priced = |cores| {
             let mut it = (*instance_type(cores, "amd64")).clone();
             #[allow(clippy::cast_precision_loss, reason = "a few cores")]
-            it.offerings.iter_mut().for_each(|offering| offering.price = cores as f64 * (0.5 + error));
+            for offering in &mut it.offerings {
+                offering.price = cores as f64 * (0.5 + error);
+            }
             Arc::new(it)
         };
         let types = [1, 2].map(priced);

@@ -1,28 +1,13 @@
-//! Writes the histories of `examples/`, made up here by seeded arithmetic: `cargo run -p simulate --example histories`.
+//! The histories of `examples/`, made up by seeded arithmetic.
 
-use std::{
-    f64::consts::TAU,
-    fmt::Write,
-    fs, io,
-    path::{Path, PathBuf},
-};
+use std::{f64::consts::TAU, fmt::Write, path::PathBuf};
 
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
-use simulate::shape::Random;
+use tandem_core::draws::Draws;
 
 const MINUTE: i64 = 60;
 const HOUR: i64 = 60 * MINUTE;
 const DAY: i64 = 24 * HOUR;
-
-fn main() -> io::Result<()> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
-    for (path, text) in all() {
-        let path = folder.join(path);
-        path.parent().map_or(Ok(()), fs::create_dir_all)?;
-        fs::write(path, text)?;
-    }
-    Ok(())
-}
 
 /// Every history, by its path below `examples/`.
 pub(crate) fn all() -> Vec<(PathBuf, String)> {
@@ -61,14 +46,14 @@ fn real(seconds: i64) -> f64 {
 }
 
 /// About -1 to 1, mostly near 0.
-fn stray(random: &mut Random) -> f64 {
+fn stray(random: &mut Draws) -> f64 {
     (random.unit() + random.unit() + random.unit()) * 2.0 / 3.0 - 1.0
 }
 
 /// Requests a second of a shop over a week: quiet nights, a peak at noon and a higher one in the evening, a flash sale on
 /// Wednesday at 20:00, and a monitoring that is away on Friday from 10:00 to 11:00.
 fn web_shop() -> String {
-    let mut random = Random::new(1);
+    let mut random = Draws(1);
     let peak = |hour: f64, at: f64, width: f64| (-((hour - at) / width).powi(2)).exp();
     lines("2026-01-05T00:00:00Z", 7 * DAY, MINUTE, |second, _| {
         let hour = real(second % DAY) / 3600.0;
@@ -87,7 +72,7 @@ fn web_shop() -> String {
 /// with an exponent of 1.1), and are uploaded over a few minutes.
 fn queue_worker() -> String {
     const STEP: i64 = 30;
-    let mut random = Random::new(7);
+    let mut random = Draws(7);
     let mut uploading: Vec<(f64, u32)> = Vec::new();
     lines("2026-02-02T00:00:00Z", 2 * DAY, STEP, |second, _| {
         let hour = real(second % DAY) / 3600.0;
@@ -109,7 +94,7 @@ fn queue_worker() -> String {
 
 /// Rows a second that reports aggregate, each night from one to five in Berlin, over the weekend on which the clocks change.
 fn nightly_cron() -> String {
-    let mut random = Random::new(3);
+    let mut random = Draws(3);
     let berlin = TimeZone::get("Europe/Berlin").unwrap_or(TimeZone::UTC);
     lines("2026-03-27T12:00:00Z", 4 * DAY, MINUTE, |_, time| {
         let clock = time.to_zoned(berlin.clone());
@@ -120,7 +105,7 @@ fn nightly_cron() -> String {
 
 /// Videos that wait for being encoded over three days: few at night, many in the evening, and a noisy noon.
 fn spot_fleet() -> String {
-    let mut random = Random::new(11);
+    let mut random = Draws(11);
     let mut drift = 0.0;
     lines("2026-04-13T00:00:00Z", 3 * DAY, MINUTE, |second, _| {
         let hour = real(second % DAY) / 3600.0;
