@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::ResourceExt as _;
 use kube::api::{Api, ListParams};
 
-use crate::groups::{AWS, HASTY, aws_nodes, deployment};
+use crate::groups::{self, AWS, HASTY, aws_nodes, deployment};
 use crate::pools;
 use crate::world::World;
 
