@@ -119,7 +119,8 @@ async fn simulated(
 /// A file of manifests, and the server that scraped: what was scraped is what is played.
 pub(crate) async fn from_prometheus(case: &Case<'_>) -> Result<()> {
     case.set_requests(5).await?;
-    let begun = Timestamp::now();
+    // The first whole second at which it was scraped.
+    let begun = Timestamp::now() + SignedDuration::from_secs(1);
     tokio::time::sleep(SCRAPED).await;
     case.set_requests(45).await?;
     let risen = Timestamp::now();
