@@ -91,7 +91,6 @@ pub fn phase(key: &str, window: Duration) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
 
     use super::*;
 
@@ -99,7 +98,7 @@ mod tests {
 
     #[test]
     fn due_times() {
-        let now = Instant::now();
+        let now = SECOND;
         let needs = |last: Option<u32>, polling: Option<u32>, visit: Option<u32>| Needs {
             last: last.map(|s| now + SECOND * s),
             polling: polling.map(|s| SECOND * s),
