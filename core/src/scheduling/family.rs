@@ -105,12 +105,12 @@ impl Family {
 
 /// A shape as families are told apart: without its requests, its claims, and what no scheduler reads.
 #[derive(Debug, Clone)]
-pub(super) struct Rules {
+pub(super) struct FamilyKey {
     shape: Arc<Shape>,
     terminating: bool,
 }
 
-impl PartialEq for Rules {
+impl PartialEq for FamilyKey {
     fn eq(&self, other: &Self) -> bool {
         let (one, two) = (&*self.shape, &*other.shape);
         self.terminating == other.terminating
@@ -125,9 +125,9 @@ impl PartialEq for Rules {
     }
 }
 
-impl Eq for Rules {}
+impl Eq for FamilyKey {}
 
-impl Hash for Rules {
+impl Hash for FamilyKey {
     /// Of rules between pods only what they usually differ in.
     fn hash<H: Hasher>(&self, state: &mut H) {
         let Shape { namespace, labels, node_selector, priority, ports, .. } = &*self.shape;
@@ -177,12 +177,12 @@ impl Snapshot {
         if !claims.is_empty() {
             return self.compile(shape, claims, terminating);
         }
-        let rules = Rules { shape: shape.clone(), terminating };
-        if let Some(family) = self.by_rules.get(&rules) {
+        let key = FamilyKey { shape: shape.clone(), terminating };
+        if let Some(family) = self.by_key.get(&key) {
             return *family;
         }
         let family = self.compile(shape, claims, terminating);
-        self.by_rules.insert(rules, family);
+        self.by_key.insert(key, family);
         family
     }
 

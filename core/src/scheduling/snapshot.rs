@@ -6,7 +6,7 @@ use foldhash::fast::RandomState;
 
 use super::{
     class::{Class, amounts},
-    family::{Family, Rules},
+    family::{Family, FamilyKey},
     filters::Filters,
     find::Memo,
     fleet::{Fleet, NodeInfo, shift},
@@ -34,7 +34,7 @@ pub struct Snapshot {
     pub(super) namespaces: OrdinalMap<Symbol, Box<[Label]>>,
     pub(super) families: Interned<Family>,
     /// Families by the shapes that they were read from.
-    pub(super) by_rules: HashMap<Rules, FamilyId, RandomState>,
+    pub(super) by_key: HashMap<FamilyKey, FamilyId, RandomState>,
     pub(super) classes: Interned<Class>,
     /// Classes by the address of a shape, which is kept so that no other takes its address.
     pub(super) by_shape: OrdinalMap<(usize, bool), (Arc<Shape>, ClassId)>,
