@@ -1,13 +1,10 @@
 //! Every folder of `examples/` is what its README promises: the command there is run, and what it says to look at is looked at.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-#[path = "../simulate/examples/histories/made.rs"]
-mod histories;
-
 use std::{fs, path::Path, process::Command};
 
 use serde_json::Value;
-use simulate::{outcome::Outcome, sweep::Sweep};
+use simulate::{examples::EXAMPLES, outcome::Outcome, sweep::Sweep};
 
 /// Largest history, so that a checkout stays small.
 const MAX_BYTES: u64 = 300_000;
@@ -54,10 +51,13 @@ fn most(values: &[f64]) -> f64 {
 #[test]
 fn the_histories_are_those_that_the_generator_makes() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
-    for (path, text) in histories::all() {
-        let path = folder.join(path);
-        assert!(fs::read_to_string(&path).unwrap() == text, "{}: run the example histories", path.display());
-        assert!(fs::metadata(&path).unwrap().len() < MAX_BYTES, "{}", path.display());
+    for (name, _) in EXAMPLES {
+        let generate = ["simulate", "--generate", name];
+        let output = Command::new(env!("CARGO_BIN_EXE_tandem")).args(generate).output().unwrap();
+        let files: Vec<_> = fs::read_dir(folder.join(name).join("history")).unwrap().collect();
+        let [Ok(file)] = &files[..] else { panic!("{name}: {files:?}") };
+        assert!(fs::read(file.path()).unwrap() == output.stdout, "{name}: write anew what --generate prints");
+        assert!(file.metadata().unwrap().len() < MAX_BYTES, "{name}");
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod compile;
 mod engine;
+pub mod examples;
 pub mod history;
 mod input;
 pub mod outcome;

@@ -1,10 +1,13 @@
-//! `tandem simulate --generate`: a built-in shape as a history.
+//! `tandem simulate --generate`: a built-in shape, or what an example plays, as a history.
 
-use std::fmt::Write;
+use std::{fmt::Write, str::FromStr};
 
 use clap::Args;
 use jiff::Timestamp;
-use simulate::shape::{Form, Shape};
+use simulate::{
+    examples::{EXAMPLES, Example},
+    shape::{Form, Shape},
+};
 
 use super::SimulateArgs;
 
@@ -12,6 +15,27 @@ use super::SimulateArgs;
 const START: i64 = 1_767_571_200;
 /// The value at rest when nothing says.
 const LOW: f64 = 10.0;
+
+/// What can be generated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Generated {
+    /// A built-in shape.
+    Shape(Form),
+    /// The history of an example.
+    Example(Example),
+}
+
+impl FromStr for Generated {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Some((_, example)) = EXAMPLES.iter().find(|(name, _)| *name == text) {
+            return Ok(Self::Example(*example));
+        }
+        let names = EXAMPLES.map(|(name, _)| name).join(", ");
+        text.parse().map(Self::Shape).map_err(|error| format!("{error}, or an example: {names}"))
+    }
+}
 
 /// What a generated history looks like.
 #[derive(Debug, Clone, Args)]
@@ -50,7 +74,11 @@ impl GenerateArgs {
 }
 
 /// The history, lines `time,value`.
-pub(super) fn csv(form: Form, args: &SimulateArgs) -> String {
+pub(super) fn csv(what: Generated, args: &SimulateArgs) -> String {
+    let form = match what {
+        Generated::Shape(form) => form,
+        Generated::Example(example) => return example.history(),
+    };
     let shape = args.generated.shape(form, args.step);
     let mut text = "time,value\n".to_owned();
     for sample in shape.samples(args.start.map_or(START, Timestamp::as_second), LOW) {

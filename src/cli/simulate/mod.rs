@@ -75,9 +75,9 @@ pub struct SimulateArgs {
     /// Writes the result as one page for a browser.
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
-    /// Prints a history of this shape as CSV instead, and simulates nothing.
+    /// Prints a history of this shape, or that of an example (web-shop, say), as CSV instead, and simulates nothing.
     #[arg(long, value_name = "SHAPE", conflicts_with_all = ["files", "metrics", "report", "prometheus"])]
-    pub generate: Option<Form>,
+    pub generate: Option<generate::Generated>,
     /// What a generated history looks like.
     #[command(flatten)]
     pub generated: generate::GenerateArgs,
@@ -99,8 +99,8 @@ pub enum Output {
 
 /// Runs it. 0: there is a result; 1: the input is wrong; 2: a file could not be read or written.
 pub fn run(args: &SimulateArgs) -> ExitCode {
-    if let Some(form) = args.generate {
-        return printed(&generate::csv(form, args));
+    if let Some(what) = args.generate {
+        return printed(&generate::csv(what, args));
     }
     let read = read::read(args);
     if !read.unreadable.is_empty() {

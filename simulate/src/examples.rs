@@ -1,6 +1,6 @@
-//! The histories of `examples/`, made up by seeded arithmetic.
+//! The histories of the project's examples, made up by seeded arithmetic.
 
-use std::{f64::consts::TAU, fmt::Write, path::PathBuf};
+use std::{f64::consts::TAU, fmt::Write};
 
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use tandem_core::draws::Draws;
@@ -9,16 +9,37 @@ const MINUTE: i64 = 60;
 const HOUR: i64 = 60 * MINUTE;
 const DAY: i64 = 24 * HOUR;
 
-/// Every history, by its path below `examples/`.
-pub(crate) fn all() -> Vec<(PathBuf, String)> {
-    [
-        ("web-shop/history/shop.web.s0-prometheus.csv", web_shop()),
-        ("queue-worker/history/media.thumbnails.s0-prometheus.csv", queue_worker()),
-        ("nightly-cron/history/reports.aggregate.rows.csv", nightly_cron()),
-        ("spot-fleet/history/video.encode.s0-prometheus.csv", spot_fleet()),
-    ]
-    .map(|(path, text)| (path.into(), text))
-    .into()
+/// An example, by the name of its folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Example {
+    /// A week of a shop.
+    WebShop,
+    /// Two days of a queue.
+    QueueWorker,
+    /// Four nights of reports.
+    NightlyCron,
+    /// Three days of videos.
+    SpotFleet,
+}
+
+/// Names and examples.
+pub const EXAMPLES: [(&str, Example); 4] = [
+    ("web-shop", Example::WebShop),
+    ("queue-worker", Example::QueueWorker),
+    ("nightly-cron", Example::NightlyCron),
+    ("spot-fleet", Example::SpotFleet),
+];
+
+impl Example {
+    /// Its history, lines `time,value`.
+    pub fn history(self) -> String {
+        match self {
+            Self::WebShop => web_shop(),
+            Self::QueueWorker => queue_worker(),
+            Self::NightlyCron => nightly_cron(),
+            Self::SpotFleet => spot_fleet(),
+        }
+    }
 }
 
 /// The lines of a history: `value` tells the value at a second after `start`, `None` where the source failed.
