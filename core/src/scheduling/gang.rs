@@ -4,12 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use thiserror::Error;
 
-use super::{
-    ids::{ClassId, NodeId},
-    pod::Pod,
-    snapshot::Snapshot,
-    surroundings::Surroundings,
-};
+use super::{pod::Pod, surroundings::Surroundings};
 
 /// A gang, by namespace and name of its PodGroup.
 pub type GangKey = (Arc<str>, Arc<str>);
@@ -106,32 +101,6 @@ impl LeftOut {
         let kept = unmet.len() / 2;
         self.0.extend(unmet.into_iter().skip(kept));
     }
-}
-
-/// Places the pods of a gang, each where it fits first; keeps them on the snapshot if at least `minimum` found a place, else
-/// leaves the snapshot as it was and returns `None`.
-///
-/// `pods` are classes and how many pods there are of each. Returns the places, in the order of `pods`.
-pub fn place_gang(
-    snapshot: &mut Snapshot,
-    pods: &[(ClassId, u32)],
-    minimum: u32,
-) -> Option<Vec<(ClassId, NodeId)>> {
-    let checkpoint = snapshot.checkpoint();
-    let mut places = Vec::new();
-    for (class, count) in pods {
-        for _ in 0..*count {
-            let Some(node) = snapshot.find(*class, None) else { break };
-            snapshot.bind(*class, node);
-            places.push((*class, node));
-        }
-    }
-    if places.len() < minimum as usize {
-        snapshot.rollback(checkpoint);
-        return None;
-    }
-    snapshot.keep(checkpoint);
-    Some(places)
 }
 
 #[cfg(test)]

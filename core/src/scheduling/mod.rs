@@ -28,7 +28,7 @@ mod topology;
 
 pub use class::HOSTNAME;
 pub use fleet::NodeInfo;
-pub use gang::{Gangs, LeftOut, Unmet, place_gang};
+pub use gang::{Gangs, LeftOut, Unmet};
 pub use ids::{ClassId, NodeId};
 pub use node::Node;
 pub use pod::Pod;

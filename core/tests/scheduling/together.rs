@@ -1,4 +1,4 @@
-//! Several pods at once: gangs, and estimates that build on each other.
+//! Several pods at once: estimates that build on each other.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use tandem_core::{
         estimator::{Limiter, Limits, estimate, estimate_and_keep},
         group::Template,
     },
-    scheduling::{Node, Pod, Reason, Resources, Snapshot, place_gang, pod::Shape},
+    scheduling::{Node, Pod, Reason, Resources, Snapshot, pod::Shape},
 };
 
 fn node(name: &str, cpu: i64) -> Node {
@@ -22,17 +22,6 @@ fn node(name: &str, cpu: i64) -> Node {
 fn pod(cpu: i64) -> Pod {
     let requests = Resources { cpu, pods: 1, ..Resources::default() };
     Pod { shape: Arc::new(Shape { requests, ..Shape::default() }), ..Pod::default() }
-}
-
-#[test]
-fn a_gang_runs_whole_or_not_at_all() {
-    let mut snapshot = Snapshot::default();
-    let [a, b] = ["a", "b"].map(|name| snapshot.add_node(&node(name, 1000)));
-    let class = snapshot.class(&pod(600));
-    assert_eq!(place_gang(&mut snapshot, &[(class, 3)], 3), None);
-    assert_eq!(snapshot.used(a).cpu, 0);
-    assert_eq!(place_gang(&mut snapshot, &[(class, 3)], 2), Some(vec![(class, a), (class, b)]));
-    assert_eq!([a, b].map(|node| snapshot.used(node).cpu), [600, 600]);
 }
 
 #[test]
