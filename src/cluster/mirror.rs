@@ -6,7 +6,7 @@ use std::{
     hash::Hash,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -33,6 +33,8 @@ pub struct Mirror<T> {
     objects: RwLock<BTreeMap<Key, Arc<T>>>,
     /// Counts up with every change.
     version: AtomicU64,
+    /// Whether the API server refuses to tell.
+    refused: AtomicBool,
     synced: watch::Sender<bool>,
 }
 
@@ -87,8 +89,62 @@ impl<T: PartialEq + Send + Sync + 'static> Mirror<T> {
         mirror
     }
 
+    /// As [`Mirror::start`], for a kind that some installations may not read: refused, there is nothing, until it is allowed.
+    /// `without` says once what that means.
+    pub fn start_if_allowed<K>(
+        client: &Client,
+        read: impl Fn(&K) -> T + Send + 'static,
+        without: &'static str,
+    ) -> Arc<Self>
+    where
+        K: Resource + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+        K::DynamicType: Default + Eq + Hash + Clone + Send,
+    {
+        let mirror = Arc::new(Self::empty());
+        let api: Api<K> = Api::all(client.clone());
+        let refused = mirror.clone();
+        let events = watcher::watcher(api, watcher::Config::default()).default_backoff();
+        let events =
+            events.filter(move |event| std::future::ready(!refused.hears_refusal::<K>(event, without)));
+        tokio::spawn(mirror.clone().fill(events, read, || {}));
+        mirror
+    }
+
+    /// Takes note of a refusal; the first is said.
+    fn hears_refusal<K>(&self, event: &watcher::Result<Event<K>>, without: &str) -> bool
+    where
+        K: Resource,
+        K::DynamicType: Default,
+    {
+        match event {
+            Err(error) if is_refusal(error) => {
+                if !self.refused.swap(true, Ordering::AcqRel) {
+                    let kind = K::kind(&K::DynamicType::default()).into_owned();
+                    tracing::warn!(kind, %error, "no right to list and watch: {without}");
+                }
+                self.synced.send_replace(true);
+                true
+            }
+            Ok(Event::InitDone) => {
+                self.refused.store(false, Ordering::Release);
+                false
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether the API server refuses to tell of this kind.
+    pub fn is_refused(&self) -> bool {
+        self.refused.load(Ordering::Acquire)
+    }
+
     fn empty() -> Self {
-        Self { objects: RwLock::default(), version: AtomicU64::new(0), synced: watch::Sender::new(false) }
+        Self {
+            objects: RwLock::default(),
+            version: AtomicU64::new(0),
+            refused: AtomicBool::new(false),
+            synced: watch::Sender::new(false),
+        }
     }
 
     /// The object of that name; an empty namespace for cluster-scoped kinds.
@@ -177,6 +233,18 @@ impl<T: PartialEq + Send + Sync + 'static> Mirror<T> {
         drop(objects);
         self.version.fetch_add(1, Ordering::AcqRel);
         changed();
+    }
+}
+
+/// Whether the API server says that one may not.
+fn is_refusal(error: &watcher::Error) -> bool {
+    let forbidden = |error: &kube::Error| matches!(error, kube::Error::Api(status) if status.code == 403);
+    match error {
+        watcher::Error::InitialListFailed(error)
+        | watcher::Error::WatchStartFailed(error)
+        | watcher::Error::WatchFailed(error) => forbidden(error),
+        watcher::Error::WatchError(status) => status.code == 403,
+        _ => false,
     }
 }
 

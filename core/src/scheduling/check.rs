@@ -106,7 +106,8 @@ impl Snapshot {
             return Err(reason.clone());
         }
         self.spread(spec, at, expected)?;
-        self.neighbours(class, spec, at, expected)
+        self.neighbours(class, spec, at, expected)?;
+        refuse_unless(spec.family.features.is_none_or(accepts), Reason::Features)
     }
 
     fn ports_free(&self, spec: &Class, at: usize, expected: Expected<'_>) -> bool {

@@ -12,6 +12,7 @@ use k8s_openapi::{
 
 use super::{
     class::HOSTNAME,
+    declared::Demand,
     filters::{Filter, FilterId},
     ids::{ClassId, FamilyId, Label, OrdinalMap, Symbol, value_of},
     pod::Shape,
@@ -77,6 +78,8 @@ pub(super) struct Family {
     pub(super) tolerations: FilterId,
     pub(super) tolerates_cordon: bool,
     pub(super) affinity: Option<FilterId>,
+    /// What the kubelet has to declare, if anything.
+    pub(super) features: Option<FilterId>,
     pub(super) ports: Box<[Port]>,
     pub(super) spread: Box<[SpreadRule]>,
     /// What it is spread over, softly or not.
@@ -99,7 +102,7 @@ impl Family {
     /// Filters that no pod on a node changes.
     pub(super) fn static_filters(&self) -> impl Iterator<Item = FilterId> {
         let storage = self.storage.filters.iter().map(|(filter, _)| *filter);
-        std::iter::once(self.tolerations).chain(self.affinity).chain(storage)
+        std::iter::once(self.tolerations).chain(self.affinity).chain(self.features).chain(storage)
     }
 }
 
@@ -122,6 +125,7 @@ impl PartialEq for FamilyKey {
             && one.affinity == two.affinity
             && one.spread == two.spread
             && one.ports == two.ports
+            && one.features == two.features
     }
 }
 
@@ -215,6 +219,7 @@ impl Snapshot {
             tolerations,
             tolerates_cordon: tolerates_cordon(shape),
             affinity,
+            features: self.features_filter(shape),
             ports: shape.ports.iter().map(|port| Port::read(&mut self.strings, port)).collect(),
             spread: self.spread_rules(shape, &subject, tolerations, affinity),
             spread_over: SpreadOver::read(&shape.spread),
@@ -237,6 +242,11 @@ impl Snapshot {
         let terms = required.map(|required| required.node_selector_terms.as_slice());
         let selector = NodeSelector::read(&mut self.strings, &shape.node_selector, terms);
         Some(self.filters.intern(Filter::Selector(selector)))
+    }
+
+    fn features_filter(&mut self, shape: &Shape) -> Option<FilterId> {
+        let needed = (!shape.features.is_empty()).then(|| shape.features.clone());
+        needed.map(|needed| self.filters.intern(Filter::Demand(Demand::Features(needed))))
     }
 
     fn spread_rules(

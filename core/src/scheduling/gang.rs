@@ -21,6 +21,13 @@ pub struct Unmet {
     pub needed: u32,
 }
 
+impl Unmet {
+    /// How many pods have no place.
+    pub fn lacks(&self) -> u32 {
+        self.needed.saturating_sub(self.fit)
+    }
+}
+
 /// The gangs of pods that wait.
 #[derive(Debug, Clone, Default)]
 pub struct Gangs {
@@ -73,13 +80,28 @@ impl Gangs {
     }
 }
 
+/// The gang of a pod that has fewer pods than have to run, so that nobody tries any of them.
+pub fn too_small(pod: &Pod, pods: &[Arc<Pod>], surroundings: &Surroundings) -> Option<Unmet> {
+    let gang = key(pod)?;
+    let needed = *surroundings.gangs.get(&gang)?;
+    let fellows = fellows(&gang, pods).filter(|fellow| fellow.uid != pod.uid).count();
+    let fit = u32::try_from(fellows + 1).unwrap_or(u32::MAX);
+    (fit < needed).then_some(Unmet { name: gang.1, fit, needed })
+}
+
+/// Pods of a gang that neither ended nor are about to.
+pub fn fellows<'a>(gang: &GangKey, pods: &'a [Arc<Pod>]) -> impl Iterator<Item = &'a Arc<Pod>> {
+    let lives = |pod: &&Arc<Pod>| !pod.is_terminal() && pod.deleting.is_none();
+    pods.iter().filter(lives).filter(move |pod| key(pod).as_ref() == Some(gang))
+}
+
 /// The gang of a pod.
 pub fn key(pod: &Pod) -> Option<GangKey> {
     Some((pod.shape.namespace.clone(), pod.gang.clone()?))
 }
 
 /// Gangs that are left out since they would not run, to be tried with the others no more.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LeftOut(BTreeMap<GangKey, Unmet>);
 
 impl LeftOut {

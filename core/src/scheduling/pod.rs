@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{self as k8s, Affinity, Toleration, TopologySpreadConstraint};
 
-use super::{resources::Resources, resources::pod_requests};
+use super::{declared, resources::Resources, resources::pod_requests};
 
 /// Seconds that a pod has to stop when it does not say (API default).
 pub const DEFAULT_GRACE_SECONDS: i64 = 30;
@@ -120,6 +120,8 @@ pub struct Shape {
     pub ports: Vec<HostPort>,
     /// Volumes that live on the node.
     pub local_volumes: Vec<LocalVolume>,
+    /// What the kubelet has to declare (`status.declaredFeatures` of its node), in order.
+    pub features: Box<[&'static str]>,
     /// `spec.priority`; absent means that no class set one.
     pub priority: Option<i32>,
     /// Whether it may preempt (`preemptionPolicy` is not `Never`).
@@ -241,6 +243,7 @@ impl Shape {
             spread: spec.topology_spread_constraints.clone().unwrap_or_default(),
             ports: host_ports(spec),
             local_volumes: local_volumes(spec),
+            features: declared::features(spec),
             priority: spec.priority,
             preempts: spec.preemption_policy.as_deref() != Some("Never"),
             scheduler: spec.scheduler_name.as_deref().unwrap_or("default-scheduler").into(),

@@ -79,7 +79,7 @@ pub(super) enum Change {
 #[derive(Debug, Clone)]
 pub(crate) struct Mold {
     info: NodeInfo,
-    /// The keys whose value is the node's name.
+    /// The keys whose value is the node's name, see [`Node::rename`].
     named: Vec<Symbol>,
 }
 
@@ -141,6 +141,7 @@ impl Snapshot {
             name: node.name.clone(),
             labels: labels.into(),
             taints: node.taints.clone().into(),
+            declared: node.declared.clone(),
             unschedulable: node.unschedulable,
             allocatable: amounts(&node.allocatable),
             others_allocatable: others.clone().into(),
@@ -148,7 +149,11 @@ impl Snapshot {
             limits: limits.map(|(driver, limit)| (self.strings.intern(driver), *limit)).collect(),
             ..NodeInfo::default()
         };
-        Mold { info, named: vec![name_key, self.strings.intern(super::class::HOSTNAME)] }
+        let name = self.strings.intern(&node.name);
+        let mut named: Vec<_> =
+            info.labels.iter().filter(|label| label.1 == name).map(|label| label.0).collect();
+        named.push(self.strings.intern(super::class::HOSTNAME));
+        Mold { info, named }
     }
 
     /// Puts a node after all others.

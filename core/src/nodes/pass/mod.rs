@@ -27,7 +27,7 @@ use super::{
     drain::{self, Budgets, Owners},
     group::{NodeGroup, Template},
 };
-use crate::scheduling::{ClassId, Node, NodeId, Pod, Snapshot, Surroundings};
+use crate::scheduling::{ClassId, LeftOut, Node, NodeId, Pod, Snapshot, Surroundings};
 use world::World;
 
 pub use buffers::Buffered;
@@ -111,6 +111,8 @@ pub struct Outcome {
     pub upcoming: u32,
     /// What is done for pods that fit nowhere.
     pub plan: ScaleUpPlan,
+    /// Gangs that wait, since nodes are only asked for all of one.
+    pub left_out: LeftOut,
     /// What became of the pods that stand for the room of buffers, in order of the buffers' names.
     pub buffers: Vec<Buffered>,
     /// `--max-nodes-total`, if pods wait and the cluster may not grow beyond it.
@@ -179,6 +181,11 @@ impl Model {
         self.calm = Calm::after(&outcome, memory, input, &world);
         self.world = Some(world);
         outcome
+    }
+
+    /// Gangs of which pods that wait are expected on a node, by the last pass.
+    fn gangs_expected_on(&mut self, node: &str) -> Vec<String> {
+        self.world.as_mut().map(|world| world.gangs_expected_on(node)).unwrap_or_default()
     }
 
     /// What the last pass said, if another would say the same.

@@ -202,8 +202,7 @@ pub(super) fn add_upcoming(world: &mut World, input: &Input, outcome: &mut Outco
         let Some(template) = input.templates.get(id) else { continue };
         for number in 0..state.upcoming {
             let mut node = template.node.clone();
-            node.name = format!("{}-upcoming-{number}", node.name).into();
-            node.labels.insert(crate::scheduling::HOSTNAME.to_owned(), node.name.to_string());
+            node.rename(format!("{}-upcoming-{number}", node.name).into());
             let node = world.snapshot.add_node(&node);
             for pod in &template.pods {
                 let class = world.snapshot.class(pod);

@@ -3,10 +3,13 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
-use tandem_core::nodes::{
-    group::{NodeGroup, Template},
-    pass::Input,
-    template::{self, PassingTaints},
+use tandem_core::{
+    nodes::{
+        group::{NodeGroup, Template},
+        pass::Input,
+        template::{self, PassingTaints},
+    },
+    scheduling::Node,
 };
 
 use crate::{
@@ -45,16 +48,23 @@ pub async fn look(
     let now = Timestamp::now();
     let nodes: Vec<_> = world.nodes().into_iter().map(|node| passing.unready(node)).collect();
     let daemon_sets = world.daemon_sets.all();
+    let surroundings = Arc::new(world.surroundings());
     let mut templates = BTreeMap::new();
     for group in &groups {
-        let model = nodes.iter().find(|node| {
-            template::is_model(node, now)
-                && group.instances.iter().any(|instance| instance.id == node.provider_id)
-        });
+        let of_group =
+            |node: &&Arc<Node>| group.instances.iter().any(|instance| instance.id == node.provider_id);
+        let model = nodes.iter().find(|node| template::is_model(node, now) && of_group(node));
+        let fresh = |node: &Node| template::fresh(node, &group.id, passing, &surroundings);
         let (node, pods) = match model {
-            Some(node) => (template::fresh(node, &group.id, passing), Vec::new()),
+            Some(node) => (fresh(node), Vec::new()),
             None => match provider.template(&group.id).await {
-                Ok(Some(Template { node, pods })) => (template::fresh(&node, &group.id, passing), pods),
+                Ok(Some(Template { mut node, pods })) => {
+                    // The first that runs tells at once what the provider cannot.
+                    if let Some(first) = nodes.iter().find(|node| node.ready && of_group(node)) {
+                        node.declared = first.declared.clone();
+                    }
+                    (fresh(&node), pods)
+                }
                 Ok(None) => continue,
                 Err(error) => {
                     let group = &group.id;
@@ -73,7 +83,7 @@ pub async fn look(
         daemon_sets,
         budgets: world.budgets(),
         owners: Some(world.owners()),
-        surroundings: Arc::new(world.surroundings()),
+        surroundings,
         groups,
         templates,
         removing: BTreeMap::new(),
