@@ -33,8 +33,8 @@ pub struct World {
     stateful_sets: Arc<Mirror<Option<i32>>>,
     replication_controllers: Arc<Mirror<Option<i32>>>,
     jobs: Arc<Mirror<Option<i32>>>,
-    /// How many pods of a gang have to run; absent of groups that are none.
-    gangs: Arc<Mirror<Option<u32>>>,
+    /// Of PodGroups: how many pods have to run together, if any, and whether they are disrupted as a whole.
+    gangs: Arc<Mirror<(Option<u32>, bool)>>,
     /// Wakes who waits for a pod that fits nowhere.
     pub unschedulable: Arc<Notify>,
     /// Counts up when a pod, a node or a DaemonSet changes, for any number of subscribers.
@@ -78,7 +78,11 @@ impl World {
                 || {},
             ),
             jobs: Mirror::start(client, |_: &Job| None, || {}),
-            gangs: Mirror::start_if_served(client, PodGroup::needed, changed()),
+            gangs: Mirror::start_if_served(
+                client,
+                |group: &PodGroup| (group.needed(), group.is_undivided()),
+                changed(),
+            ),
             unschedulable,
             changes,
         })
@@ -141,14 +145,16 @@ impl World {
                 .into_iter()
                 .map(|(key, labels)| (named(key.name), (*labels).clone()))
                 .collect(),
-            gangs: self
-                .gangs
-                .entries()
-                .into_iter()
-                .filter_map(|(key, needed)| Some(((named(key.namespace), named(key.name)), (*needed)?)))
-                .collect(),
             ..Surroundings::default()
         };
+        for (key, gang) in self.gangs.entries() {
+            let key = (named(key.namespace), named(key.name));
+            let (needed, undivided) = *gang;
+            if undivided {
+                surroundings.undivided.insert(key.clone());
+            }
+            surroundings.gangs.extend(needed.map(|needed| (key, needed)));
+        }
         self.storage.add_to(&mut surroundings);
         surroundings
     }

@@ -82,9 +82,12 @@ pub(crate) async fn walk_through(world: Arc<World>) -> Result<()> {
     let (desired, machines) = world.moto.group("workers").await?;
     ensure!(desired == 0 && machines.is_empty(), "{desired} machines for a part of the gang");
 
+    // Groups are read once a minute while nothing happens, and at once by a new process.
+    world.stop_tandem().await?;
     let most = GANG.to_string();
     let larger = [("AutoScalingGroupName", "workers"), ("MaxSize", most.as_str())];
     world.moto.ask("autoscaling", "UpdateAutoScalingGroup", &larger).await?;
+    world.start_tandem(&[&AWS[..], &HASTY].concat()).await?;
     wait::until("the whole gang to run", SOON, || async {
         let running = world.running("train").await?;
         ensure!(running == GANG, "{running} of {GANG} run");

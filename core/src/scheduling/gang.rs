@@ -21,6 +21,16 @@ pub struct Unmet {
     pub needed: u32,
 }
 
+/// A gang that would be disrupted in part.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("pod {pod} is of gang {gang}, which is disrupted as a whole or not at all")]
+pub struct Held {
+    /// `NAMESPACE/NAME` of a pod that would leave its node.
+    pub pod: String,
+    /// The PodGroup.
+    pub gang: Arc<str>,
+}
+
 impl Unmet {
     /// How many pods have no place.
     pub fn lacks(&self) -> u32 {
@@ -95,6 +105,24 @@ pub fn fellows<'a>(gang: &GangKey, pods: &'a [Arc<Pod>]) -> impl Iterator<Item =
     pods.iter().filter(lives).filter(move |pod| key(pod).as_ref() == Some(gang))
 }
 
+/// A pod that may not leave its node, since its gang is only disrupted as a whole and has pods on other nodes.
+pub fn held<'a>(
+    leaving: impl IntoIterator<Item = &'a Arc<Pod>>,
+    pods: &[Arc<Pod>],
+    surroundings: &Surroundings,
+) -> Option<Held> {
+    if surroundings.undivided.is_empty() {
+        return None;
+    }
+    let divides = |pod: &&Arc<Pod>| {
+        let gang = key(pod).filter(|gang| surroundings.undivided.contains(gang));
+        let runs_elsewhere = |fellow: &Arc<Pod>| fellow.node.is_some() && fellow.node != pod.node;
+        gang.is_some_and(|gang| fellows(&gang, pods).any(runs_elsewhere))
+    };
+    let pod = leaving.into_iter().find(divides)?;
+    Some(Held { pod: pod.key(), gang: pod.gang.clone()? })
+}
+
 /// The gang of a pod.
 pub fn key(pod: &Pod) -> Option<GangKey> {
     Some((pod.shape.namespace.clone(), pod.gang.clone()?))
@@ -155,6 +183,23 @@ mod tests {
         assert_eq!(unmet(1), ["gang group a: 2 of 3 pods fit"]);
         assert!(Gangs::of(&all, &known(&[("b", 3)])).is_empty(), "nobody knows how many it takes");
         assert!(Gangs::of(&all[..2], &known(&[("a", 3)])).is_empty(), "nobody waits");
+    }
+
+    #[test]
+    fn a_gang_that_is_disrupted_as_a_whole_is_not_divided() {
+        let all =
+            [pod("ns", Some("a"), Some("n")), pod("ns", Some("a"), Some("m")), pod("ns", None, Some("n"))];
+        let surroundings = |undivided: &[&str]| Surroundings {
+            undivided: undivided.iter().map(|name| ("ns".into(), (*name).into())).collect(),
+            ..known(&[("a", 2)])
+        };
+        let held = |pods: &[Arc<Pod>], undivided: &[&str]| {
+            held([&all[2], &all[0]], pods, &surroundings(undivided)).map(|held| held.to_string())
+        };
+        let text = "pod ns/ is of gang a, which is disrupted as a whole or not at all";
+        assert_eq!(held(&all, &["a"]).as_deref(), Some(text));
+        assert_eq!(held(&all, &["b"]), None, "each for itself");
+        assert_eq!(held(&all[..1], &["a"]), None, "nobody of it is elsewhere");
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! What the scheduler reads beside pods and nodes.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use k8s_openapi::{
     api::{
@@ -35,6 +38,8 @@ pub struct Surroundings {
     pub capacities: BTreeMap<Arc<str>, Vec<Capacity>>,
     /// How many pods of a gang have to run for any to run (`minCount` of its PodGroup), by namespace and name.
     pub gangs: BTreeMap<(Arc<str>, Arc<str>), u32>,
+    /// PodGroups whose pods are only disrupted all at once (`disruptionMode: all`).
+    pub undivided: BTreeSet<(Arc<str>, Arc<str>)>,
 }
 
 /// A `PersistentVolumeClaim`.

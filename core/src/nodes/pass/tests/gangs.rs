@@ -110,6 +110,19 @@ fn a_member_moves_only_where_it_has_a_place() {
 }
 
 #[test]
+fn a_gang_that_is_disrupted_as_a_whole_keeps_its_nodes() {
+    let cluster = Cluster::default().group("a", (0, 9), 3);
+    let cluster = member(member(cluster, "g", "a-0", 1000), "g", "a-1", 1000);
+    let mut cluster = knowing(cluster, &[("g", 2)]);
+    Arc::make_mut(&mut cluster.input.surroundings).undivided.insert(("".into(), "g".into()));
+    let outcome = once(cluster);
+    let names: Vec<_> = outcome.unneeded.iter().map(|unneeded| &*unneeded.node).collect();
+    assert_eq!(names, ["a-2"]);
+    let kept: Vec<_> = outcome.unremovable.iter().map(|kept| (&*kept.node, kept.reason)).collect();
+    assert_eq!(kept, [("a-0", UnremovableReason::DividesGang), ("a-1", UnremovableReason::DividesGang)]);
+}
+
+#[test]
 fn explanations_name_the_gang() {
     let explained = |cluster: &Cluster| {
         let (memory, settings) = (Memory::default(), settings());
