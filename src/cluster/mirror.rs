@@ -89,7 +89,7 @@ impl<T: PartialEq + Send + Sync + 'static> Mirror<T> {
         mirror
     }
 
-    /// As [`Mirror::start`], for a kind that some installations may not read: refused, there is nothing, until it is allowed.
+    /// As [`Mirror::start`], for a kind that not every installation may read: refused, there is nothing, until it is allowed.
     /// `without` says once what that means.
     pub fn start_if_allowed<K>(
         client: &Client,
@@ -120,7 +120,7 @@ impl<T: PartialEq + Send + Sync + 'static> Mirror<T> {
             Err(error) if is_refusal(error) => {
                 if !self.refused.swap(true, Ordering::AcqRel) {
                     let kind = K::kind(&K::DynamicType::default()).into_owned();
-                    tracing::warn!(kind, %error, "no right to list and watch: {without}");
+                    tracing::warn!(kind, %error, "it may not be listed and watched: {without}");
                 }
                 self.synced.send_replace(true);
                 true
@@ -236,15 +236,16 @@ impl<T: PartialEq + Send + Sync + 'static> Mirror<T> {
     }
 }
 
-/// Whether the API server says that one may not.
+/// Whether the API server says that one may not, or that there is no such kind.
 fn is_refusal(error: &watcher::Error) -> bool {
-    let forbidden = |error: &kube::Error| matches!(error, kube::Error::Api(status) if status.code == 403);
+    let refuses = |code: u16| code == 403 || code == 404;
+    let forbidden = |error: &kube::Error| matches!(error, kube::Error::Api(status) if refuses(status.code));
     match error {
         watcher::Error::InitialListFailed(error)
         | watcher::Error::WatchStartFailed(error)
         | watcher::Error::WatchFailed(error) => forbidden(error),
-        watcher::Error::WatchError(status) => status.code == 403,
-        _ => false,
+        watcher::Error::WatchError(status) => refuses(status.code),
+        watcher::Error::NoResourceVersion => false,
     }
 }
 
@@ -273,6 +274,23 @@ mod tests {
         object.metadata.name = Some(name.to_owned());
         object.metadata.labels = Some([("x".to_owned(), value.to_owned())].into());
         object
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_said_once_and_holds_nobody_up() {
+        let mirror = Mirror::<()>::empty();
+        let hears = |code: u16| {
+            let status = kube::core::Status { code, ..kube::core::Status::default() };
+            let error = watcher::Error::InitialListFailed(kube::Error::Api(status.boxed()));
+            mirror.hears_refusal::<ConfigMap>(&Err(error), "nothing is known")
+        };
+        let state = || (mirror.is_refused(), *mirror.synced.borrow());
+        assert_eq!((hears(500), state()), (false, (false, false)), "it is tried again");
+        assert_eq!((hears(403), state()), (true, (true, true)));
+        assert_eq!((hears(403), state()), (true, (true, true)));
+        assert!(!mirror.hears_refusal::<ConfigMap>(&Ok(Event::InitDone), "nothing is known"));
+        assert_eq!(state(), (false, true), "the right was granted");
+        assert_eq!((hears(404), state()), (true, (true, true)), "an API server of old");
     }
 
     #[tokio::test]

@@ -101,7 +101,7 @@ impl Worlds {
             spread.dedup_by(|one, other| one["topologyKey"] == other["topologyKey"]);
             spec["topologySpreadConstraints"] = json!(spread);
         }
-        if self.0.percent(20) {
+        if self.0.percent(30) {
             self.claims(&mut spec);
         }
         if self.0.percent(12) {

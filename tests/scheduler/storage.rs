@@ -88,10 +88,8 @@ impl Worlds {
         let mut drivers = Vec::new();
         for driver in DRIVERS {
             if self.0.percent(60) {
-                let allocatable = match self.0.below(3) {
-                    0 => Value::Null,
-                    count => json!({"count": count}),
-                };
+                let count = self.0.one(&[None, Some(1), Some(1), Some(2)]);
+                let allocatable = count.map(|count| json!({"count": count}));
                 drivers.push(json!({"name": driver, "nodeID": name, "allocatable": allocatable}));
             }
         }

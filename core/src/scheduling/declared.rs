@@ -10,7 +10,11 @@ use k8s_openapi::api::core::v1 as k8s;
 
 use super::{
     ids::{Label, Strings},
+    node::Node,
+    pod::Pod,
     selector::{Conjunction, all_match},
+    snapshot::Snapshot,
+    surroundings::Surroundings,
 };
 
 /// What a node says of itself. Of one that nobody has seen yet nothing is known, and what is not known refuses no pod.
@@ -43,6 +47,13 @@ impl fmt::Display for Presumed {
             Self::Room(class) => write!(f, "that there is storage of class {class}"),
         }
     }
+}
+
+/// What is taken for granted if a pod is sent to this node.
+pub fn presumed(pod: &Pod, node: &Node, surroundings: &Arc<Surroundings>) -> Vec<Presumed> {
+    let mut snapshot = Snapshot::new(surroundings.clone());
+    let (class, node) = (snapshot.class(pod), snapshot.add_node(node));
+    snapshot.presumes(class, node).collect()
 }
 
 /// What a pod asks of those who run on a node.

@@ -66,7 +66,7 @@ fn page(pod: &Arc<Pod>, groups: Option<&PodExplanation>, pools: Option<&PodOfPoo
                 page.item(&format!("{fits} takes it."));
             }
             let row = |verdict: &PoolVerdict| {
-                let text = verdict.refusal.clone().unwrap_or_else(|| "can help".to_owned());
+                let text = verdict.refusal.clone().unwrap_or_else(|| can_help(&verdict.presumed));
                 [verdict.pool.clone(), text]
             };
             page.table(&pools.iter().map(row).collect::<Vec<_>>());
@@ -78,17 +78,20 @@ fn page(pod: &Arc<Pod>, groups: Option<&PodExplanation>, pools: Option<&PodOfPoo
 fn lacks(page: &mut Page, gang: Option<&Unmet>) {
     if let Some(gang) = gang {
         let lacks = gang.lacks();
-        page.say(&format!("Its gang lacks {lacks}: {gang}, and nodes are asked for all of them or none."));
+        page.say(&format!("Its gang lacks {lacks}: {gang}."));
     }
 }
 
 /// That a group can help, and what nobody can know of its new nodes.
 fn can_help(presumed: &[Presumed]) -> String {
-    let presumed: Vec<_> = presumed.iter().map(ToString::to_string).collect();
-    match presumed.as_slice() {
+    match presumed {
         [] => "can help".to_owned(),
-        presumed => format!("can help, presuming {}", presumed.join(" and ")),
+        presumed => format!("can help, presuming {}", texts(presumed).join(" and ")),
     }
+}
+
+fn texts(presumed: &[Presumed]) -> Vec<String> {
+    presumed.iter().map(ToString::to_string).collect()
 }
 
 fn of_groups(page: &mut Page, explanation: &PodExplanation) {
@@ -126,7 +129,7 @@ fn to_json(pod: &Arc<Pod>, groups: Option<&PodExplanation>, pools: Option<&PodOf
     let of_group = |verdict: &GroupVerdict| {
         let (target, min, max) = verdict.size;
         let (group, refusal) = (&verdict.group, &verdict.refusal);
-        let presumed: Vec<_> = verdict.presumed.iter().map(ToString::to_string).collect();
+        let presumed = texts(&verdict.presumed);
         json!({
             "name": &**group, "target": target, "min": min, "max": max,
             "helps": refusal.is_none(), "reason": refusal, "presumed": presumed,
@@ -148,7 +151,10 @@ fn to_json(pod: &Arc<Pod>, groups: Option<&PodExplanation>, pools: Option<&PodOf
             "groups": explanation.groups.iter().map(of_group).collect::<Vec<_>>(),
         })
     });
-    let of_pool = |verdict: &PoolVerdict| json!({"name": verdict.pool, "helps": verdict.refusal.is_none(), "reason": verdict.refusal});
+    let of_pool = |verdict: &PoolVerdict| {
+        let (helps, presumed) = (verdict.refusal.is_none(), texts(&verdict.presumed));
+        json!({"name": verdict.pool, "helps": helps, "reason": verdict.refusal, "presumed": presumed})
+    };
     json!({
         "pod": pod.key(),
         "node": pod.node.as_deref(),
@@ -224,7 +230,7 @@ mod tests {
         explanation.groups[1].presumed = vec![Presumed::Room("fast".into())];
         let text = page(&pod(None), Some(&explanation), None).text();
         for wanted in [
-            "Its gang lacks 1: gang group train: 3 of 4 pods fit, and nodes are asked for all of them or none.",
+            "Its gang lacks 1: gang group train: 3 of 4 pods fit.\n",
             "workers  1 of 1..8  can help, presuming that there is storage of class fast",
         ] {
             assert!(text.contains(wanted), "{wanted}\n{text}");

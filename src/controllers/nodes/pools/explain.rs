@@ -11,7 +11,7 @@ use tandem_core::{
         provision::{Input, provision},
         solver::Options,
     },
-    scheduling::{Pod, Unmet, gang},
+    scheduling::{Node, Pod, Presumed, Unmet, declared, gang},
 };
 
 use super::{
@@ -37,6 +37,8 @@ pub struct PoolVerdict {
     pub pool: String,
     /// Why it cannot help; `None` if it can.
     pub refusal: Option<String>,
+    /// What is taken for granted of its new node, since nobody can know it.
+    pub presumed: Vec<Presumed>,
 }
 
 /// Explains a pod that has no node.
@@ -59,6 +61,7 @@ pub async fn pod(pools: &Pools, pod: &Arc<Pod>) -> PodOfPools {
 
 /// What a pool could do if there were no other, and no node.
 fn verdict(cluster: &Cluster, pool: &Pool, pods: &[Arc<Pod>], options: &Options) -> PoolVerdict {
+    let mut presumed = Vec::new();
     let refusal = if !pool.is_usable {
         Some("it is not ready, or is being deleted; see its conditions".to_owned())
     } else if pool.spec.is_static() {
@@ -67,9 +70,13 @@ fn verdict(cluster: &Cluster, pool: &Pool, pods: &[Arc<Pod>], options: &Options)
         // Nodes stay out of it, claims do not: they count against its limits.
         let alone = Cluster { pools: vec![pool.clone()], nodes: Vec::new(), ..cluster.clone() };
         let plan = provision(&Input { cluster: &alone, pods, options: options.clone() });
+        if let (Some(claim), Some(pod)) = (plan.claims.first(), pods.first()) {
+            let node = Node { labels: claim.requirements.labels(&options.well_known), ..Node::default() };
+            presumed = declared::presumed(pod, &node, &cluster.surroundings);
+        }
         plan.unschedulable.iter().find(|failure| failure.pod == 0).map(ToString::to_string)
     };
-    PoolVerdict { pool: pool.name.to_string(), refusal }
+    PoolVerdict { pool: pool.name.to_string(), refusal, presumed }
 }
 
 /// What becomes of a node.
