@@ -14,6 +14,7 @@ use std::{
 use futures::{Stream, StreamExt};
 use kube::{
     Api, Client, Resource,
+    api::ListParams,
     runtime::{
         WatchStreamExt,
         watcher::{self, Event},
@@ -28,14 +29,17 @@ use super::Key;
 /// After discovery failed, before the next try.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// After it was forbidden to read a kind, before that is tried again: somebody may have changed the role.
+const RETRY_FORBIDDEN: Duration = Duration::from_mins(1);
+
 /// The objects of one kind, by namespace and name.
 pub struct Mirror<T> {
     objects: RwLock<BTreeMap<Key, Arc<T>>>,
     /// Counts up with every change.
     version: AtomicU64,
-    /// Whether the API server refuses to tell.
-    refused: AtomicBool,
     synced: watch::Sender<bool>,
+    /// Whether there has been a listing.
+    listed: AtomicBool,
 }
 
 impl<T: PartialEq + Send + Sync + 'static> Mirror<T> {
@@ -89,62 +93,55 @@ impl<T: PartialEq + Send + Sync + 'static> Mirror<T> {
         mirror
     }
 
-    /// As [`Mirror::start`], for a kind that not every installation may read: refused, there is nothing, until it is allowed.
-    /// `without` says once what that means.
-    pub fn start_if_allowed<K>(
+    /// As [`Mirror::start_if_served`], for a kind that nothing stands or falls with: as long as it may not be read, there is
+    /// nothing, and nobody waits for it. See [`Mirror::is_listed`].
+    pub fn start_if_readable<K>(
         client: &Client,
         read: impl Fn(&K) -> T + Send + 'static,
-        without: &'static str,
+        changed: impl Fn() + Send + 'static,
     ) -> Arc<Self>
     where
-        K: Resource + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
-        K::DynamicType: Default + Eq + Hash + Clone + Send,
+        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
     {
-        let mirror = Arc::new(Self::empty());
-        let api: Api<K> = Api::all(client.clone());
-        let refused = mirror.clone();
-        let events = watcher::watcher(api, watcher::Config::default()).default_backoff();
-        let events =
-            events.filter(move |event| std::future::ready(!refused.hears_refusal::<K>(event, without)));
-        tokio::spawn(mirror.clone().fill(events, read, || {}));
+        let (mirror, client) = (Arc::new(Self::empty()), client.clone());
+        let filled = mirror.clone();
+        tokio::spawn(async move {
+            let kind = K::kind(&()).into_owned();
+            loop {
+                let pause = match is_readable::<K>(&client).await {
+                    Ok(()) => break,
+                    Err(kube::Error::Api(status)) if matches!(status.code, 401 | 403 | 404) => {
+                        let why = &status.message;
+                        tracing::debug!(kind, why, "this kind is not served or may not be read");
+                        filled.synced.send_replace(true);
+                        RETRY_FORBIDDEN
+                    }
+                    Err(error) => {
+                        tracing::warn!(kind, %error, "it is not known whether this kind may be read, retrying");
+                        RETRY
+                    }
+                };
+                tokio::time::sleep(pause).await;
+            }
+            let events =
+                watcher::watcher(Api::<K>::all(client), watcher::Config::default()).default_backoff();
+            filled.fill(events, read, changed).await;
+        });
         mirror
-    }
-
-    /// Takes note of a refusal; the first is said.
-    fn hears_refusal<K>(&self, event: &watcher::Result<Event<K>>, without: &str) -> bool
-    where
-        K: Resource,
-        K::DynamicType: Default,
-    {
-        match event {
-            Err(error) if is_refusal(error) => {
-                if !self.refused.swap(true, Ordering::AcqRel) {
-                    let kind = K::kind(&K::DynamicType::default()).into_owned();
-                    tracing::warn!(kind, %error, "it may not be listed and watched: {without}");
-                }
-                self.synced.send_replace(true);
-                true
-            }
-            Ok(Event::InitDone) => {
-                self.refused.store(false, Ordering::Release);
-                false
-            }
-            _ => false,
-        }
-    }
-
-    /// Whether the API server refuses to tell of this kind.
-    pub fn is_refused(&self) -> bool {
-        self.refused.load(Ordering::Acquire)
     }
 
     fn empty() -> Self {
         Self {
             objects: RwLock::default(),
             version: AtomicU64::new(0),
-            refused: AtomicBool::new(false),
             synced: watch::Sender::new(false),
+            listed: AtomicBool::new(false),
         }
+    }
+
+    /// Whether what is here is all there is, and not only nothing because nobody may read it.
+    pub fn is_listed(&self) -> bool {
+        self.listed.load(Ordering::Acquire)
     }
 
     /// The object of that name; an empty namespace for cluster-scoped kinds.
@@ -206,6 +203,7 @@ impl<T: PartialEq + Send + Sync + 'static> Mirror<T> {
                     self.objects.write().retain(|key, _| seen.contains(key));
                     seen = HashSet::new();
                     self.version.fetch_add(1, Ordering::AcqRel);
+                    self.listed.store(true, Ordering::Release);
                     self.synced.send_replace(true);
                     changed();
                 }
@@ -236,17 +234,12 @@ impl<T: PartialEq + Send + Sync + 'static> Mirror<T> {
     }
 }
 
-/// Whether the API server says that one may not, or that there is no such kind.
-fn is_refusal(error: &watcher::Error) -> bool {
-    let refuses = |code: u16| code == 403 || code == 404;
-    let forbidden = |error: &kube::Error| matches!(error, kube::Error::Api(status) if refuses(status.code));
-    match error {
-        watcher::Error::InitialListFailed(error)
-        | watcher::Error::WatchStartFailed(error)
-        | watcher::Error::WatchFailed(error) => forbidden(error),
-        watcher::Error::WatchError(status) => refuses(status.code),
-        watcher::Error::NoResourceVersion => false,
-    }
+/// Whether the API server has a kind in this version, and lets us read it.
+async fn is_readable<K>(client: &Client) -> Result<(), kube::Error>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+{
+    Api::<K>::all(client.clone()).list(&ListParams::default().limit(1)).await.map(|_| ())
 }
 
 /// Whether the API server has a kind in this version.
@@ -274,23 +267,6 @@ mod tests {
         object.metadata.name = Some(name.to_owned());
         object.metadata.labels = Some([("x".to_owned(), value.to_owned())].into());
         object
-    }
-
-    #[tokio::test]
-    async fn a_refusal_is_said_once_and_holds_nobody_up() {
-        let mirror = Mirror::<()>::empty();
-        let hears = |code: u16| {
-            let status = kube::core::Status { code, ..kube::core::Status::default() };
-            let error = watcher::Error::InitialListFailed(kube::Error::Api(status.boxed()));
-            mirror.hears_refusal::<ConfigMap>(&Err(error), "nothing is known")
-        };
-        let state = || (mirror.is_refused(), *mirror.synced.borrow());
-        assert_eq!((hears(500), state()), (false, (false, false)), "it is tried again");
-        assert_eq!((hears(403), state()), (true, (true, true)));
-        assert_eq!((hears(403), state()), (true, (true, true)));
-        assert!(!mirror.hears_refusal::<ConfigMap>(&Ok(Event::InitDone), "nothing is known"));
-        assert_eq!(state(), (false, true), "the right was granted");
-        assert_eq!((hears(404), state()), (true, (true, true)), "an API server of old");
     }
 
     #[tokio::test]

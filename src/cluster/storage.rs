@@ -2,7 +2,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use jiff::{SignedDuration, Timestamp};
@@ -31,6 +34,8 @@ pub(super) struct Storage {
     /// Absent of drivers of which nothing is read.
     drivers: Arc<Mirror<Option<Driver>>>,
     capacities: Arc<Mirror<(Arc<str>, Capacity)>>,
+    /// Whether it was said that drivers or capacities may not be read.
+    warned: AtomicBool,
 }
 
 /// A `CSINode`.
@@ -58,14 +63,14 @@ impl Drivers {
 impl Storage {
     /// Starts the watches.
     pub(super) fn start(client: &Client) -> Self {
-        let without = "storage capacity is not considered";
         Self {
             claims: Mirror::start(client, |claim: &PersistentVolumeClaim| Claim::read(claim), || {}),
             volumes: Mirror::start(client, |volume: &PersistentVolume| Volume::read(volume), || {}),
             classes: Mirror::start(client, |class: &k8s::StorageClass| StorageClass::read(class), || {}),
             nodes: Mirror::start(client, Drivers::read, || {}),
-            drivers: Mirror::start_if_allowed(client, Driver::read, without),
-            capacities: Mirror::start_if_allowed(client, Capacity::read, without),
+            drivers: Mirror::start_if_readable(client, Driver::read, || {}),
+            capacities: Mirror::start_if_readable(client, Capacity::read, || {}),
+            warned: AtomicBool::new(false),
         }
     }
 
@@ -79,6 +84,12 @@ impl Storage {
             self.drivers.synced(),
             self.capacities.synced(),
         );
+        let readable = self.drivers.is_listed() && self.capacities.is_listed();
+        if !readable && !self.warned.swap(true, Ordering::AcqRel) {
+            tracing::warn!(
+                "csidrivers or csistoragecapacities may not be listed and watched: storage capacity is not considered"
+            );
+        }
     }
 
     /// A node, with what its drivers say.
@@ -118,7 +129,7 @@ impl Storage {
         surroundings.classes = classes.map(|(key, it)| (named(key.name), (*it).clone())).collect();
         let drivers = self.drivers.entries().into_iter();
         surroundings.drivers = drivers.filter_map(|(key, it)| Some((named(key.name), (*it)?))).collect();
-        if self.capacities.is_refused() {
+        if !self.capacities.is_listed() {
             // Without their word every driver would seem to be full.
             surroundings.drivers.values_mut().for_each(|driver| driver.tells_capacity = false);
         }
@@ -136,5 +147,92 @@ impl Storage {
             }
         }
         by_class
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{Request, Response};
+    use kube::client::Body;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// An API server with a driver and a claim of its class, that refuses some kinds.
+    fn server(refused: &'static [&'static str]) -> Client {
+        let answer = move |request: Request<Body>| async move {
+            let path = request.uri().path().to_owned();
+            let kind = path.rsplit('/').next().unwrap_or_default();
+            if request.uri().query().is_some_and(|query| query.contains("watch")) {
+                std::future::pending::<()>().await;
+            }
+            let (code, body) = if refused.contains(&kind) {
+                (403, json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 403}))
+            } else {
+                (200, json!({"metadata": {"resourceVersion": "1"}, "items": items(kind)}))
+            };
+            Response::builder().status(code).body(Body::from(body.to_string().into_bytes()))
+        };
+        Client::new(tower::service_fn(answer), "default")
+    }
+
+    fn items(kind: &str) -> Value {
+        match kind {
+            "csidrivers" => json!([{"metadata": {"name": "csi"}, "spec": {"storageCapacity": true}}]),
+            "csistoragecapacities" => json!([
+                {"metadata": {"name": "a", "namespace": "n"}, "storageClassName": "fast", "capacity": "1Gi"},
+                {"metadata": {"name": "b", "namespace": "n"}, "storageClassName": "idle", "capacity": "1Gi"},
+            ]),
+            "persistentvolumeclaims" => {
+                json!([{"metadata": {"name": "c", "namespace": "n"}, "spec": {"storageClassName": "fast"}}])
+            }
+            "csinodes" => {
+                json!([{"metadata": {"name": "n"}, "spec": {"drivers": [{"name": "csi", "nodeID": "n"}]}}])
+            }
+            _ => json!([]),
+        }
+    }
+
+    async fn storage(refused: &'static [&'static str]) -> (Storage, Surroundings) {
+        let storage = Storage::start(&server(refused));
+        storage.synced().await;
+        let mut surroundings = Surroundings::default();
+        storage.add_to(&mut surroundings);
+        (storage, surroundings)
+    }
+
+    #[tokio::test]
+    async fn what_may_not_be_read_holds_nobody_up_and_refuses_no_node() {
+        let cases: [(&[&str], Option<bool>, usize); 4] = [
+            (&[], Some(true), 1),
+            (&["csistoragecapacities"], Some(false), 0),
+            (&["csidrivers"], None, 1),
+            (&["csidrivers", "csistoragecapacities"], None, 0),
+        ];
+        for (refused, tells, classes) in cases {
+            let (storage, surroundings) = storage(refused).await;
+            let driver = surroundings.drivers.get("csi").map(|driver| driver.tells_capacity);
+            assert_eq!((driver, surroundings.capacities.len()), (tells, classes), "{refused:?}");
+            assert_eq!(storage.warned.into_inner(), !refused.is_empty(), "{refused:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn nobody_knows_what_runs_on_a_node_that_came_a_moment_ago() {
+        let (storage, _) = storage(&[]).await;
+        let created = Timestamp::UNIX_EPOCH;
+        let node =
+            |name: &str| Arc::new(Node { name: name.into(), created: Some(created), ..Node::default() });
+        let drivers = |name: &str, minutes: i64| {
+            let told = storage.tell(
+                node(name),
+                storage.drivers_matter(),
+                created + SignedDuration::from_mins(minutes),
+            );
+            told.declared.drivers.as_ref().map(BTreeSet::len)
+        };
+        assert_eq!([drivers("n", 1), drivers("n", 4), drivers("other", 4)], [None, Some(1), Some(0)]);
+        let unasked = storage.tell(node("n"), false, created + SignedDuration::from_mins(4));
+        assert_eq!(unasked.declared.drivers, None, "no driver is asked for");
     }
 }
