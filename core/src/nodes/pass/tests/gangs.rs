@@ -118,8 +118,8 @@ fn a_gang_that_is_disrupted_as_a_whole_keeps_its_nodes() {
     let outcome = once(cluster);
     let names: Vec<_> = outcome.unneeded.iter().map(|unneeded| &*unneeded.node).collect();
     assert_eq!(names, ["a-2"]);
-    let kept: Vec<_> = outcome.unremovable.iter().map(|kept| (&*kept.node, kept.reason)).collect();
-    assert_eq!(kept, [("a-0", UnremovableReason::DividesGang), ("a-1", UnremovableReason::DividesGang)]);
+    let kept = outcome.unremovable.iter().filter(|kept| kept.reason == UnremovableReason::DividesGang);
+    assert_eq!(kept.map(|kept| &*kept.node).collect::<Vec<_>>(), ["a-0", "a-1"]);
 }
 
 #[test]
