@@ -156,10 +156,10 @@ impl LeftOut {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scheduling::pod::{Phase, Shape};
+    use crate::scheduling::pod::{Phase, Shape, Traits};
 
     fn pod(namespace: &str, gang: Option<&str>, node: Option<&str>) -> Arc<Pod> {
-        let shape = Arc::new(Shape { namespace: namespace.into(), ..Shape::default() });
+        let shape = Arc::new(Shape::from(Traits { namespace: namespace.into(), ..Traits::default() }));
         Arc::new(Pod { shape, gang: gang.map(Arc::from), node: node.map(Arc::from), ..Pod::default() })
     }
 

@@ -1,18 +1,16 @@
 //! The snapshot: nodes with their pods, to try things on and take back.
 
-use std::{collections::HashMap, sync::Arc};
-
-use foldhash::fast::RandomState;
+use std::sync::Arc;
 
 use super::{
     class::{Class, amounts},
-    family::{Family, FamilyKey},
+    family::Family,
     filters::Filters,
     find::Memo,
     fleet::{Fleet, NodeInfo, shift},
     ids::{ClassId, FamilyId, Interned, Label, NodeId, OrdinalMap, Strings, Symbol, ordinal},
     node::Node,
-    pod::Shape,
+    pod::{Shape, Traits},
     resources::Resources,
     selector::NAME_FIELD,
     surroundings::Surroundings,
@@ -33,8 +31,8 @@ pub struct Snapshot {
     pub(super) topology: Topology,
     pub(super) namespaces: OrdinalMap<Symbol, Box<[Label]>>,
     pub(super) families: Interned<Family>,
-    /// Families by the shapes that they were read from.
-    pub(super) by_key: HashMap<FamilyKey, FamilyId, RandomState>,
+    /// Families by the address of traits, which are kept so that no others take their address.
+    pub(super) by_traits: OrdinalMap<(usize, bool), (Arc<Traits>, FamilyId)>,
     pub(super) classes: Interned<Class>,
     /// Classes by the address of a shape, which is kept so that no other takes its address.
     pub(super) by_shape: OrdinalMap<(usize, bool), (Arc<Shape>, ClassId)>,

@@ -9,7 +9,7 @@ use k8s_openapi::{
 use serde_json::{Value, json};
 use tandem_core::scheduling::{
     Declared, Node, Pod, Presumed, Reason, Resources, Snapshot, Surroundings,
-    pod::Shape,
+    pod::Traits,
     room_after,
     surroundings::{Capacity, Claim, Driver, StorageClass, Volume},
 };
@@ -42,8 +42,8 @@ fn world(capacities: Vec<Capacity>) -> Surroundings {
 }
 
 fn pod() -> Pod {
-    let shape = Shape { namespace: "n".into(), ..Shape::default() };
-    Pod { shape: Arc::new(shape), claims: vec!["data".into()], ..Pod::default() }
+    let traits = Traits { namespace: "n".into(), ..Traits::default() };
+    Pod { shape: Arc::new(traits.into()), claims: vec!["data".into()], ..Pod::default() }
 }
 
 fn node(name: &str, declared: Declared) -> Node {

@@ -169,13 +169,16 @@ fn to_json(pod: &Arc<Pod>, groups: Option<&PodExplanation>, pools: Option<&PodOf
 
 #[cfg(test)]
 mod tests {
-    use tandem_core::scheduling::{Resources, pod::Shape};
+    use tandem_core::scheduling::{
+        Resources,
+        pod::{Shape, Traits},
+    };
 
     use super::*;
 
     fn pod(node: Option<&str>) -> Arc<Pod> {
         let requests = Resources { cpu: 64_000, memory: 512 << 20, ..Resources::default() };
-        let shape = Shape { namespace: "default".into(), requests, ..Shape::default() };
+        let shape = Shape::new(requests, Traits { namespace: "default".into(), ..Traits::default() });
         Arc::new(Pod {
             name: "giant".into(),
             shape: Arc::new(shape),
