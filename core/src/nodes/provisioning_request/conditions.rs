@@ -85,19 +85,20 @@ pub(super) fn consumed() -> Said {
     condition(BOOKING_EXPIRED, true, "CapacityBookingConsumed", message)
 }
 
-/// What a pass made of a request: a condition, and the templates for which there is room, if that is known. One that does
-/// not retry fails.
-pub fn said(answer: &Answer, retries: bool) -> (Said, Option<Vec<Arc<str>>>) {
+/// What a pass made of a request: a condition, and the templates for which there is room. One that does not retry fails.
+pub fn said(answer: &Answer, retries: bool) -> (Said, Vec<Arc<str>>) {
     let provisioned = |holds, reason, message| condition(PROVISIONED, holds, reason, message);
     match answer {
-        Answer::Found => (provisioned(true, "CapacityIsFound", FOUND.to_owned()), None),
-        Answer::Provisioned(_) => (provisioned(true, "CapacityIsProvisioned", FOUND.to_owned()), None),
+        Answer::Found(templates) => {
+            (provisioned(true, "CapacityIsFound", FOUND.to_owned()), templates.clone())
+        }
+        Answer::Provisioned(_) => (provisioned(true, "CapacityIsProvisioned", FOUND.to_owned()), Vec::new()),
         Answer::PartlyFound(templates, partial) => {
             let message = format!(
                 "Partial capacity is found in the cluster. Schedulable podsets: {}",
                 templates.join(",")
             );
-            (provisioned(*partial == Partial::Book, PARTLY_FOUND, message), Some(templates.clone()))
+            (provisioned(*partial == Partial::Book, PARTLY_FOUND, message), templates.clone())
         }
         Answer::NotFound(shortage) => {
             let (reason, why) = ("CapacityIsNotFound", why(shortage));
@@ -107,7 +108,7 @@ pub fn said(answer: &Answer, retries: bool) -> (Said, Option<Vec<Arc<str>>>) {
             } else {
                 condition(FAILED, true, reason, format!("CA could not find requested capacity: {why}"))
             };
-            (said, Some(Vec::new()))
+            (said, Vec::new())
         }
     }
 }
@@ -131,7 +132,7 @@ mod tests {
         let part = "Partial capacity is found in the cluster. Schedulable podsets: a,b";
         let partly = |partial| Answer::PartlyFound(vec!["a".into(), "b".into()], partial);
         for (answer, retries, wanted) in [
-            (Answer::Found, true, ("Provisioned", true, "CapacityIsFound", found)),
+            (Answer::Found(vec![]), true, ("Provisioned", true, "CapacityIsFound", found)),
             (Answer::Provisioned(vec![]), true, ("Provisioned", true, "CapacityIsProvisioned", found)),
             (partly(Partial::Book), true, ("Provisioned", true, "PartialCapacityIsFound", part)),
             (partly(Partial::CheckOnly), true, ("Provisioned", false, "PartialCapacityIsFound", part)),

@@ -94,8 +94,7 @@ fn sets(
     }
     let of = |(set, of, count): (usize, &PodSet, u32)| {
         let name = &of.pod_template_ref.name;
-        let missing =
-            || Problem::NoTemplate { set, namespace: namespace.to_owned(), name: name.to_owned() };
+        let missing = || Problem::NoTemplate { set, namespace: namespace.to_owned(), name: name.to_owned() };
         let shape = template(name).ok_or_else(missing)?;
         let pods = pods(namespace, request, (set, &shape), count);
         Ok(Pods { template: name.as_str().into(), pods })
@@ -120,9 +119,8 @@ fn keep_those_that_fit(sets: &mut Vec<Pods>, object: &ProvisioningRequest) {
 /// A pod that has a node takes the room of one that asks for as much, or else of any.
 fn consume(sets: &mut [Pods], consumers: &[Arc<Pod>]) {
     for consumer in consumers {
-        let alike = |set: &Pods| {
-            set.pods.last().is_some_and(|pod| pod.shape.requests == consumer.shape.requests)
-        };
+        let alike =
+            |set: &Pods| set.pods.last().is_some_and(|pod| pod.shape.requests == consumer.shape.requests);
         let at = sets.iter().position(alike).or_else(|| sets.iter().position(|set| !set.pods.is_empty()));
         if let Some(set) = at.and_then(|at| sets.get_mut(at)) {
             set.pods.pop();
@@ -177,9 +175,14 @@ mod tests {
     }
 
     /// What is said at a time, and for how many pods of each set the pass has to see room.
-    fn seen(object: &ProvisioningRequest, consumers: &[Arc<Pod>], second: i64) -> (String, Option<Vec<usize>>) {
+    fn seen(
+        object: &ProvisioningRequest,
+        consumers: &[Arc<Pod>],
+        second: i64,
+    ) -> (String, Option<Vec<usize>>) {
         let sight = look(object, consumers, template, "", at(second)).unwrap();
-        let said: Vec<_> = sight.said.iter().map(|it| format!("{} {} {}", it.kind, it.holds, it.reason)).collect();
+        let said: Vec<_> =
+            sight.said.iter().map(|it| format!("{} {} {}", it.kind, it.holds, it.reason)).collect();
         let counts = |request: Request| request.sets.iter().map(|set| set.pods.len()).collect();
         (said.join(", "), sight.request.map(counts))
     }
@@ -225,7 +228,13 @@ mod tests {
         let booked = json!({"conditions": [condition("Provisioned", "True", "CapacityIsFound")]});
         for (pod_sets, status, kind, reason, message) in [
             (sets(&[]), &none, "Failed", "FailedToCreatePods", "podSets is empty"),
-            (sets(&[("1", 0)]), &none, "Failed", "FailedToCreatePods", "podSets[0].count is 0; write 1 or more"),
+            (
+                sets(&[("1", 0)]),
+                &none,
+                "Failed",
+                "FailedToCreatePods",
+                "podSets[0].count is 0; write 1 or more",
+            ),
             (sets(&[("1", 5), ("1", -3)]), &none, "Failed", "FailedToCreatePods", "podSets[1].count is -3"),
             (sets(&[("1", 100_001)]), &none, "Failed", "FailedToCreatePods", "podSets count 100001 pods"),
             (

@@ -99,8 +99,8 @@ pub struct Answered {
 /// What is made of a request.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Answer {
-    /// All of its pods fit what is there or on its way.
-    Found,
+    /// All of its pods, those of these templates, fit what is there or on its way.
+    Found(Vec<Arc<str>>),
     /// These groups grow for it.
     Provisioned(Vec<Arc<str>>),
     /// The pods of these templates fit, others do not.
@@ -113,7 +113,7 @@ impl Answer {
     /// Whether room is kept from now on.
     pub fn books(&self) -> bool {
         match self {
-            Self::Found | Self::Provisioned(_) => true,
+            Self::Found(_) | Self::Provisioned(_) => true,
             Self::PartlyFound(_, partial) => *partial == Partial::Book,
             Self::NotFound(_) => false,
         }
@@ -129,6 +129,18 @@ pub struct Shortage {
     pub pods: u32,
     /// Why groups cannot help the others.
     pub refusals: Vec<Refusal>,
+}
+
+impl Request {
+    /// The names of its templates.
+    pub(super) fn templates(&self) -> Vec<Arc<str>> {
+        self.sets.iter().map(|set| set.template.clone()).collect()
+    }
+
+    /// All of its pods.
+    pub(super) fn pods(&self) -> Vec<Arc<Pod>> {
+        self.sets.iter().flat_map(|set| set.pods.iter().cloned()).collect()
+    }
 }
 
 /// The request whose room a pod takes, by name; it is of the pod's namespace.

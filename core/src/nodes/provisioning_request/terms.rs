@@ -89,7 +89,10 @@ impl Terms {
                 Class::CheckCapacity(read(parameters, PARTIAL, partial, &mut ignored))
             }
             // A name with the instance before it, as it was written before there was the parameter.
-            _ if !instance.is_empty() && meant.is_empty() && class == format!("{instance}{CHECK_CAPACITY}") => {
+            _ if !instance.is_empty()
+                && meant.is_empty()
+                && class == format!("{instance}{CHECK_CAPACITY}") =>
+            {
                 Class::CheckCapacity(read(parameters, PARTIAL, partial, &mut ignored))
             }
             BEST_EFFORT_ATOMIC if instance.is_empty() => Class::BestEffortAtomic,
