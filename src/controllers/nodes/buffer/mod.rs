@@ -30,7 +30,8 @@ use crate::cluster::{
     scale::Scales,
     world::World,
 };
-use source::{Models, Template, Unresolved};
+pub(super) use source::Template;
+use source::{Models, Unresolved};
 
 /// What no watch tells of (the replicas of kinds that are not watched) is read again after so long. The peers take 30 s.
 const PERIOD: Duration = Duration::from_secs(10);

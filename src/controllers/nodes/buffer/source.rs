@@ -23,19 +23,24 @@ use crate::cluster::{
 
 /// What is kept of a PodTemplate.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Template {
+pub(in crate::controllers::nodes) struct Template {
     generation: i64,
     shape: Arc<Shape>,
 }
 
 impl Template {
-    pub(super) fn read(template: &k8s::PodTemplate) -> Self {
+    pub(in crate::controllers::nodes) fn read(template: &k8s::PodTemplate) -> Self {
         let of = template.template.clone().unwrap_or_default();
         let mut pod =
             k8s::Pod { metadata: of.metadata.unwrap_or_default(), spec: of.spec, ..k8s::Pod::default() };
         pod.metadata.namespace.clone_from(&template.metadata.namespace);
         let generation = template.metadata.generation.unwrap_or_default();
         Self { generation, shape: Arc::new(Shape::read(&pod)) }
+    }
+
+    /// What its pods are like.
+    pub(in crate::controllers::nodes) fn shape(&self) -> Arc<Shape> {
+        self.shape.clone()
     }
 }
 
