@@ -52,10 +52,11 @@ fn condition(kind: &'static str, holds: bool, reason: &'static str, message: Str
 
 /// Its spec is understood.
 pub(super) fn accepted(terms: &Terms) -> Said {
-    let mut message = "ProvisioningRequest is accepted by ClusterAutoscaler".to_owned();
-    if !terms.ignored.is_empty() {
-        message.push_str(&format!("; parameters are left out: {}", terms.ignored.join(", ")));
-    }
+    let accepted = "ProvisioningRequest is accepted by ClusterAutoscaler";
+    let message = match terms.ignored.as_slice() {
+        [] => accepted.to_owned(),
+        ignored => format!("{accepted}; parameters are left out: {}", ignored.join(", ")),
+    };
     condition(ACCEPTED, true, "Accepted", message)
 }
 

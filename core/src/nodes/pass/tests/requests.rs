@@ -3,11 +3,11 @@ use proptest::prelude::*;
 use super::*;
 use crate::nodes::provisioning_request::{Answer, Class, Partial, Pods, Shortage, Stage};
 
-const CHECK: Class = Class::CheckCapacity(None);
-const ATOMIC: Class = Class::BestEffortAtomic;
+pub(super) const CHECK: Class = Class::CheckCapacity(None);
+pub(super) const ATOMIC: Class = Class::BestEffortAtomic;
 
 /// A request of sets of so many pods of a size, named after it.
-fn request(name: &str, class: Class, sets: &[(usize, i64)]) -> Request {
+pub(super) fn request(name: &str, class: Class, sets: &[(usize, i64)]) -> Request {
     let set = |(at, (count, cpu)): (usize, &(usize, i64))| {
         let pods = (0..*count).map(|number| Arc::new(pod(&format!("{name}-{at}-{number}"), *cpu)));
         Pods { template: format!("{cpu}m").into(), pods: pods.collect() }
@@ -48,7 +48,7 @@ fn one() -> Cluster {
 #[test]
 fn room_is_found_or_made_as_a_whole() {
     let r = |class, count, cpu| request("r", class, &[(count, cpu)]);
-    let cases: Vec<(&str, Cluster, Vec<Request>, Vec<&str>, Vec<(&str, u32)>)> = vec![
+    let cases: [(_, _, _, _, Vec<(&str, u32)>); 12] = [
         ("it is there", one(), vec![r(CHECK, 4, 1000)], vec!["r found"], vec![]),
         ("it is not", one(), vec![r(CHECK, 5, 1000)], vec!["r 4 of 5"], vec![]),
         (
