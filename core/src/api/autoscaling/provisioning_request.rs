@@ -98,3 +98,32 @@ pub mod v1beta1 {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn either_version_reads_the_same() {
+        let of = |version: &str| {
+            json!({"apiVersion": format!("autoscaling.x-k8s.io/{version}"), "kind": "ProvisioningRequest",
+                "metadata": {"name": "r", "namespace": "ns", "uid": "u"},
+                "spec": {"provisioningClassName": "c", "parameters": {"noRetry": "true"},
+                    "podSets": [{"podTemplateRef": {"name": "t"}, "count": 3}]},
+                "status": {"provisioningClassDetails": {"a": "b"}}})
+        };
+        let v1: ProvisioningRequest = serde_json::from_value(of("v1")).unwrap();
+        let v1beta1: v1beta1::ProvisioningRequest = serde_json::from_value(of("v1beta1")).unwrap();
+        assert_eq!(v1.spec.pod_sets[0].count, 3);
+        assert_eq!(ProvisioningRequest::from(&v1beta1), v1);
+    }
+
+    #[test]
+    fn a_bad_one_can_be_read_and_so_be_told() {
+        let spec: ProvisioningRequestSpec =
+            serde_json::from_value(json!({"podSets": [{"count": -1}]})).unwrap();
+        assert_eq!((spec.pod_sets[0].count, spec.provisioning_class_name.as_str()), (-1, ""));
+    }
+}

@@ -127,7 +127,9 @@ impl Wanting {
 pub(super) fn remember(memory: &mut Memory, input: &Input, settings: &PassSettings, outcome: &Outcome) {
     memory.requests.keep(|uid| input.requests.iter().any(|request| *request.uid == *uid));
     for Answered { uid, answer, .. } in &outcome.requests {
-        if !answer.books() {
+        if answer.books() {
+            memory.requests.succeed(uid);
+        } else {
             memory.requests.fail(uid, "CapacityIsNotFound", "", input.now, settings.requests);
         }
     }
