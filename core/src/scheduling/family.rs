@@ -12,6 +12,7 @@ use k8s_openapi::{
 
 use super::{
     class::HOSTNAME,
+    devices::DemandId,
     filters::{Filter, FilterId},
     ids::{ClassId, FamilyId, Label, OrdinalMap, Symbol, value_of},
     pod::Shape,
@@ -88,6 +89,8 @@ pub(super) struct Family {
     /// A counter a term of required anti-affinity.
     pub(super) apart: Box<[CounterId]>,
     pub(super) storage: Storage,
+    /// What its claims of devices ask for.
+    pub(super) devices: Option<DemandId>,
 }
 
 impl Family {
@@ -173,15 +176,21 @@ impl Snapshot {
     /// The family of a shape with these claims.
     ///
     /// Without claims, shapes that differ in their requests only are compiled once.
-    pub(super) fn family(&mut self, shape: &Arc<Shape>, claims: &[Arc<str>], terminating: bool) -> FamilyId {
-        if !claims.is_empty() {
-            return self.compile(shape, claims, terminating);
+    pub(super) fn family(
+        &mut self,
+        shape: &Arc<Shape>,
+        claims: &[Arc<str>],
+        devices: Option<DemandId>,
+        terminating: bool,
+    ) -> FamilyId {
+        if !claims.is_empty() || devices.is_some() {
+            return self.compile(shape, claims, devices, terminating);
         }
         let key = FamilyKey { shape: shape.clone(), terminating };
         if let Some(family) = self.by_key.get(&key) {
             return *family;
         }
-        let family = self.compile(shape, claims, terminating);
+        let family = self.compile(shape, claims, None, terminating);
         self.by_key.insert(key, family);
         family
     }
@@ -199,7 +208,13 @@ impl Snapshot {
         id
     }
 
-    fn compile(&mut self, shape: &Shape, claims: &[Arc<str>], terminating: bool) -> FamilyId {
+    fn compile(
+        &mut self,
+        shape: &Shape,
+        claims: &[Arc<str>],
+        devices: Option<DemandId>,
+        terminating: bool,
+    ) -> FamilyId {
         let namespace = self.strings.intern(&shape.namespace);
         self.namespace_labels(namespace);
         let labels = self.strings.labels(&shape.labels);
@@ -222,6 +237,7 @@ impl Snapshot {
             near_itself,
             apart: self.anti_affinity(shape, &subject),
             storage: self.storage(&shape.namespace, claims),
+            devices,
             labels: labels.into(),
         };
         self.intern_family(family)

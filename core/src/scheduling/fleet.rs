@@ -5,6 +5,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::Taint;
 
 use super::{
+    devices::NodeDevices,
     ids::{BitSet, ClassId, Label, Symbol, WORD_BITS, ones},
     ports::Port,
 };
@@ -33,6 +34,8 @@ pub struct NodeInfo {
     pub(super) ports: Vec<(Port, u32)>,
     /// Driver and volume, and how many pods use it.
     pub(super) attached: Vec<((Symbol, Symbol), u32)>,
+    /// Its devices, and what its pods have of any.
+    pub(super) devices: Option<Box<NodeDevices>>,
 }
 
 impl NodeInfo {

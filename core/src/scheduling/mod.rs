@@ -6,6 +6,7 @@
 
 mod check;
 mod class;
+pub mod devices;
 mod family;
 mod filters;
 mod find;

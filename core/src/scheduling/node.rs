@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{self as k8s, Taint};
 
-use super::resources::Resources;
+use super::{devices::Slice, resources::Resources};
 
 /// A node as decisions see it: a real one, or a template of one that could be had.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -28,6 +28,8 @@ pub struct Node {
     pub capacity: Resources,
     /// Volumes that may be attached, by CSI driver (`CSINode`); a driver that is absent has no limit.
     pub volume_limits: BTreeMap<Box<str>, i64>,
+    /// The slices of devices that it alone has, if it is a template; those of a real node go by its name.
+    pub slices: Option<Arc<[Arc<Slice>]>>,
     /// Whether it takes pods: its conditions say so, and none of the taints of a node that starts is left.
     pub ready: bool,
     /// Conditions by type: whether `True`, and since when; those that are `Unknown` are left out, `Ready` excepted.
@@ -79,6 +81,7 @@ impl Node {
             allocatable: Resources::from_optional(status.and_then(|status| status.allocatable.as_ref())),
             capacity: Resources::from_optional(status.and_then(|status| status.capacity.as_ref())),
             volume_limits: BTreeMap::new(),
+            slices: None,
             ready: is_ready(&conditions, &taints),
             taints,
             conditions,

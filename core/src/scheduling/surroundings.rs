@@ -10,6 +10,7 @@ use k8s_openapi::api::{
     storage::v1::StorageClass as K8sStorageClass,
 };
 
+use super::devices;
 use crate::quantity::parse_milli;
 
 /// The access mode that lets one pod alone use a claim.
@@ -28,6 +29,8 @@ pub struct Surroundings {
     pub classes: BTreeMap<Arc<str>, StorageClass>,
     /// How many pods of a gang have to run for any to run (`minCount` of its PodGroup), by namespace and name.
     pub gangs: BTreeMap<(Arc<str>, Arc<str>), u32>,
+    /// Devices and claims of them; `None` if they cannot be read.
+    pub devices: Option<Arc<devices::Objects>>,
 }
 
 /// A `PersistentVolumeClaim`.

@@ -1,0 +1,1 @@
+//! Devices on nodes, through the snapshot.
