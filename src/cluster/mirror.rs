@@ -6,7 +6,7 @@ use std::{
     hash::Hash,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -14,6 +14,7 @@ use std::{
 use futures::{Stream, StreamExt};
 use kube::{
     Api, Client, Resource,
+    api::ListParams,
     runtime::{
         WatchStreamExt,
         watcher::{self, Event},
@@ -28,12 +29,17 @@ use super::Key;
 /// After discovery failed, before the next try.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// After it was forbidden to read a kind, before that is tried again: somebody may have changed the role.
+const RETRY_FORBIDDEN: Duration = Duration::from_mins(1);
+
 /// The objects of one kind, by namespace and name.
 pub struct Mirror<T> {
     objects: RwLock<BTreeMap<Key, Arc<T>>>,
     /// Counts up with every change.
     version: AtomicU64,
     synced: watch::Sender<bool>,
+    /// Whether there has been a listing.
+    listed: AtomicBool,
 }
 
 impl<T: PartialEq + Send + Sync + 'static> Mirror<T> {
@@ -87,8 +93,58 @@ impl<T: PartialEq + Send + Sync + 'static> Mirror<T> {
         mirror
     }
 
+    /// As [`Mirror::start_if_served`], for a kind that nothing stands or falls with: as long as it may not be read, there is
+    /// nothing, and nobody waits for it. See [`Mirror::is_listed`].
+    pub fn start_if_readable<K>(
+        client: &Client,
+        read: impl Fn(&K) -> T + Send + 'static,
+        changed: impl Fn() + Send + 'static,
+    ) -> Arc<Self>
+    where
+        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    {
+        let (mirror, client) = (Arc::new(Self::empty()), client.clone());
+        let filled = mirror.clone();
+        tokio::spawn(async move {
+            let kind = K::kind(&()).into_owned();
+            let mut told = false;
+            loop {
+                let pause = match is_readable::<K>(&client).await {
+                    Ok(()) => break,
+                    Err(kube::Error::Api(status)) if matches!(status.code, 401 | 403 | 404) => {
+                        if !std::mem::replace(&mut told, true) {
+                            let why = &status.message;
+                            tracing::warn!(kind, why, "this kind is not served or may not be read; what depends on it is left alone");
+                        }
+                        filled.synced.send_replace(true);
+                        RETRY_FORBIDDEN
+                    }
+                    Err(error) => {
+                        tracing::warn!(kind, %error, "it is not known whether this kind may be read, retrying");
+                        RETRY
+                    }
+                };
+                tokio::time::sleep(pause).await;
+            }
+            let events =
+                watcher::watcher(Api::<K>::all(client), watcher::Config::default()).default_backoff();
+            filled.fill(events, read, changed).await;
+        });
+        mirror
+    }
+
     fn empty() -> Self {
-        Self { objects: RwLock::default(), version: AtomicU64::new(0), synced: watch::Sender::new(false) }
+        Self {
+            objects: RwLock::default(),
+            version: AtomicU64::new(0),
+            synced: watch::Sender::new(false),
+            listed: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether what is here is all there is, and not only nothing because nobody may read it.
+    pub fn is_listed(&self) -> bool {
+        self.listed.load(Ordering::Acquire)
     }
 
     /// The object of that name; an empty namespace for cluster-scoped kinds.
@@ -150,6 +206,7 @@ impl<T: PartialEq + Send + Sync + 'static> Mirror<T> {
                     self.objects.write().retain(|key, _| seen.contains(key));
                     seen = HashSet::new();
                     self.version.fetch_add(1, Ordering::AcqRel);
+                    self.listed.store(true, Ordering::Release);
                     self.synced.send_replace(true);
                     changed();
                 }
@@ -178,6 +235,14 @@ impl<T: PartialEq + Send + Sync + 'static> Mirror<T> {
         self.version.fetch_add(1, Ordering::AcqRel);
         changed();
     }
+}
+
+/// Whether the API server has a kind in this version, and lets us read it.
+async fn is_readable<K>(client: &Client) -> Result<(), kube::Error>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+{
+    Api::<K>::all(client.clone()).list(&ListParams::default().limit(1)).await.map(|_| ())
 }
 
 /// Whether the API server has a kind in this version.

@@ -7,6 +7,7 @@ use k8s_openapi::api::{
     batch::v1::Job,
     core::v1 as k8s,
     policy::v1::PodDisruptionBudget,
+    resource::v1 as resource,
     storage::v1 as storage,
 };
 use kube::{Client, ResourceExt};
@@ -14,10 +15,12 @@ use tandem_core::{
     nodes::drain::{Budget, Budgets, Owners},
     scheduling::{
         Node, Pod, Surroundings,
+        devices::{self, ClaimSpec, DeviceClass, Objects, Slice},
         pod::Scheduled,
         surroundings::{Claim, StorageClass, Volume},
     },
 };
+use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
 use super::{mirror::Mirror, pod_group::PodGroup, shapes::Shapes};
@@ -45,6 +48,12 @@ pub struct World {
     jobs: Arc<Mirror<Option<i32>>>,
     /// How many pods of a gang have to run; absent of groups that are none.
     gangs: Arc<Mirror<Option<u32>>>,
+    slices: Arc<Mirror<Slice>>,
+    device_classes: Arc<Mirror<DeviceClass>>,
+    device_claims: Arc<Mirror<devices::Claim>>,
+    claim_templates: Arc<Mirror<ClaimSpec>>,
+    /// The last answer of [`World::devices`], and the versions of what it was made from.
+    devices: Mutex<Option<([u64; 4], Arc<Objects>)>>,
     /// Wakes who waits for a pod that fits nowhere.
     pub unschedulable: Arc<Notify>,
     /// Counts up when a pod, a node or a DaemonSet changes, for any number of subscribers.
@@ -96,6 +105,27 @@ impl World {
             ),
             jobs: Mirror::start(client, |_: &Job| None, || {}),
             gangs: Mirror::start_if_served(client, PodGroup::needed, changed()),
+            slices: Mirror::start_if_readable(
+                client,
+                |slice: &resource::ResourceSlice| Slice::read(slice),
+                changed(),
+            ),
+            device_classes: Mirror::start_if_readable(
+                client,
+                |class: &resource::DeviceClass| DeviceClass::read(class),
+                || {},
+            ),
+            device_claims: Mirror::start_if_readable(
+                client,
+                |claim: &resource::ResourceClaim| devices::Claim::read(claim),
+                || {},
+            ),
+            claim_templates: Mirror::start_if_readable(
+                client,
+                |template: &resource::ResourceClaimTemplate| ClaimSpec::of_template(template),
+                || {},
+            ),
+            devices: Mutex::default(),
             unschedulable,
             changes,
         })
@@ -118,6 +148,10 @@ impl World {
             self.replication_controllers.synced(),
             self.jobs.synced(),
             self.gangs.synced(),
+            self.slices.synced(),
+            self.device_classes.synced(),
+            self.device_claims.synced(),
+            self.claim_templates.synced(),
         );
     }
 
@@ -155,6 +189,34 @@ impl World {
         owners
     }
 
+    /// Devices and claims of them; `None` if they cannot be read. The same until something changes.
+    pub fn devices(&self) -> Option<Arc<Objects>> {
+        let Self { slices, device_classes, device_claims, claim_templates, devices, .. } = self;
+        let all_listed = slices.is_listed()
+            && device_classes.is_listed()
+            && device_claims.is_listed()
+            && claim_templates.is_listed();
+        if !all_listed {
+            return None;
+        }
+        let versions =
+            [slices.version(), device_classes.version(), device_claims.version(), claim_templates.version()];
+        let mut last = devices.lock();
+        if let Some((of, objects)) = &*last
+            && *of == versions
+        {
+            return Some(objects.clone());
+        }
+        let objects = Arc::new(Objects {
+            slices: by_name(slices),
+            classes: by_name(device_classes),
+            claims: by_key(device_claims),
+            templates: by_key(claim_templates),
+        });
+        *last = Some((versions, objects.clone()));
+        Some(objects)
+    }
+
     /// What else the scheduler reads.
     pub fn surroundings(&self) -> Surroundings {
         let named = |name: String| -> Arc<str> { name.into() };
@@ -189,8 +251,20 @@ impl World {
                 .into_iter()
                 .filter_map(|(key, needed)| Some(((named(key.namespace), named(key.name)), (*needed)?)))
                 .collect(),
+            devices: self.devices(),
         }
     }
+}
+
+fn by_name<T: PartialEq + Send + Sync + 'static>(mirror: &Mirror<T>) -> BTreeMap<Arc<str>, Arc<T>> {
+    mirror.entries().into_iter().map(|(key, object)| (key.name.into(), object)).collect()
+}
+
+fn by_key<T: PartialEq + Send + Sync + 'static>(
+    mirror: &Mirror<T>,
+) -> BTreeMap<(Arc<str>, Arc<str>), Arc<T>> {
+    let entries = mirror.entries().into_iter();
+    entries.map(|(key, object)| ((key.namespace.into(), key.name.into()), object)).collect()
 }
 
 fn volume_limits(node: &storage::CSINode) -> VolumeLimits {

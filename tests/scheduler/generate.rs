@@ -6,7 +6,7 @@ use tandem_core::draws::Draws;
 
 pub(crate) const NAMESPACES: [(&str, Option<&str>); 3] =
     [("default", None), ("team-x", Some("x")), ("team-y", Some("y"))];
-const ZONE: &str = "topology.kubernetes.io/zone";
+pub(crate) const ZONE: &str = "topology.kubernetes.io/zone";
 const HOST: &str = "kubernetes.io/hostname";
 
 /// Draws worlds.
