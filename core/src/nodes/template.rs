@@ -2,7 +2,10 @@
 //!
 //! Source: Cluster Autoscaler, `processors/nodeinfosprovider/mixed_nodeinfos_processor.go`.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -10,7 +13,7 @@ use super::{
     action::{DELETION_CANDIDATE, TO_BE_DELETED},
     group::Template,
 };
-use crate::scheduling::{HOSTNAME, Node, Pod, Snapshot, Surroundings};
+use crate::scheduling::{HOSTNAME, Node, Pod, Snapshot, Surroundings, devices::Slice};
 
 /// A node is taken as the model of its group once it has been ready for so long (`stabilizationDelay`).
 const STABLE: SignedDuration = SignedDuration::from_mins(1);
@@ -80,6 +83,31 @@ pub fn is_model(node: &Node, now: Timestamp) -> bool {
     stable && !node.unschedulable && node.deleting.is_none() && node.taint(TO_BE_DELETED).is_none()
 }
 
+/// The node that shows what others of its group will look like, among those that may: of those whose drivers have published
+/// the most devices the first.
+pub fn model<'a>(
+    nodes: impl Iterator<Item = &'a Arc<Node>>,
+    slices: &BTreeMap<Arc<str>, Vec<Arc<Slice>>>,
+    now: Timestamp,
+) -> Option<&'a Arc<Node>> {
+    let published = |node: &Node| slices.get(&node.name).map_or(0, |own| drivers(own).len());
+    let models = nodes.filter(|node| is_model(node, now));
+    models.reduce(|best, node| if published(node) > published(best) { node } else { best })
+}
+
+/// Whether drivers that publish devices of a group's nodes have not yet done so for this one.
+///
+/// Source: Cluster Autoscaler, `processors/customresources/dra_processor.go`.
+pub fn lacks_devices(template: &Node, own: &[Arc<Slice>]) -> bool {
+    let there = drivers(own);
+    template.slices.as_deref().is_some_and(|slices| drivers(slices).iter().any(|it| !there.contains(it)))
+}
+
+/// The drivers of slices.
+fn drivers(slices: &[Arc<Slice>]) -> BTreeSet<&Arc<str>> {
+    slices.iter().map(|slice| &slice.pool.0).collect()
+}
+
 /// A node like this one, freshly made: without the taints that pass, under a name of its own.
 pub fn fresh(node: &Node, group: &str, passing: &PassingTaints) -> Node {
     let name: Arc<str> = format!("template-node-for-{group}").into();
@@ -108,6 +136,7 @@ pub fn with_daemon_pods(node: Node, known: Vec<Pod>, daemon_sets: &[Arc<Pod>]) -
         // Their controller tolerates these taints for them.
         let mut tolerant = (**pod).clone();
         tolerant.claims.clear();
+        tolerant.device_claims.clear();
         let class = snapshot.class(&tolerant);
         let twice = pods.iter().any(|other| other.name == tolerant.name);
         if !twice && snapshot.check(class, id).is_ok() {

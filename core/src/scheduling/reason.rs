@@ -56,6 +56,8 @@ pub enum Reason {
     DeviceClaimInUse,
     /// A claim has devices that the node cannot use.
     DevicesElsewhere,
+    /// Nobody knows which devices the node will have.
+    DevicesOfNewNode,
     /// The node has not the devices that claims ask for.
     NoDevices {
         /// Whether some of what drivers publish contradicts itself.
@@ -111,6 +113,7 @@ impl fmt::Display for Reason {
             Self::DevicesUnknown => {
                 "cannot be judged: claims of devices (resource.k8s.io/v1) are not served or may not be read"
             }
+            Self::DevicesOfNewNode => "cannot be judged: nobody knows which devices a new node will have",
             Self::DeviceClaimInUse => "resourceclaim in use",
             Self::DevicesElsewhere => "resourceclaim not available on the node",
             Self::NoDevices { invalid_pools: true } => "invalid resource pools were encountered",

@@ -6,7 +6,7 @@ use super::{
     Objects, PodClaim,
     allocate::{Place, allocate},
     demand::{Demand, DemandId, Need},
-    ledger::{Given, Ledger, SliceId, Stock},
+    ledger::{Given, Ledger, Reach, SliceId, Stock},
     pools,
 };
 use crate::scheduling::{
@@ -38,6 +38,10 @@ struct State {
     given: Option<Arc<Given>>,
     /// Pods that use it, wherever they are.
     users: u32,
+    /// What it has according to the API.
+    published: Option<Arc<Given>>,
+    /// Pods that it is reserved for according to the API, and that have been taken away.
+    away: u32,
 }
 
 /// The devices of a node, and what its pods have.
@@ -83,7 +87,8 @@ impl Devices {
                 devices.ledger.add(given);
             }
             let users = u32::try_from(claim.reserved.len()).unwrap_or(u32::MAX);
-            devices.claims.insert(strings.intern(&format!("{namespace}/{name}")), State { given, users });
+            let state = State { published: given.clone(), given, users, away: 0 };
+            devices.claims.insert(strings.intern(&format!("{namespace}/{name}")), state);
         }
         devices
     }
@@ -113,6 +118,10 @@ impl Devices {
         self.demand(demand).impossible.as_ref()
     }
 
+    fn state(&self, claim: Symbol) -> State {
+        self.claims.get(&claim).cloned().unwrap_or_default()
+    }
+
     fn set(&mut self, claim: Symbol, state: State) -> State {
         let before = self.claims.insert(claim, state.clone()).unwrap_or_default();
         let same = match (&before.given, &state.given) {
@@ -137,10 +146,10 @@ impl Devices {
         held.own.iter().for_each(|given| self.ledger.remove(given));
         let mut before = Vec::new();
         for claim in &held.shared {
-            let State { given, users } = self.claims.get(claim).cloned().unwrap_or_default();
-            let users = users.saturating_sub(1);
-            let given = given.filter(|_| users > 0);
-            before.push((*claim, self.set(*claim, State { given, users })));
+            let mut state = self.state(*claim);
+            state.users = state.users.saturating_sub(1);
+            state.given = state.given.filter(|_| state.users > 0);
+            before.push((*claim, self.set(*claim, state)));
         }
         before.reverse();
         before
@@ -199,22 +208,25 @@ impl Snapshot {
         let mut before = Vec::new();
         for claim in self.allocated_claims(pod) {
             held.shared.push(claim);
-            let state = self.devices.claims.get(&claim).cloned().unwrap_or_default();
+            let mut state = self.devices.state(claim);
             if !self.is_reserved(pod, claim) {
-                let more = State { users: state.users.saturating_add(1), ..state };
-                before.push((claim, self.devices.set(claim, more)));
+                state.users = state.users.saturating_add(1);
+            } else if state.away > 0 {
+                (state.users, state.away) = (state.users.saturating_add(1), state.away - 1);
             }
+            state.given = state.given.or_else(|| state.published.clone());
+            before.push((claim, self.devices.set(claim, state)));
         }
         before.reverse();
         self.hold(class, node, Arc::new(held), before);
     }
 
-    /// Takes back [`Snapshot::settle`].
+    /// Takes back [`Snapshot::settle`], which is no part of what a checkpoint undoes.
     pub fn unsettle(&mut self, pod: &Pod, class: ClassId, node: NodeId) {
-        let devices = self.fleet.nodes[node.index()].devices.as_ref();
-        if devices.is_some_and(|devices| !devices.held.is_empty()) && !pod.device_claims.is_empty() {
+        let mut shared = Vec::new();
+        if !pod.device_claims.is_empty() {
             // What this very pod has comes last, and so goes first.
-            let shared = self.allocated_claims(pod);
+            shared = self.allocated_claims(pod);
             if let Some(devices) = &mut self.fleet.nodes[node.index()].devices
                 && let Some(at) = devices.held.iter().position(|(of, held)| *of == class && held.shared == shared)
             {
@@ -223,6 +235,13 @@ impl Snapshot {
             }
         }
         self.unbind(class, node);
+        for claim in shared {
+            if self.is_reserved(pod, claim) {
+                let mut state = self.devices.state(claim);
+                state.away = state.away.saturating_add(1);
+                self.devices.set(claim, state);
+            }
+        }
     }
 
     /// The claims of a pod that have devices.
@@ -231,7 +250,7 @@ impl Snapshot {
         for claim in &pod.device_claims {
             let (PodClaim::Named(name) | PodClaim::Own { name: Some(name), .. }) = claim else { continue };
             let key = self.claim_key(&pod.shape.namespace, name);
-            if self.devices.claims.get(&key).is_some_and(|state| state.given.is_some()) {
+            if self.devices.claims.get(&key).is_some_and(|it| it.given.is_some() || it.published.is_some()) {
                 claims.push(key);
             }
         }
@@ -257,10 +276,10 @@ impl Snapshot {
                     held.own.extend(found.next());
                     continue;
                 };
-                let state = self.devices.claims.get(&claim).cloned().unwrap_or_default();
-                let given = state.given.or_else(|| found.next());
-                let users = state.users.saturating_add(1);
-                before.push((claim, self.devices.set(claim, State { given, users })));
+                let mut state = self.devices.state(claim);
+                state.given = state.given.or_else(|| found.next());
+                state.users = state.users.saturating_add(1);
+                before.push((claim, self.devices.set(claim, state)));
                 held.shared.push(claim);
             }
             before.reverse();
@@ -325,6 +344,22 @@ impl Snapshot {
         for (claim, state) in std::mem::take(&mut devices.before) {
             self.devices.set(claim, state);
         }
+    }
+
+    /// Whether pods of a node have devices.
+    pub(crate) fn holds_devices(&self, node: NodeId) -> bool {
+        self.node(node).devices.as_ref().is_some_and(|devices| !devices.held.is_empty())
+    }
+
+    /// Why claims of a class cannot be met on a node that is still to be had and whose devices nobody knows.
+    pub(crate) fn devices_of_new_node(&self, class: ClassId) -> Option<Reason> {
+        let demand = self.devices.demand(self.classes.get(class.0).family.devices?);
+        let everywhere = |need: &Need| {
+            let given = need.claim.and_then(|claim| self.devices.claims.get(&claim)?.given.as_ref());
+            given.is_some_and(|given| given.reach == Reach::All)
+        };
+        let unmet = (!demand.needs.iter().all(everywhere)).then_some(Reason::DevicesOfNewNode);
+        demand.impossible.clone().or(unmet)
     }
 
     /// How many claims have each device for themselves.

@@ -28,6 +28,8 @@ pub use claim::{
 pub use selector::Selector;
 pub use slice::{Access, Amounts, Attribute, Device, DeviceTaint, PoolName, Slice};
 
+use super::pod::Pod;
+
 pub(super) use demand::DemandId;
 pub(super) use held::{Devices, NodeDevices, Undo};
 
@@ -59,6 +61,16 @@ pub enum PodClaim {
 }
 
 impl Objects {
+    /// What the claims of pods have; `None` of a claim that has nothing yet, or is not there.
+    pub fn allocations(&self, pods: &[Arc<Pod>]) -> Vec<Option<Arc<Allocation>>> {
+        let of = |pod: &Pod, claim: &PodClaim| {
+            let (PodClaim::Named(name) | PodClaim::Own { name: Some(name), .. }) = claim else { return None };
+            self.claims.get(&(pod.shape.namespace.clone(), name.clone()))?.allocation.clone()
+        };
+        let claims = pods.iter().flat_map(|pod| pod.device_claims.iter().map(|claim| of(pod, claim)));
+        claims.collect()
+    }
+
     /// The slices of devices that a node alone has, by the nodes' names.
     pub fn by_node(&self) -> BTreeMap<Arc<str>, Vec<Arc<Slice>>> {
         let mut by_node: BTreeMap<Arc<str>, Vec<Arc<Slice>>> = BTreeMap::new();

@@ -3,10 +3,13 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
-use tandem_core::nodes::{
-    group::{NodeGroup, Template},
-    pass::Input,
-    template::{self, PassingTaints},
+use tandem_core::{
+    nodes::{
+        group::{NodeGroup, Template},
+        pass::Input,
+        template::{self, PassingTaints},
+    },
+    scheduling::Node,
 };
 
 use crate::{
@@ -43,16 +46,21 @@ pub async fn look(
     groups: Vec<NodeGroup>,
 ) -> Input {
     let now = Timestamp::now();
-    let nodes: Vec<_> = world.nodes().into_iter().map(|node| passing.unready(node)).collect();
+    let mut nodes: Vec<_> = world.nodes().into_iter().map(|node| passing.unready(node)).collect();
+    let surroundings = Arc::new(world.surroundings());
+    let slices = surroundings.devices.as_ref().map(|devices| devices.by_node()).unwrap_or_default();
     let daemon_sets = world.daemon_sets.all();
     let mut templates = BTreeMap::new();
     for group in &groups {
-        let model = nodes.iter().find(|node| {
-            template::is_model(node, now)
-                && group.instances.iter().any(|instance| instance.id == node.provider_id)
-        });
-        let (node, pods) = match model {
-            Some(node) => (template::fresh(node, &group.id, passing), Vec::new()),
+        let own = nodes
+            .iter()
+            .filter(|node| group.instances.iter().any(|instance| instance.id == node.provider_id));
+        let (node, pods) = match template::model(own, &slices, now) {
+            Some(node) => {
+                let devices = slices.get(&node.name).map(|own| own.as_slice().into());
+                let fresh = template::fresh(node, &group.id, passing);
+                (Node { slices: devices, ..fresh }, Vec::new())
+            }
             None => match provider.template(&group.id).await {
                 Ok(Some(Template { node, pods })) => (template::fresh(&node, &group.id, passing), pods),
                 Ok(None) => continue,
@@ -65,6 +73,20 @@ pub async fn look(
         };
         templates.insert(group.id.clone(), template::with_daemon_pods(node, pods, &daemon_sets));
     }
+    for group in &groups {
+        let Some(template) = templates.get(&group.id).filter(|template| template.node.slices.is_some()) else {
+            continue;
+        };
+        let own = nodes.iter_mut().filter(|node| {
+            node.ready && group.instances.iter().any(|instance| instance.id == node.provider_id)
+        });
+        for node in own {
+            let published = slices.get(&node.name).map_or(&[][..], Vec::as_slice);
+            if template::lacks_devices(&template.node, published) {
+                *node = Arc::new(Node { ready: false, ..(**node).clone() });
+            }
+        }
+    }
     Input {
         now,
         nodes,
@@ -73,7 +95,7 @@ pub async fn look(
         daemon_sets,
         budgets: world.budgets(),
         owners: Some(world.owners()),
-        surroundings: Arc::new(world.surroundings()),
+        surroundings,
         groups,
         templates,
         removing: BTreeMap::new(),
