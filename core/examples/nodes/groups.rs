@@ -11,7 +11,13 @@ use tandem_core::{
         group::{GroupOptions, Instance, InstanceState, NodeGroup, Template},
         pass::{Input, Memory, Model, Outcome, PassSettings, run},
     },
-    scheduling::{Node, Pod},
+    scheduling::{
+        Node, Pod, Surroundings,
+        devices::{
+            Access, Alternative, ClaimSpec, Count, Device, DeviceClass, Objects, PodClaim, Request, Selector,
+            Slice,
+        },
+    },
 };
 
 use super::{
@@ -25,6 +31,7 @@ use super::{
 pub(crate) const ROWS: &[Row] = &[
     ("scale up", || scale_up(false)),
     ("scale up, different", || scale_up(true)),
+    ("scale up, devices", scale_up_for_devices),
     ("scale down", || scale_down(false)),
     ("scale down, different", || scale_down(true)),
     ("efficiency", efficiency),
@@ -97,6 +104,43 @@ fn answer(outcome: &Outcome) -> Value {
 fn scale_up(differ: bool) -> Measured {
     let waiting = pods("waiting", 50_000, &shape(200, 200), differ).into_iter().map(unschedulable);
     let input = cluster(Vec::new(), waiting.collect(), node("template", 10_000, 10_000, 100));
+    let settings = settings();
+    measured(|| pass(&mut Memory::default(), &input, &settings), |outcome| answer(&outcome))
+}
+
+/// `BenchmarkRunOnceScaleUpDRA`: nodes of eight devices, pods that ask for one each.
+fn scale_up_for_devices() -> Measured {
+    let slice = Slice {
+        name: "template".into(),
+        pool: ("gpu.example.com".into(), "template".into()),
+        slices: 1,
+        access: Some(Access::Node("template".into())),
+        devices: (0..8)
+            .map(|number| Device { name: format!("gpu-{number}").into(), ..Device::default() })
+            .collect(),
+        ..Slice::default()
+    };
+    let class = DeviceClass {
+        selectors: vec![Selector::new("device.driver == 'gpu.example.com'")],
+        ..DeviceClass::default()
+    };
+    let request = Request {
+        name: "gpu".into(),
+        alternatives: vec![Alternative::of_class("gpu", Count::Exactly(1))],
+    };
+    let spec = ClaimSpec { requests: vec![request], constraints: Vec::new() };
+    let objects = Objects {
+        classes: [("gpu".into(), Arc::new(class))].into(),
+        templates: [(("default".into(), "one".into()), Arc::new(spec))].into(),
+        ..Objects::default()
+    };
+    let claims = vec![PodClaim::Own { template: "one".into(), name: None }];
+    let waiting = pods("waiting", 4_000, &shape(625, 1), false).into_iter();
+    let waiting = waiting.map(|pod| unschedulable(Pod { device_claims: claims.clone(), ..pod }));
+    let template = Node { slices: Some([Arc::new(slice)].into()), ..node("template", 10_000, 10_000, 100) };
+    let mut input = cluster(Vec::new(), waiting.collect(), template);
+    let devices = Some(Arc::new(objects));
+    input.surroundings = Arc::new(Surroundings { devices, ..Surroundings::default() });
     let settings = settings();
     measured(|| pass(&mut Memory::default(), &input, &settings), |outcome| answer(&outcome))
 }

@@ -194,6 +194,20 @@ impl Request {
 }
 
 impl Alternative {
+    /// Devices of a class, whatever they are.
+    pub fn of_class(class: &str, count: Count) -> Self {
+        Self {
+            name: Box::default(),
+            class: class.into(),
+            selectors: Vec::new(),
+            count,
+            tolerations: Vec::new(),
+            is_admin: false,
+            capacity: Requested::new(),
+            unknown: None,
+        }
+    }
+
     fn read(request: &k8s::DeviceSubRequest) -> Self {
         let (selectors, unknown) = selectors(request.selectors.as_deref());
         let derived = request.derived_attributes.as_ref().is_some_and(|derived| !derived.is_empty());

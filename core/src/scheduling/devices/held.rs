@@ -367,4 +367,14 @@ impl Snapshot {
     pub(super) fn device_holders(&self) -> Vec<u32> {
         self.devices.ledger.holders().map(|(_, count)| count).collect()
     }
+
+    /// What devices in use take together, each by the number in its name.
+    #[cfg(test)]
+    pub(super) fn units_in_use(&self, of: &[u8]) -> usize {
+        let names = |device: &super::ledger::DeviceId| self.devices.stock.names_of(device.name);
+        let numbers = self.devices.ledger.holders().filter_map(|(device, _)| {
+            names(&device).and_then(|name| name.strip_prefix("gpu-")?.parse::<usize>().ok())
+        });
+        numbers.map(|number| usize::from(of[number])).sum()
+    }
 }

@@ -177,6 +177,12 @@ impl Stock {
         id
     }
 
+    /// The name of a number.
+    #[cfg(test)]
+    pub(super) fn names_of(&self, number: u32) -> Option<&Arc<str>> {
+        self.names.iter().find(|(_, id)| **id == number).map(|(name, _)| name)
+    }
+
     fn name(&mut self, name: &Arc<str>) -> u32 {
         if let Some(id) = self.names.get(name) {
             return *id;
