@@ -107,15 +107,12 @@ impl<T: PartialEq + Send + Sync + 'static> Mirror<T> {
         let filled = mirror.clone();
         tokio::spawn(async move {
             let kind = K::kind(&()).into_owned();
-            let mut told = false;
             loop {
                 let pause = match is_readable::<K>(&client).await {
                     Ok(()) => break,
                     Err(kube::Error::Api(status)) if matches!(status.code, 401 | 403 | 404) => {
-                        if !std::mem::replace(&mut told, true) {
-                            let why = &status.message;
-                            tracing::warn!(kind, why, "this kind is not served or may not be read; what depends on it is left alone");
-                        }
+                        let why = &status.message;
+                        tracing::debug!(kind, why, "this kind is not served or may not be read");
                         filled.synced.send_replace(true);
                         RETRY_FORBIDDEN
                     }

@@ -1,6 +1,12 @@
 //! What decisions about nodes read: pods, nodes and what is around them, each in a small form of its own.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use k8s_openapi::api::{
     apps::v1::{DaemonSet, ReplicaSet, StatefulSet},
@@ -11,6 +17,7 @@ use k8s_openapi::api::{
     storage::v1 as storage,
 };
 use kube::{Client, ResourceExt};
+use parking_lot::Mutex;
 use tandem_core::{
     nodes::drain::{Budget, Budgets, Owners},
     scheduling::{
@@ -20,7 +27,6 @@ use tandem_core::{
         surroundings::{Claim, StorageClass, Volume},
     },
 };
-use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
 use super::{mirror::Mirror, pod_group::PodGroup, shapes::Shapes};
@@ -54,6 +60,8 @@ pub struct World {
     claim_templates: Arc<Mirror<ClaimSpec>>,
     /// The last answer of [`World::devices`], and the versions of what it was made from.
     devices: Mutex<Option<([u64; 4], Arc<Objects>)>>,
+    /// Whether it has been said that there is no such answer.
+    told: AtomicBool,
     /// Wakes who waits for a pod that fits nowhere.
     pub unschedulable: Arc<Notify>,
     /// Counts up when a pod, a node or a DaemonSet changes, for any number of subscribers.
@@ -126,6 +134,7 @@ impl World {
                 || {},
             ),
             devices: Mutex::default(),
+            told: AtomicBool::new(false),
             unschedulable,
             changes,
         })
@@ -153,6 +162,12 @@ impl World {
             self.device_claims.synced(),
             self.claim_templates.synced(),
         );
+        if self.devices().is_none() && !self.told.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                "resource.k8s.io/v1 is not served, or its resourceslices, deviceclasses, resourceclaims and \
+                 resourceclaimtemplates may not be read: no node is made or left for pods with claims of devices"
+            );
+        }
     }
 
     /// All nodes, with the limits of their volumes.

@@ -63,7 +63,8 @@ impl Judge {
         let mut world = self.furnish(nodes, Vec::new()).await?;
         let mut shared = Vec::new();
         for number in 0..PODS {
-            let Asking { pod, claims, templates } = draws.asking(&format!("d{seed}-{number}"), &mut shared)?;
+            let Asking { pod, claims, templates } =
+                draws.asking(&format!("d{seed}-{number}"), &mut shared)?;
             if !self.create_all(&claims).await? || !self.create_all(&templates).await? {
                 counts.invalid += 1;
                 continue;
@@ -205,7 +206,9 @@ impl Worlds {
             };
             let mut pool = self.pool("net", "nic.test", &access);
             if access["perDeviceNodeSelection"] == true {
-                for device in pool.iter_mut().flat_map(|slice| slice["spec"]["devices"].as_array_mut()).flatten() {
+                for device in
+                    pool.iter_mut().flat_map(|slice| slice["spec"]["devices"].as_array_mut()).flatten()
+                {
                     match self.0.below(3) {
                         0 => device["allNodes"] = json!(true),
                         1 => device["nodeSelector"] = json!({"nodeSelectorTerms": [term]}),
@@ -219,8 +222,11 @@ impl Worlds {
             ("gpu", json!([{"cel": {"expression": "device.driver == 'gpu.test'"}}])),
             ("nic", json!([{"cel": {"expression": "device.driver == 'nic.test'"}}])),
             ("any", json!([])),
-            ("big", json!([{"cel": {"expression":
-                "has(device.capacity['gpu.test'].memory) && device.capacity['gpu.test'].memory.compareTo(quantity('80Gi')) >= 0"}}])),
+            (
+                "big",
+                json!([{"cel": {"expression":
+                "has(device.capacity['gpu.test'].memory) && device.capacity['gpu.test'].memory.compareTo(quantity('80Gi')) >= 0"}}]),
+            ),
         ];
         let class = |(name, selectors)| json!({"metadata": {"name": name}, "spec": {"selectors": selectors}});
         Ok(Drawn {
@@ -295,8 +301,7 @@ impl Worlds {
             device["taints"] = json!([{"key": "k", "value": self.0.one(&["1", "2"]), "effect": effect}]);
         }
         if parts && self.0.percent(70) {
-            let counters =
-                json!({"units": {"value": self.0.one(&["1", "2"])}, "memory": {"value": self.0.one(&["20Gi", "40Gi"])}});
+            let counters = json!({"units": {"value": self.0.one(&["1", "2"])}, "memory": {"value": self.0.one(&["20Gi", "40Gi"])}});
             device["consumesCounters"] = json!([{"counterSet": "set", "counters": counters}]);
         }
         if self.0.percent(25) {
@@ -400,7 +405,8 @@ impl Worlds {
             "cel.bind(it, device.attributes['gpu.test'], has(it.model) && it.model in ['b', 'c'])",
             "device.allowMultipleAllocations == false",
         ];
-        let class = if self.0.percent(3) { "absent" } else { self.0.one(&["gpu", "gpu", "any", "nic", "big"]) };
+        let class =
+            if self.0.percent(3) { "absent" } else { self.0.one(&["gpu", "gpu", "any", "nic", "big"]) };
         let mut request = json!({"deviceClassName": class});
         if self.0.percent(45) {
             request["selectors"] = json!([{"cel": {"expression": self.0.one(&SELECTORS)}}]);
@@ -411,7 +417,8 @@ impl Worlds {
             _ => {}
         }
         if self.0.percent(25) {
-            request["tolerations"] = json!([{"key": "k", "operator": "Equal", "value": "1", "effect": "NoSchedule"}]);
+            request["tolerations"] =
+                json!([{"key": "k", "operator": "Equal", "value": "1", "effect": "NoSchedule"}]);
         }
         if self.0.percent(15) {
             request["capacity"] = json!({"requests": {"memory": self.0.one(&["15Gi", "25Gi", "50Gi"])}});

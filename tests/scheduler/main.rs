@@ -114,7 +114,10 @@ impl Counts {
         let Self { placed, refused, gated, invalid } = self;
         eprintln!("{placed} pods placed, {refused} refused, {gated} gated, {invalid} not valid");
         let tried = placed + refused + gated + invalid;
-        ensure!(invalid * 5 < tried && placed * 4 > tried && refused * 10 > tried, "these worlds try too little");
+        ensure!(
+            invalid * 5 < tried && placed * 4 > tried && refused * 10 > tried,
+            "these worlds try too little"
+        );
         Ok(())
     }
 }

@@ -95,7 +95,8 @@ fn newest(mut slices: Vec<&Slice>) -> Result<Vec<&Slice>, DeviceError> {
     slices.retain(|slice| slice.generation == generation);
     let (found, wanted) = (slices.len(), slices.first().map_or(0, |slice| slice.slices));
     if usize::try_from(wanted) != Ok(found) {
-        let pool = slices.first().map(|slice| format!("{}/{}", slice.pool.0, slice.pool.1)).unwrap_or_default();
+        let pool =
+            slices.first().map(|slice| format!("{}/{}", slice.pool.0, slice.pool.1)).unwrap_or_default();
         return Err(DeviceError::Incomplete { pool, generation, found, wanted });
     }
     Ok(slices)

@@ -11,7 +11,11 @@ use super::{
     selector::Verdict,
     slice::{Attribute, Device},
 };
-use crate::scheduling::{fleet::NodeInfo, ids::{NodeId, Strings}, reason::Reason};
+use crate::scheduling::{
+    fleet::NodeInfo,
+    ids::{NodeId, Strings},
+    reason::Reason,
+};
 
 /// The most devices that a claim may have (API: `AllocationResultsMaxSize`).
 const MOST_DEVICES: usize = 32;
@@ -127,7 +131,8 @@ impl<'a> Search<'a> {
                 least += least_of;
             }
             if least > MOST_DEVICES {
-                let text = format!("number of requested devices {least} exceeds the claim limit of {MOST_DEVICES}");
+                let text =
+                    format!("number of requested devices {least} exceeds the claim limit of {MOST_DEVICES}");
                 return Err(refused(&text));
             }
             if need.spec.constraints.iter().any(|constraint| constraint.rule == Rule::Unknown) {
@@ -150,7 +155,8 @@ impl<'a> Search<'a> {
         let unusable = self.place.pools.iter().find_map(|pool| pool.unusable);
         if let Some(unusable) = unusable {
             let state = if unusable == Unusable::Incomplete { "being updated" } else { "invalid" };
-            let text = format!("request {name}: asks for all devices, but a resource pool is currently {state}");
+            let text =
+                format!("request {name}: asks for all devices, but a resource pool is currently {state}");
             return Err(refused(&text));
         }
         let mut all = Vec::new();
@@ -159,7 +165,8 @@ impl<'a> Search<'a> {
                 continue;
             }
             let Candidate { device, known, .. } = &self.candidates[candidate];
-            if consumption(device, &known.slice.pool.0, &alternative.capacity, std::iter::empty()).is_some() {
+            if consumption(device, &known.slice.pool.0, &alternative.capacity, &std::iter::empty()).is_some()
+            {
                 all.push(candidate);
             }
         }
@@ -280,7 +287,10 @@ impl<'a> Search<'a> {
                 Ok(false) => return Ok(false),
                 Err(error) => {
                     let name = &self.needs[asked.claim].spec.requests[asked.request].name;
-                    return Err(refused(&format!("request {name}: selector {:?}: {error}", selector.expression)));
+                    return Err(refused(&format!(
+                        "request {name}: selector {:?}: {error}",
+                        selector.expression
+                    )));
                 }
             }
         }
@@ -309,23 +319,29 @@ impl<'a> Search<'a> {
             return Ok(false);
         }
         let repels = |effect: &str| matches!(effect, "NoSchedule" | "NoExecute");
-        let tainted = device.taints.iter().filter(|taint| repels(&taint.effect)).any(|taint| {
-            !alternative.tolerations.iter().any(|toleration| toleration.tolerates(taint))
-        });
+        let tainted = device
+            .taints
+            .iter()
+            .filter(|taint| repels(&taint.effect))
+            .any(|taint| !alternative.tolerations.iter().any(|toleration| toleration.tolerates(taint)));
         if tainted {
             return Ok(false);
         }
         if !self.constraints_hold(asked, candidate) {
             if alternative.count == Count::All {
                 let name = &self.needs[asked.claim].spec.requests[asked.request].name;
-                let text = format!("request {name}: cannot add device {} because a claim constraint would not be satisfied", device.name);
+                let text = format!(
+                    "request {name}: cannot add device {} because a claim constraint would not be satisfied",
+                    device.name
+                );
                 return Err(refused(&text));
             }
             return Ok(false);
         }
         let chosen = self.chosen.iter().filter(|chosen| self.candidates[chosen.candidate].id == *id);
-        let others = self.place.ledger.shares(*id).iter().chain(chosen.filter_map(|chosen| chosen.share.as_ref()));
-        let Some(consumed) = consumption(device, &known.slice.pool.0, &alternative.capacity, others) else {
+        let others =
+            self.place.ledger.shares(*id).iter().chain(chosen.filter_map(|chosen| chosen.share.as_ref()));
+        let Some(consumed) = consumption(device, &known.slice.pool.0, &alternative.capacity, &others) else {
             return Ok(false);
         };
         let share = device.is_shared.then_some(consumed);
@@ -380,9 +396,8 @@ impl<'a> Search<'a> {
                 let Chosen { claim, request, alternative, .. } = **chosen;
                 claim == asked.claim && self.is_about(constraint, Asked { claim, request, alternative })
             });
-            let is_same = |chosen: &Chosen| {
-                self.attribute(chosen.candidate, &constraint.attribute) == Some(value)
-            };
+            let is_same =
+                |chosen: &Chosen| self.attribute(chosen.candidate, &constraint.attribute) == Some(value);
             match constraint.rule {
                 Rule::Same => others.all(is_same),
                 Rule::Distinct => !others.any(is_same),
@@ -413,12 +428,9 @@ impl<'a> Search<'a> {
             let chosen = || self.chosen.iter().filter(move |chosen| chosen.claim == claim);
             let part = |chosen: &Chosen| Part {
                 device: self.candidates[chosen.candidate].id,
-                is_admin: self.asked(Asked {
-                    claim,
-                    request: chosen.request,
-                    alternative: chosen.alternative,
-                })
-                .is_admin,
+                is_admin: self
+                    .asked(Asked { claim, request: chosen.request, alternative: chosen.alternative })
+                    .is_admin,
                 share: chosen.share.clone(),
             };
             Given { parts: chosen().map(part).collect(), reach: self.reach(chosen()) }

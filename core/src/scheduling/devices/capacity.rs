@@ -104,7 +104,7 @@ pub(super) fn consumption<'a>(
     device: &Device,
     driver: &str,
     requested: &Requested,
-    others: impl Iterator<Item = &'a Consumed> + Clone,
+    others: &(impl Iterator<Item = &'a Consumed> + Clone),
 ) -> Option<Consumed> {
     let by_name: Consumed =
         requested.iter().map(|(name, amount)| (qualified(name, driver), *amount)).collect();

@@ -106,7 +106,7 @@ pub enum Rule {
 }
 
 /// A `ResourceClaim`.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Claim {
     /// What it asks for.
     pub spec: Arc<ClaimSpec>,
@@ -153,7 +153,8 @@ fn selectors(selectors: Option<&[k8s::DeviceSelector]>) -> (Vec<Selector>, Optio
     let selectors = selectors.unwrap_or_default();
     let known = selectors.iter().filter_map(|selector| selector.cel.as_ref());
     let known: Vec<_> = known.map(|cel| Selector::new(&cel.expression)).collect();
-    let unknown = (known.len() < selectors.len()).then_some("CEL expression empty (unsupported selector type?)");
+    let unknown =
+        (known.len() < selectors.len()).then_some("CEL expression empty (unsupported selector type?)");
     (known, unknown)
 }
 
@@ -194,20 +195,6 @@ impl Request {
 }
 
 impl Alternative {
-    /// Devices of a class, whatever they are.
-    pub fn of_class(class: &str, count: Count) -> Self {
-        Self {
-            name: Box::default(),
-            class: class.into(),
-            selectors: Vec::new(),
-            count,
-            tolerations: Vec::new(),
-            is_admin: false,
-            capacity: Requested::new(),
-            unknown: None,
-        }
-    }
-
     fn read(request: &k8s::DeviceSubRequest) -> Self {
         let (selectors, unknown) = selectors(request.selectors.as_deref());
         let derived = request.derived_attributes.as_ref().is_some_and(|derived| !derived.is_empty());
@@ -282,6 +269,9 @@ impl Claim {
         }
     }
 }
+
+/// As of [`Access`](super::Access).
+impl Eq for Allocation {}
 
 impl Allocation {
     fn read(allocation: &k8s::AllocationResult) -> Self {

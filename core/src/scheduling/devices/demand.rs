@@ -92,7 +92,11 @@ impl Snapshot {
     }
 }
 
-fn template_of<'a>(pod: &Pod, template: &Arc<str>, objects: &'a Objects) -> Result<&'a Arc<ClaimSpec>, Reason> {
+fn template_of<'a>(
+    pod: &Pod,
+    template: &Arc<str>,
+    objects: &'a Objects,
+) -> Result<&'a Arc<ClaimSpec>, Reason> {
     let found = objects.templates.get(&(pod.shape.namespace.clone(), template.clone()));
     let text = || format!("resourceclaimtemplate \"{template}\" not found");
     found.ok_or_else(|| Reason::DeviceRequest(text().into()))

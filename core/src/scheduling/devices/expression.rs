@@ -1,6 +1,7 @@
 //! The language of device selectors: CEL with quantities and semantic versions.
 //!
 //! Source of the names: Kubernetes, `k8s.io/dynamic-resource-allocation/cel` and `k8s.io/apiserver/pkg/cel/library`.
+#![allow(clippy::trivially_copy_pass_by_ref, reason = "the language hands references to its functions")]
 
 use std::{
     any::Any,
@@ -129,7 +130,9 @@ fn subject<'v>(device: &'v Device, driver: &'v str) -> Result<CelMap<'v>, String
                 Some(version) => Box::new(Version(version)),
                 None => return Err(format!("attribute {domain}/{name}: {text:?} is no semantic version")),
             },
-            Attribute::Unknown => return Err(format!("attribute {domain}/{name}: unsupported attribute value")),
+            Attribute::Unknown => {
+                return Err(format!("attribute {domain}/{name}: unsupported attribute value"));
+            }
         };
         attributes.insert(domain, name, value);
     }

@@ -94,13 +94,18 @@ impl Devices {
     }
 
     /// The devices of a node that is read.
-    pub(in crate::scheduling) fn of_node(&mut self, node: &Node, strings: &mut Strings) -> Option<Box<NodeDevices>> {
+    pub(in crate::scheduling) fn of_node(
+        &mut self,
+        node: &Node,
+        strings: &mut Strings,
+    ) -> Option<Box<NodeDevices>> {
         let slices: Arc<[SliceId]> = match &node.slices {
             None => self.stock.of_node(&node.name).into(),
             Some(slices) => slices.iter().map(|slice| self.stock.number(slice, strings)).collect(),
         };
         let is_imagined = node.slices.is_some();
-        let devices = || Box::new(NodeDevices { slices: slices.clone(), is_imagined, ..NodeDevices::default() });
+        let devices =
+            || Box::new(NodeDevices { slices: slices.clone(), is_imagined, ..NodeDevices::default() });
         (!slices.is_empty()).then(devices)
     }
 
@@ -123,15 +128,20 @@ impl Devices {
     }
 
     fn set(&mut self, claim: Symbol, state: State) -> State {
-        let before = self.claims.insert(claim, state.clone()).unwrap_or_default();
-        let same = match (&before.given, &state.given) {
+        let given = state.given.clone();
+        let before = self.claims.insert(claim, state).unwrap_or_default();
+        let same = match (&before.given, &given) {
             (Some(one), Some(other)) => Arc::ptr_eq(one, other),
             (None, None) => true,
             _ => false,
         };
         if !same {
-            before.given.iter().for_each(|given| self.ledger.remove(given));
-            state.given.iter().for_each(|given| self.ledger.add(given));
+            if let Some(given) = &before.given {
+                self.ledger.remove(given);
+            }
+            if let Some(given) = &given {
+                self.ledger.add(given);
+            }
         }
         before
     }
@@ -158,7 +168,11 @@ impl Devices {
 
 impl Snapshot {
     /// Whether the claims of a class can be allocated on a node, or already are where it can use them.
-    pub(in crate::scheduling) fn devices_fit(&self, demand: Option<DemandId>, at: usize) -> Result<(), Reason> {
+    pub(in crate::scheduling) fn devices_fit(
+        &self,
+        demand: Option<DemandId>,
+        at: usize,
+    ) -> Result<(), Reason> {
         match demand {
             None => Ok(()),
             Some(demand) => self.find_devices(demand, at).map(|_| ()),
@@ -193,8 +207,7 @@ impl Snapshot {
         let (own, is_imagined): (&[SliceId], bool) =
             node.devices.as_ref().map_or((&[], false), |devices| (&devices.slices, devices.is_imagined));
         let pools = pools::of_node(&self.devices.stock, (id, node), own, is_imagined, &self.strings);
-        let place =
-            Place { node: (id, node), pools, ledger: &self.devices.ledger, strings: &self.strings };
+        let place = Place { node: (id, node), pools, ledger: &self.devices.ledger, strings: &self.strings };
         allocate(&place, needs)
     }
 
@@ -228,7 +241,8 @@ impl Snapshot {
             // What this very pod has comes last, and so goes first.
             shared = self.allocated_claims(pod);
             if let Some(devices) = &mut self.fleet.nodes[node.index()].devices
-                && let Some(at) = devices.held.iter().position(|(of, held)| *of == class && held.shared == shared)
+                && let Some(at) =
+                    devices.held.iter().position(|(of, held)| *of == class && held.shared == shared)
             {
                 let own = devices.held.remove(at);
                 devices.held.push(own);

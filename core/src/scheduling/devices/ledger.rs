@@ -117,7 +117,9 @@ impl Reach {
             Self::Node(name) => *name == node.name,
             Self::Here(id) => *id == at,
             Self::All => true,
-            Self::Nodes(selectors) => selectors.iter().all(|selector| selector.matches(&node.labels, strings)),
+            Self::Nodes(selectors) => {
+                selectors.iter().all(|selector| selector.matches(&node.labels, strings))
+            }
         }
     }
 }
@@ -222,24 +224,25 @@ impl Ledger {
     /// Takes back [`Ledger::add`].
     pub(super) fn remove(&mut self, given: &Given) {
         for Part { device, share, .. } in given.parts.iter().filter(|part| !part.is_admin) {
-            match share {
-                Some(share) => {
-                    let shares = self.shares.entry(*device).or_default();
-                    if let Some(at) = shares.iter().position(|other| other == share) {
-                        shares.swap_remove(at);
-                    }
-                    if shares.is_empty() {
-                        self.shares.remove(device);
-                    }
-                }
-                None => {
-                    let count = self.taken.entry(*device).or_default();
-                    *count = count.saturating_sub(1);
-                    if *count == 0 {
-                        self.taken.remove(device);
-                    }
-                }
+            let Some(share) = share else {
+                self.give_back(*device);
+                continue;
+            };
+            let shares = self.shares.entry(*device).or_default();
+            if let Some(at) = shares.iter().position(|other| other == share) {
+                shares.swap_remove(at);
             }
+            if shares.is_empty() {
+                self.shares.remove(device);
+            }
+        }
+    }
+
+    fn give_back(&mut self, device: DeviceId) {
+        let count = self.taken.entry(device).or_default();
+        *count = count.saturating_sub(1);
+        if *count == 0 {
+            self.taken.remove(&device);
         }
     }
 

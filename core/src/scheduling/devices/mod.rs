@@ -33,8 +33,8 @@ use super::pod::Pod;
 pub(super) use demand::DemandId;
 pub(super) use held::{Devices, NodeDevices, Undo};
 
-/// What the scheduler reads of devices.
-#[derive(Debug, Clone, PartialEq, Default)]
+/// What the scheduler reads of devices. The same `Arc` is known to be equal to itself without a look, as of all that is `Eq`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Objects {
     /// Slices, by name.
     pub slices: BTreeMap<Arc<str>, Arc<Slice>>,

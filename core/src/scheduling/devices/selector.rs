@@ -86,6 +86,8 @@ impl PartialEq for Judged {
     }
 }
 
+impl Eq for Judged {}
+
 impl fmt::Debug for Judged {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Judged")
@@ -108,10 +110,15 @@ mod tests {
                 attribute("driverVersion", Attribute::Version("1.4.2".into())),
             ]
             .into(),
-            capacity: [(("gpu.test".into(), "memory".into()), super::super::capacity::Capacity { value: (80 << 30) * 1000, ..capacity })].into(),
+            capacity: [(
+                ("gpu.test".into(), "memory".into()),
+                super::super::capacity::Capacity { value: (80 << 30) * 1000, ..capacity },
+            )]
+            .into(),
             ..Device::default()
         };
-        let slice = Slice { pool: ("gpu.test".into(), "p".into()), devices: vec![device], ..Slice::default() };
+        let slice =
+            Slice { pool: ("gpu.test".into(), "p".into()), devices: vec![device], ..Slice::default() };
         Selector::new(expression).verdicts(&slice)[0].clone()
     }
 

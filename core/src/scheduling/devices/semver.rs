@@ -23,7 +23,8 @@ enum Part {
 impl Semver {
     /// Reads `MAJOR.MINOR.PATCH[-BEFORE][+BUILD]`.
     pub(super) fn read(text: &str) -> Option<Self> {
-        let (version, build) = text.split_once('+').map_or((text, None), |(version, build)| (version, Some(build)));
+        let (version, build) =
+            text.split_once('+').map_or((text, None), |(version, build)| (version, Some(build)));
         if build.is_some_and(|build| !build.split('.').all(is_identifier)) {
             return None;
         }
@@ -101,8 +102,18 @@ mod tests {
     #[test]
     fn versions_are_in_order() {
         let order = [
-            "0.9.10", "1.0.0-alpha", "1.0.0-alpha.1", "1.0.0-alpha.beta", "1.0.0-beta", "1.0.0-beta.2",
-            "1.0.0-beta.11", "1.0.0-rc.1", "1.0.0", "1.0.1", "1.10.0", "2.0.0",
+            "0.9.10",
+            "1.0.0-alpha",
+            "1.0.0-alpha.1",
+            "1.0.0-alpha.beta",
+            "1.0.0-beta",
+            "1.0.0-beta.2",
+            "1.0.0-beta.11",
+            "1.0.0-rc.1",
+            "1.0.0",
+            "1.0.1",
+            "1.10.0",
+            "2.0.0",
         ];
         let read: Vec<_> = order.iter().map(|text| Semver::read(text).unwrap()).collect();
         assert!(read.is_sorted_by(|one, other| one < other));
@@ -114,7 +125,8 @@ mod tests {
         for text in ["", "1", "1.2", "1.2.3.4", "01.2.3", "1.2.3-", "1.2.3-01", "1.2.3+", "v1.2.3", "1.2.x"] {
             assert_eq!(Semver::read(text), None, "{text}");
         }
-        for (text, version) in [("v1.2.3", "1.2.3"), ("1.2", "1.2.0"), ("01.02.3", "1.2.3"), ("v1", "1.0.0")] {
+        for (text, version) in [("v1.2.3", "1.2.3"), ("1.2", "1.2.0"), ("01.02.3", "1.2.3"), ("v1", "1.0.0")]
+        {
             assert_eq!(Semver::read_leniently(text), Semver::read(version), "{text}");
         }
         assert_eq!(Semver::read_leniently("1.2-a"), None);

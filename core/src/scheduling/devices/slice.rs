@@ -21,7 +21,7 @@ pub type Amounts = BTreeMap<Box<str>, i64>;
 pub type PoolName = (Arc<str>, Arc<str>);
 
 /// A `ResourceSlice`: a part of a pool of devices.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Slice {
     /// Its name: of slices of a pool the first by name is allocated from first.
     pub name: Arc<str>,
@@ -82,7 +82,7 @@ pub struct DeviceTaint {
 }
 
 /// A device, or a way to cut a part from one.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Device {
     /// Its name in the pool.
     pub name: Arc<str>,
@@ -139,6 +139,9 @@ impl Slice {
         }
     }
 }
+
+/// A selector of nodes is made of strings, for which its crate does not say so.
+impl Eq for Access {}
 
 impl Access {
     fn read(node: Option<&str>, all: Option<bool>, selector: Option<&NodeSelector>) -> Self {

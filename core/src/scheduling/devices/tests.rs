@@ -145,7 +145,8 @@ fn as_many_pods_fit_as_there_are_devices_for() {
     };
     let tainted = json!([{"name": "a"}, {"name": "b", "taints": [{"key": "k", "effect": "NoSchedule"}]}]);
     let tolerant = exactly(json!({"tolerations": [{"key": "k", "operator": "Exists"}]}));
-    let shared = json!([{"name": "a", "allowMultipleAllocations": true, "capacity": {"memory": {"value": "80Gi"}}}]);
+    let shared =
+        json!([{"name": "a", "allowMultipleAllocations": true, "capacity": {"memory": {"value": "80Gi"}}}]);
     let cases = [
         ("one each", plain(3), one(), 3),
         ("two each", plain(5), exactly(json!({"count": 2})), 2),
@@ -180,7 +181,8 @@ fn nodes_refuse_for_kube_schedulers_reasons() {
         json!({"requests": [{"name": "r", "exactly": {
             "deviceClassName": class, "selectors": [{"cel": {"expression": expression}}]}}]})
     };
-    let all = json!({"requests": [{"name": "r", "exactly": {"deviceClassName": "any", "allocationMode": "All"}}]});
+    let all =
+        json!({"requests": [{"name": "r", "exactly": {"deviceClassName": "any", "allocationMode": "All"}}]});
     let cluster = || {
         Cluster::new()
             .equipped("n", &plain(1))
@@ -196,7 +198,10 @@ fn nodes_refuse_for_kube_schedulers_reasons() {
         (named("p", "none"), "resourceclaim \"none\" not found"),
         (own("absent"), "request r: device class absent does not exist"),
         (own("b"), "request r: selector \"device.driver ==\": CEL compile error"),
-        (own("fails"), "request r: selector \"device.attributes['gpu.test'].absent == 1\": CEL runtime error: No such key: absent"),
+        (
+            own("fails"),
+            "request r: selector \"device.attributes['gpu.test'].absent == 1\": CEL runtime error: No such key: absent",
+        ),
         (own("other"), "cannot allocate all claims"),
         (own("all"), "request r: asks for all devices, but a resource pool is currently being updated"),
     ];
@@ -244,8 +249,7 @@ fn what_a_pod_has_is_free_once_it_moves() {
     let cluster = Cluster::new().equipped("n0", &plain(1)).equipped("n1", &plain(1)).template("t", &one());
     let (mut snapshot, nodes) = cluster.claim("p-claim", &one(), &status).snapshot();
     let mut running = own("t");
-    running.device_claims =
-        vec![super::PodClaim::Own { template: "t".into(), name: Some("p-claim".into()) }];
+    running.device_claims = vec![super::PodClaim::Own { template: "t".into(), name: Some("p-claim".into()) }];
     let waiting = snapshot.class(&running);
     assert_eq!(snapshot.check(waiting, nodes[1]), Err(Reason::DevicesElsewhere), "it has not moved yet");
     (running.node, running.uid) = (Some("n0".into()), "p".into());
@@ -283,11 +287,7 @@ fn every_imagined_node_has_devices_of_its_own() {
 
 /// A device that takes so many units of what the pool shares, or none; and how many devices a claim asks for.
 fn pool() -> impl Strategy<Value = (Vec<u8>, u8, Vec<(u8, bool)>)> {
-    (
-        prop::collection::vec(0..4_u8, 1..7),
-        0..9_u8,
-        prop::collection::vec((1..4_u8, any::<bool>()), 1..7),
-    )
+    (prop::collection::vec(0..4_u8, 1..7), 0..9_u8, prop::collection::vec((1..4_u8, any::<bool>()), 1..7))
 }
 
 proptest! {

@@ -74,7 +74,8 @@ pub async fn look(
         templates.insert(group.id.clone(), template::with_daemon_pods(node, pods, &daemon_sets));
     }
     for group in &groups {
-        let Some(template) = templates.get(&group.id).filter(|template| template.node.slices.is_some()) else {
+        let Some(template) = templates.get(&group.id).filter(|template| template.node.slices.is_some())
+        else {
             continue;
         };
         let own = nodes.iter_mut().filter(|node| {

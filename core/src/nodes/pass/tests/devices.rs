@@ -84,8 +84,7 @@ fn a_node_goes_if_others_have_the_devices_for_its_pods() {
         let mut cluster = pods(more);
         let objects = cluster.input.surroundings.devices.clone().unwrap();
         let mut objects = (*objects).clone();
-        let mut number = 0;
-        for pod in &mut cluster.input.pods {
+        for (number, pod) in cluster.input.pods.iter_mut().enumerate() {
             let node = pod.node.clone().unwrap();
             let (name, device) = (format!("claim-{number}"), format!("gpu-{}", number.max(1) - 1));
             let results = json!([{"request": "r", "driver": "gpu.test", "pool": *node, "device": device}]);
@@ -99,7 +98,6 @@ fn a_node_goes_if_others_have_the_devices_for_its_pods() {
             objects.claims.insert((pod.shape.namespace.clone(), name.as_str().into()), claim);
             Arc::make_mut(pod).device_claims =
                 vec![PodClaim::Own { template: "one".into(), name: Some(name.into()) }];
-            number += 1;
         }
         cluster.input.surroundings =
             Arc::new(Surroundings { devices: Some(Arc::new(objects)), ..Surroundings::default() });
