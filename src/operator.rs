@@ -206,10 +206,7 @@ async fn leadership(
 /// What HPAs are about to ask for, where a provider of nodes is named and it is not turned off.
 fn demand(args: &RunArgs, cluster: &Arc<Cluster>, events: &Events, minor: &str) -> Option<Arc<Demand>> {
     let most = args.nodes.max_expected_pods;
-    let scales_nodes = [&args.nodes.cloud_provider, &args.pools.node_pools_provider]
-        .into_iter()
-        .any(|name| name.as_deref().is_some_and(|name| !name.is_empty()));
-    (most > 0 && scales_nodes).then(|| Demand::new(cluster.clone(), events.clone(), most, self::minor(minor)))
+    (most > 0 && args.scales_nodes()).then(|| Demand::new(cluster.clone(), events.clone(), most, self::minor(minor)))
 }
 
 /// The minor version of Kubernetes; one that cannot be read is a new one.
@@ -225,10 +222,7 @@ async fn nodes(
     tasks: &mut JoinSet<()>,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<()> {
-    let groups = args.nodes.cloud_provider.as_deref().filter(|name| !name.is_empty());
-    let pools = args.pools.node_pools_provider.as_deref().filter(|name| !name.is_empty());
-    let queue =
-        Queue::new(&args.interruption.queue_url).or_else(|| Queue::new(&args.pools.interruption_queue));
+    let (groups, pools, queue) = (args.nodes.provider(), args.pools.provider(), args.notices());
     if groups.is_none() && pools.is_none() && queue.is_none() {
         return Ok(());
     }

@@ -79,7 +79,7 @@ struct Parameters {
 /// A query against one server.
 struct Prometheus {
     /// The request without its time.
-    url: Box<str>,
+    url: Box<Url>,
     query: Box<str>,
     target_milli: i64,
     activation: f64,
@@ -103,7 +103,7 @@ impl Trigger for Parameters {
             promql::check(&self.query, view);
         }
         Some(Box::new(Prometheus {
-            url: url?.as_str().into(),
+            url: Box::new(url?),
             query: self.query.into(),
             target_milli: target_milli?,
             activation: self.activation_threshold,
@@ -168,7 +168,9 @@ impl Scaler for Prometheus {
         if let Some(unsupported) = &self.unsupported {
             return Err(Error::Configuration(unsupported.to_string()));
         }
-        let mut request = self.auth.transport.client(&cx.http)?.get(&*self.url).query(&[("time", rfc3339(cx))]);
+        let mut url = Url::clone(&self.url);
+        url.query_pairs_mut().append_pair("time", &rfc3339(cx));
+        let mut request = self.auth.transport.client(&cx.http)?.get(url);
         if let Some(headers) = &self.headers {
             request = request.headers(HeaderMap::clone(headers));
         }
@@ -203,7 +205,7 @@ impl Prometheus {
     /// The one value of an answer. Up to the hints, the texts are KEDA's (`pkg/scalers/prometheus_scaler.go`).
     fn value(&self, answer: &Answer, cx: &Context) -> Result<f64, Error> {
         let status = answer.status;
-        let address = || Url::parse(&self.url).map(|url| address(&url)).unwrap_or_default();
+        let address = || address(&self.url);
         let parsed = serde_json::from_slice::<QueryAnswer>(&answer.body);
         if !status.is_success() {
             let said = parsed.ok().and_then(|answer| answer.error).or_else(|| hint(status.as_u16()));

@@ -304,6 +304,11 @@ pub struct NodeArgs {
 }
 
 impl NodeArgs {
+    /// The provider of node groups, if there is one.
+    pub fn provider(&self) -> Option<&str> {
+        self.cloud_provider.as_deref().filter(|name| !name.is_empty())
+    }
+
     /// What is said to the provider.
     pub fn provider_settings(&self) -> provider::Settings {
         provider::Settings {

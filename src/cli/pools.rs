@@ -134,6 +134,11 @@ pub struct PoolArgs {
 }
 
 impl PoolArgs {
+    /// The provider of node pools, if there is one.
+    pub fn provider(&self) -> Option<&str> {
+        self.node_pools_provider.as_deref().filter(|name| !name.is_empty())
+    }
+
     /// What the flags say to providers; what changes there counts as a change of the world.
     pub fn provider_settings(&self, world: &World) -> Settings {
         Settings {

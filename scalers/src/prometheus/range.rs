@@ -10,9 +10,8 @@ use crate::scaler::Range;
 
 /// Points of one range query: a server refuses more than 11000 a series.
 const CHUNK: i64 = 10_000;
-/// The path that a request for one value ends in, and that of one for many.
-const INSTANT: &str = "/api/v1/query";
-const RANGE: &str = "/api/v1/query_range";
+/// What makes of the path of a request for one value that of one for many: `/api/v1/query_range`.
+const RANGE: &str = "_range";
 
 #[derive(Deserialize)]
 struct Series {
@@ -39,7 +38,8 @@ impl Prometheus {
 
     async fn chunk(&self, cx: &Context, from: i64, to: i64, step: i64) -> Result<Vec<(i64, f64)>, Error> {
         // The query is a part of the URL already.
-        let url = self.url.replacen(&format!("{INSTANT}?"), &format!("{RANGE}?"), 1);
+        let mut url = (*self.url).clone();
+        url.set_path(&format!("{}{RANGE}", self.url.path()));
         let times = [("start", from), ("end", to), ("step", step)];
         let mut request = self.auth.transport.client(&cx.http)?.get(url).query(&times);
         if let Some(headers) = &self.headers {

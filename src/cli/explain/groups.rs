@@ -34,8 +34,7 @@ pub(super) async fn read(
     client: &Client,
     world: &Arc<World>,
 ) -> anyhow::Result<Option<Groups>> {
-    let name = of.nodes.cloud_provider.as_deref().filter(|name| !name.is_empty());
-    let Some(name) = name else { return Ok(None) };
+    let Some(name) = of.nodes.provider() else { return Ok(None) };
     let settings = of.nodes.provider_settings();
     let provider = provider::connect(name, &settings, client.clone()).await?;
     let groups = groups(&*provider).await.context("the provider's node groups cannot be read")?;

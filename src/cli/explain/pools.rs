@@ -53,8 +53,7 @@ pub(super) async fn for_node(
 
 /// The pools of the provider that `--node-pools-provider` names: their watches, without any of their controllers.
 async fn start(of: &OfNodes, client: &Client, world: &Arc<World>) -> anyhow::Result<Option<Arc<Pools>>> {
-    let name = of.pools.node_pools_provider.as_deref().filter(|name| !name.is_empty());
-    let Some(name) = name else { return Ok(None) };
+    let Some(name) = of.pools.provider() else { return Ok(None) };
     let (_, leading) = watch::channel(false);
     let (pools, _) = Pools::start(Config {
         client: client.clone(),
