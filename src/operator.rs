@@ -206,7 +206,8 @@ async fn leadership(
 /// What HPAs are about to ask for, where a provider of nodes is named and it is not turned off.
 fn demand(args: &RunArgs, cluster: &Arc<Cluster>, events: &Events, minor: &str) -> Option<Arc<Demand>> {
     let most = args.nodes.max_expected_pods;
-    (most > 0 && args.scales_nodes()).then(|| Demand::new(cluster.clone(), events.clone(), most, self::minor(minor)))
+    (most > 0 && args.scales_nodes())
+        .then(|| Demand::new(cluster.clone(), events.clone(), most, self::minor(minor)))
 }
 
 /// The minor version of Kubernetes; one that cannot be read is a new one.

@@ -18,6 +18,9 @@ use crate::scheduling::{HOSTNAME, Node, Pod, Snapshot, Surroundings, devices::Sl
 /// A node is taken as the model of its group once it has been ready for so long (`stabilizationDelay`).
 const STABLE: SignedDuration = SignedDuration::from_mins(1);
 
+/// A node's drivers have so long to publish its devices: as long as `--max-node-provision-time` gives a node by default.
+const DEVICES_AWAITED: SignedDuration = SignedDuration::from_mins(15);
+
 /// Taints that Kubernetes puts on nodes for what happens to them; no new node has them.
 const CONDITION_TAINTS: &[&str] = &[
     "node.kubernetes.io/not-ready",
@@ -91,14 +94,21 @@ pub fn model<'a>(
     now: Timestamp,
 ) -> Option<&'a Arc<Node>> {
     let published = |node: &Node| slices.get(&node.name).map_or(0, |own| drivers(own).len());
-    let models = nodes.filter(|node| is_model(node, now));
+    let mut models = nodes.filter(|node| is_model(node, now));
+    if slices.is_empty() {
+        return models.next();
+    }
     models.reduce(|best, node| if published(node) > published(best) { node } else { best })
 }
 
-/// Whether drivers that publish devices of a group's nodes have not yet done so for this one.
+/// Whether drivers that publish devices of a group's nodes have not yet done so for this one. An older node is taken as it is: a
+/// driver that comes to one node after the other makes none of them unready.
 ///
-/// Source: Cluster Autoscaler, `processors/customresources/dra_processor.go`.
-pub fn lacks_devices(template: &Node, own: &[Arc<Slice>]) -> bool {
+/// Source: Cluster Autoscaler, `processors/customresources/dra_processor.go`, which waits for ever.
+pub fn awaits_devices(template: &Node, node: &Node, own: &[Arc<Slice>], now: Timestamp) -> bool {
+    if node.created.is_none_or(|created| now.duration_since(created) > DEVICES_AWAITED) {
+        return false;
+    }
     let there = drivers(own);
     template.slices.as_deref().is_some_and(|slices| drivers(slices).iter().any(|it| !there.contains(it)))
 }
@@ -145,4 +155,41 @@ pub fn with_daemon_pods(node: Node, known: Vec<Pod>, daemon_sets: &[Arc<Pod>]) -
         }
     }
     Template { node, pods }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slice(driver: &str) -> Arc<Slice> {
+        let mut slice = Slice::default();
+        slice.pool.0 = driver.into();
+        Arc::new(slice)
+    }
+
+    fn node(name: &str) -> Arc<Node> {
+        let conditions = [("Ready".into(), (true, None))].into();
+        Arc::new(Node {
+            name: name.into(),
+            created: Some(Timestamp::UNIX_EPOCH),
+            conditions,
+            ..Node::default()
+        })
+    }
+
+    #[test]
+    fn the_node_with_the_most_drivers_is_the_model_and_young_ones_wait_for_theirs() {
+        let nodes = [node("a"), node("b"), node("c")];
+        let both = vec![slice("gpu.test"), slice("nic.test")];
+        let slices = [("a".into(), vec![slice("gpu.test")]), ("b".into(), both.clone()), ("c".into(), both)];
+        let at = |minutes| Timestamp::UNIX_EPOCH + SignedDuration::from_mins(minutes);
+        let found = model(nodes.iter(), &slices.clone().into(), at(5)).unwrap();
+        assert_eq!(&*found.name, "b");
+        let [_, (_, both), _] = slices;
+        let template = Node { slices: Some(both.as_slice().into()), ..Node::default() };
+        let awaits = |own: &[Arc<Slice>], minutes| awaits_devices(&template, found, own, at(minutes));
+        assert!(awaits(&[slice("nic.test")], 10));
+        assert!(!awaits(&both, 10));
+        assert!(!awaits(&[], 20), "it has been long enough");
+    }
 }

@@ -9,7 +9,7 @@ use tandem_core::{
         pass::Input,
         template::{self, PassingTaints},
     },
-    scheduling::Node,
+    scheduling::{Node, devices::Slice},
 };
 
 use crate::{
@@ -73,20 +73,8 @@ pub async fn look(
         };
         templates.insert(group.id.clone(), template::with_daemon_pods(node, pods, &daemon_sets));
     }
-    for group in &groups {
-        let Some(template) = templates.get(&group.id).filter(|template| template.node.slices.is_some())
-        else {
-            continue;
-        };
-        let own = nodes.iter_mut().filter(|node| {
-            node.ready && group.instances.iter().any(|instance| instance.id == node.provider_id)
-        });
-        for node in own {
-            let published = slices.get(&node.name).map_or(&[][..], Vec::as_slice);
-            if template::lacks_devices(&template.node, published) {
-                *node = Arc::new(Node { ready: false, ..(**node).clone() });
-            }
-        }
+    if !slices.is_empty() {
+        await_devices(&mut nodes, &groups, &templates, &slices, now);
     }
     Input {
         now,
@@ -100,5 +88,28 @@ pub async fn look(
         groups,
         templates,
         removing: BTreeMap::new(),
+    }
+}
+
+/// Nodes are not ready as long as their devices have yet to be published.
+fn await_devices(
+    nodes: &mut [Arc<Node>],
+    groups: &[NodeGroup],
+    templates: &BTreeMap<Arc<str>, Template>,
+    slices: &BTreeMap<Arc<str>, Vec<Arc<Slice>>>,
+    now: Timestamp,
+) {
+    for group in groups {
+        let template = templates.get(&group.id).filter(|template| template.node.slices.is_some());
+        let Some(Template { node: template, .. }) = template else { continue };
+        let own = nodes.iter_mut().filter(|node| {
+            node.ready && group.instances.iter().any(|instance| instance.id == node.provider_id)
+        });
+        for node in own {
+            let published = slices.get(&node.name).map_or(&[][..], Vec::as_slice);
+            if template::awaits_devices(template, node, published, now) {
+                *node = Arc::new(Node { ready: false, ..(**node).clone() });
+            }
+        }
     }
 }
