@@ -4,6 +4,7 @@ pub mod auth;
 pub mod cache;
 pub mod client;
 pub mod conditions;
+mod devices;
 pub mod env;
 pub mod finalizer;
 pub mod mirror;

@@ -16,7 +16,7 @@ use tandem_core::{
 };
 use tokio::sync::{Notify, watch};
 
-use super::{mirror::Mirror, pod_group::PodGroup, shapes::Shapes, storage::Storage};
+use super::{devices::Devices, mirror::Mirror, pod_group::PodGroup, shapes::Shapes, storage::Storage};
 
 /// The cluster as decisions about nodes see it.
 pub struct World {
@@ -35,6 +35,7 @@ pub struct World {
     jobs: Arc<Mirror<Option<i32>>>,
     /// Of PodGroups: how many pods have to run together, if any, and whether they are disrupted as a whole.
     gangs: Arc<Mirror<(Option<u32>, bool)>>,
+    devices: Devices,
     /// Wakes who waits for a pod that fits nowhere.
     pub unschedulable: Arc<Notify>,
     /// Counts up when a pod, a node or a DaemonSet changes, for any number of subscribers.
@@ -83,6 +84,7 @@ impl World {
                 |group: &PodGroup| (group.needed(), group.is_undivided()),
                 changed(),
             ),
+            devices: Devices::start(client, changed()),
             unschedulable,
             changes,
         })
@@ -102,6 +104,7 @@ impl World {
             self.replication_controllers.synced(),
             self.jobs.synced(),
             self.gangs.synced(),
+            self.devices.synced(),
         );
     }
 
@@ -145,6 +148,7 @@ impl World {
                 .into_iter()
                 .map(|(key, labels)| (named(key.name), (*labels).clone()))
                 .collect(),
+            devices: self.devices.objects(),
             ..Surroundings::default()
         };
         for (key, gang) in self.gangs.entries() {

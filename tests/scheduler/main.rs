@@ -4,6 +4,7 @@
 //! where it finds no room, the core must see none on any node. `TANDEM_WORLDS` asks for more worlds, `TANDEM_SEED` for others.
 #![allow(clippy::unwrap_used, reason = "a test says best where it stands by panicking there")]
 
+mod devices;
 mod generate;
 mod storage;
 
@@ -55,6 +56,8 @@ const RARE: [&str; 5] = [
 enum Verdict {
     Node(String),
     Unschedulable(String),
+    /// It cannot even be tried.
+    Failed(String),
     Gated,
 }
 
@@ -81,26 +84,43 @@ struct World {
     storage: Storage,
     nodes: Vec<Twin<Node>>,
     pods: Vec<Twin<Pod>>,
+    /// Devices and claims of them, as they were before the pod that is judged.
+    devices: Option<Arc<core::devices::Objects>>,
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_core_judges_as_the_real_scheduler_does() -> Result<()> {
+/// The first seed, and how many worlds are tried.
+fn seeds() -> Result<(u64, u64)> {
     let number = |name: &str, default| match env::var(name) {
         Ok(text) => text.parse().with_context(|| format!("{name}={text} is no number")),
         Err(_) => Ok(default),
     };
-    let (seed, worlds) = (number("TANDEM_SEED", SEED)?, number("TANDEM_WORLDS", WORLDS)?);
+    Ok((number("TANDEM_SEED", SEED)?, number("TANDEM_WORLDS", WORLDS)?))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_core_judges_as_the_real_scheduler_does() -> Result<()> {
+    let (seed, worlds) = seeds()?;
     let judge = Judge::start().await?;
     let mut counts = Counts::default();
     for world in seed..seed + worlds {
         judge.try_world(world, &mut counts).await.with_context(|| format!("TANDEM_SEED={world}"))?;
     }
-    let Counts { placed, refused, gated, invalid, rare } = counts;
-    eprintln!("{placed} pods placed, {refused} refused, {gated} gated, {invalid} not valid");
-    let tried = placed + refused + gated + invalid;
+    counts.report()?;
+    let rare = counts.rare;
     ensure!(rare.iter().all(|count| *count > 0), "these worlds never refuse for one of {RARE:?}: {rare:?}");
-    ensure!(invalid * 5 < tried && placed * 4 > tried && refused * 10 > tried, "these worlds try too little");
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_core_allocates_devices_as_the_real_scheduler_does() -> Result<()> {
+    let (seed, worlds) = seeds()?;
+    let judge = Judge::start().await?;
+    judge.permit_admin_access().await?;
+    let mut counts = Counts::default();
+    for world in seed..seed + worlds {
+        judge.try_devices(world, &mut counts).await.with_context(|| format!("TANDEM_SEED={world}"))?;
+    }
+    counts.report()
 }
 
 #[derive(Default)]
@@ -111,6 +131,19 @@ struct Counts {
     invalid: u32,
     /// How often a node was refused for one of [`RARE`].
     rare: [u32; RARE.len()],
+}
+
+impl Counts {
+    fn report(&self) -> Result<()> {
+        let Self { placed, refused, gated, invalid, .. } = *self;
+        eprintln!("{placed} pods placed, {refused} refused, {gated} gated, {invalid} not valid");
+        let tried = placed + refused + gated + invalid;
+        ensure!(
+            invalid * 5 < tried && placed * 4 > tried && refused * 10 > tried,
+            "these worlds try too little"
+        );
+        Ok(())
+    }
 }
 
 impl Judge {
@@ -170,7 +203,7 @@ impl Judge {
                     world.pods.push(pod);
                     continue;
                 }
-                Verdict::Unschedulable(message) => {
+                Verdict::Unschedulable(message) | Verdict::Failed(message) => {
                     counts.refused += 1;
                     let told =
                         RARE.iter().zip(&mut counts.rare).filter(|(reason, _)| message.contains(*reason));
@@ -276,7 +309,8 @@ impl Judge {
         loop {
             let verdict = self.verdict(pod).await?;
             let disagreement = world.disagreement(surroundings, pod, &verdict);
-            let settled = !matches!(verdict, Verdict::Unschedulable(_)) || patience.is_zero();
+            let may_change = matches!(verdict, Verdict::Unschedulable(_) | Verdict::Failed(_));
+            let settled = !may_change || patience.is_zero();
             if disagreement.is_none() || settled {
                 return Ok((verdict, disagreement));
             }
@@ -297,9 +331,11 @@ impl Judge {
             let scheduled = conditions.into_iter().find(|condition| condition.type_ == "PodScheduled");
             match scheduled.as_ref().and_then(|condition| condition.reason.as_deref()) {
                 Some("SchedulingGated") => return Ok(Verdict::Gated),
-                Some("Unschedulable") => {
-                    let message = scheduled.and_then(|condition| condition.message).unwrap_or_default();
-                    return Ok(Verdict::Unschedulable(message));
+                Some(reason @ ("Unschedulable" | "SchedulerError")) => {
+                    let verdict =
+                        if reason == "Unschedulable" { Verdict::Unschedulable } else { Verdict::Failed };
+                    let message = scheduled.as_ref().and_then(|condition| condition.message.clone());
+                    return Ok(verdict(message.unwrap_or_default()));
                 }
                 _ => tokio::time::sleep(LOOK).await,
             }
@@ -351,15 +387,23 @@ impl World {
     /// In what the core judges otherwise.
     fn disagreement(&self, surroundings: &Arc<Surroundings>, pod: &Pod, verdict: &Verdict) -> Option<String> {
         let read = |pod: &Pod| core::Pod::read(pod, Arc::new);
-        let mut snapshot = Snapshot::new(surroundings.clone());
+        let devices = self.devices.clone();
+        let surroundings = Surroundings { devices, ..(**surroundings).clone() };
+        let mut snapshot = Snapshot::new(Arc::new(surroundings));
         let nodes = self.nodes.iter().map(|node| self.storage.tell(core::Node::read(&node.seen)));
         let nodes: Vec<_> = nodes.map(|node| snapshot.add_node(&node)).collect();
         for bound in self.pods.iter().map(|pod| read(&pod.seen)) {
             let class = snapshot.class(&bound);
             let at = nodes.iter().find(|node| Some(snapshot.node(**node).name()) == bound.node.as_ref());
-            snapshot.bind(class, *at?);
+            snapshot.settle(&bound, class, *at?);
         }
-        let asked = read(pod);
+        // Claims are judged as they were, and so is the pod.
+        let mut asked = read(pod);
+        for claim in &mut asked.device_claims {
+            if let core::devices::PodClaim::Own { name, .. } = claim {
+                *name = None;
+            }
+        }
         let class = snapshot.class(&asked);
         let judged = |at: usize| snapshot.check(class, nodes[at]);
         match verdict {
@@ -369,6 +413,14 @@ impl World {
                 let at = self.nodes.iter().position(|node| node.seen.name_any() == *name)?;
                 let reason = judged(at).err()?;
                 Some(format!("the scheduler takes {name}, where the core sees: {reason}"))
+            }
+            // One node that cannot be judged ends the whole attempt.
+            Verdict::Failed(message) => {
+                let fails = |at| matches!(judged(at), Err(core::Reason::DeviceRequest(_)));
+                let at = (0..nodes.len()).find(|at| judged(*at).is_ok());
+                let at = at.filter(|_| !(0..nodes.len()).any(fails))?;
+                let node = self.nodes[at].seen.name_any();
+                Some(format!("the core takes {node}, where the scheduler fails: {message}"))
             }
             Verdict::Unschedulable(message) => {
                 let at = (0..nodes.len()).find(|at| judged(*at).is_ok())?;

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::resource::v1::{self as resource, ResourceClaimTemplate, ResourceSlice};
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tandem_core::{
     nodes::{
@@ -11,7 +13,10 @@ use tandem_core::{
         group::{GroupOptions, Instance, InstanceState, NodeGroup, Template},
         pass::{Input, Memory, Model, Outcome, PassSettings, run},
     },
-    scheduling::{Node, Pod},
+    scheduling::{
+        Node, Pod, Surroundings,
+        devices::{ClaimSpec, DeviceClass, Objects, PodClaim, Slice},
+    },
 };
 
 use super::{
@@ -25,6 +30,7 @@ use super::{
 pub(crate) const ROWS: &[Row] = &[
     ("scale up", || scale_up(false)),
     ("scale up, different", || scale_up(true)),
+    ("scale up, devices", scale_up_for_devices),
     ("scale down", || scale_down(false)),
     ("scale down, different", || scale_down(true)),
     ("efficiency", efficiency),
@@ -99,6 +105,44 @@ fn scale_up(differ: bool) -> Measured {
     let input = cluster(Vec::new(), waiting.collect(), node("template", 10_000, 10_000, 100));
     let settings = settings();
     measured(|| pass(&mut Memory::default(), &input, &settings), |outcome| answer(&outcome))
+}
+
+/// `BenchmarkRunOnceScaleUpDRA`: nodes of eight devices, pods that ask for one each.
+fn scale_up_for_devices() -> Measured {
+    let devices: Vec<_> = (0..8).map(|number| json!({"name": format!("gpu-{number}")})).collect();
+    let pool = json!({"name": "template", "generation": 1, "resourceSliceCount": 1});
+    let slice =
+        json!({"driver": "gpu.example.com", "pool": pool, "nodeName": "template", "devices": devices});
+    let class = json!({"selectors": [{"cel": {"expression": "device.driver == 'gpu.example.com'"}}]});
+    let request = json!({"name": "gpu", "exactly": {"deviceClassName": "gpu"}});
+    let template = json!({"spec": {"devices": {"requests": [request]}}});
+    let slice: ResourceSlice = object("template", &slice);
+    let class: resource::DeviceClass = object("gpu", &class);
+    let template: ResourceClaimTemplate = object("one", &template);
+    let objects = Objects {
+        classes: [("gpu".into(), Arc::new(DeviceClass::read(&class)))].into(),
+        templates: [(("default".into(), "one".into()), Arc::new(ClaimSpec::of_template(&template)))].into(),
+        ..Objects::default()
+    };
+    let claims = vec![PodClaim::Own { template: "one".into(), name: None }];
+    let waiting = pods("waiting", 4_000, &shape(625, 1), false).into_iter();
+    let waiting = waiting.map(|pod| unschedulable(Pod { device_claims: claims.clone(), ..pod }));
+    let template = Node {
+        slices: Some([Arc::new(Slice::read(&slice))].into()),
+        ..node("template", 10_000, 10_000, 100)
+    };
+    let mut input = cluster(Vec::new(), waiting.collect(), template);
+    let devices = Some(Arc::new(objects));
+    input.surroundings = Arc::new(Surroundings { devices, ..Surroundings::default() });
+    let settings = settings();
+    measured(|| pass(&mut Memory::default(), &input, &settings), |outcome| answer(&outcome))
+}
+
+/// An object of the API.
+#[allow(clippy::expect_used, reason = "what is written here is an object")]
+fn object<T: DeserializeOwned>(name: &str, spec: &Value) -> T {
+    let object = json!({"metadata": {"name": name}, "spec": spec});
+    serde_json::from_value(object).expect("an object of the API")
 }
 
 /// `BenchmarkRunOnceScaleDown`.

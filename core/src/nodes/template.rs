@@ -2,7 +2,10 @@
 //!
 //! Source: Cluster Autoscaler, `processors/nodeinfosprovider/mixed_nodeinfos_processor.go`.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -10,10 +13,13 @@ use super::{
     action::{DELETION_CANDIDATE, TO_BE_DELETED},
     group::Template,
 };
-use crate::scheduling::{Declared, Node, Pod, Snapshot, Surroundings, room_after};
+use crate::scheduling::{Declared, Node, Pod, Snapshot, Surroundings, devices::Slice, room_after};
 
 /// A node is taken as the model of its group once it has been ready for so long (`stabilizationDelay`).
 const STABLE: SignedDuration = SignedDuration::from_mins(1);
+
+/// A node's drivers have so long to publish its devices: as long as `--max-node-provision-time` gives a node by default.
+const DEVICES_AWAITED: SignedDuration = SignedDuration::from_mins(15);
 
 /// Taints that Kubernetes puts on nodes for what happens to them; no new node has them.
 const CONDITION_TAINTS: &[&str] = &[
@@ -80,6 +86,38 @@ pub fn is_model(node: &Node, now: Timestamp) -> bool {
     stable && !node.unschedulable && node.deleting.is_none() && node.taint(TO_BE_DELETED).is_none()
 }
 
+/// The node that shows what others of its group will look like, among those that may: of those whose drivers have published
+/// the most devices the first.
+pub fn model<'a>(
+    nodes: impl Iterator<Item = &'a Arc<Node>>,
+    slices: &BTreeMap<Arc<str>, Vec<Arc<Slice>>>,
+    now: Timestamp,
+) -> Option<&'a Arc<Node>> {
+    let published = |node: &Node| slices.get(&node.name).map_or(0, |own| drivers(own).len());
+    let mut models = nodes.filter(|node| is_model(node, now));
+    if slices.is_empty() {
+        return models.next();
+    }
+    models.reduce(|best, node| if published(node) > published(best) { node } else { best })
+}
+
+/// Whether drivers that publish devices of a group's nodes have not yet done so for this one. An older node is taken as it is: a
+/// driver that comes to one node after the other makes none of them unready.
+///
+/// Source: Cluster Autoscaler, `processors/customresources/dra_processor.go`, which waits for ever.
+pub fn awaits_devices(template: &Node, node: &Node, own: &[Arc<Slice>], now: Timestamp) -> bool {
+    if node.created.is_none_or(|created| now.duration_since(created) > DEVICES_AWAITED) {
+        return false;
+    }
+    let there = drivers(own);
+    template.slices.as_deref().is_some_and(|slices| drivers(slices).iter().any(|it| !there.contains(it)))
+}
+
+/// The drivers of slices.
+fn drivers(slices: &[Arc<Slice>]) -> BTreeSet<&Arc<str>> {
+    slices.iter().map(|slice| &slice.pool.0).collect()
+}
+
 /// The label of nodes that are only imagined: drivers that keep volumes on their node may tell by it what new ones will have
 /// (Cluster Autoscaler, pull request 9702).
 const IMAGINED: (&str, &str) = ("cluster-autoscaler.kubernetes.io/template-node", "true");
@@ -115,6 +153,7 @@ pub fn with_daemon_pods(node: Node, known: Vec<Pod>, daemon_sets: &[Arc<Pod>]) -
         // Their controller tolerates these taints for them.
         let mut tolerant = (**pod).clone();
         tolerant.claims.clear();
+        tolerant.device_claims.clear();
         let class = snapshot.class(&tolerant);
         let twice = pods.iter().any(|other| other.name == tolerant.name);
         if !twice && snapshot.check(class, id).is_ok() {
@@ -123,4 +162,41 @@ pub fn with_daemon_pods(node: Node, known: Vec<Pod>, daemon_sets: &[Arc<Pod>]) -
         }
     }
     Template { node, pods }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slice(driver: &str) -> Arc<Slice> {
+        let mut slice = Slice::default();
+        slice.pool.0 = driver.into();
+        Arc::new(slice)
+    }
+
+    fn node(name: &str) -> Arc<Node> {
+        let conditions = [("Ready".into(), (true, None))].into();
+        Arc::new(Node {
+            name: name.into(),
+            created: Some(Timestamp::UNIX_EPOCH),
+            conditions,
+            ..Node::default()
+        })
+    }
+
+    #[test]
+    fn the_node_with_the_most_drivers_is_the_model_and_young_ones_wait_for_theirs() {
+        let nodes = [node("a"), node("b"), node("c")];
+        let both = vec![slice("gpu.test"), slice("nic.test")];
+        let slices = [("a".into(), vec![slice("gpu.test")]), ("b".into(), both.clone()), ("c".into(), both)];
+        let at = |minutes| Timestamp::UNIX_EPOCH + SignedDuration::from_mins(minutes);
+        let found = model(nodes.iter(), &slices.clone().into(), at(5)).unwrap();
+        assert_eq!(&*found.name, "b");
+        let [_, (_, both), _] = slices;
+        let template = Node { slices: Some(both.as_slice().into()), ..Node::default() };
+        let awaits = |own: &[Arc<Slice>], minutes| awaits_devices(&template, found, own, at(minutes));
+        assert!(awaits(&[slice("nic.test")], 10));
+        assert!(!awaits(&both, 10));
+        assert!(!awaits(&[], 20), "it has been long enough");
+    }
 }

@@ -48,7 +48,8 @@ impl Snapshot {
         let counts = |counter| own.contains(counter) && self.topology.domain(*counter, at).is_some();
         let excludes_itself = spec.family.apart.iter().any(counts)
             || !spec.family.ports.is_empty()
-            || !spec.family.storage.exclusive.is_empty();
+            || !spec.family.storage.exclusive.is_empty()
+            || spec.family.devices.is_some();
         if excludes_itself || spec.family.gains_by_its_like() {
             return 1;
         }
@@ -70,6 +71,7 @@ impl Snapshot {
                 && self.attachable(spec, at, expected)
                 && self.spread(spec, at, expected).is_ok()
                 && self.neighbours(class, spec, at, expected).is_ok()
+                && self.devices_fit(spec.family.devices, at).is_ok()
         };
         dynamic(&[]) && {
             let expected = self.expected(spec, at);
@@ -90,7 +92,7 @@ impl Snapshot {
         let node = &self.fleet.nodes[at];
         let accepts = |filter| self.filters.accepts(filter, at, node, &self.strings);
         let refuse_unless = |holds: bool, reason: Reason| if holds { Ok(()) } else { Err(reason) };
-        if let Some(reason) = &spec.family.storage.impossible {
+        if let Some(reason) = self.impossible(class) {
             return Err(reason.clone());
         }
         refuse_unless(!node.unschedulable || spec.family.tolerates_cordon, Reason::Unschedulable)?;
@@ -107,7 +109,8 @@ impl Snapshot {
         }
         self.spread(spec, at, expected)?;
         self.neighbours(class, spec, at, expected)?;
-        refuse_unless(spec.family.features.is_none_or(accepts), Reason::Features)
+        refuse_unless(spec.family.features.is_none_or(accepts), Reason::Features)?;
+        self.devices_fit(spec.family.devices, at)
     }
 
     fn ports_free(&self, spec: &Class, at: usize, expected: Expected<'_>) -> bool {

@@ -49,18 +49,29 @@ impl Snapshot {
     pub fn class(&mut self, pod: &Pod) -> ClassId {
         let terminating = pod.deleting.is_some();
         let address = Arc::as_ptr(&pod.shape).addr();
-        if pod.claims.is_empty()
+        if pod.has_no_claims()
             && let Some((_, class)) = self.by_shape.get(&(address, terminating))
         {
             return *class;
         }
-        let id = self.family(&pod.shape.traits, &pod.claims, terminating);
+        let devices = self.demand(pod);
+        if pod.claims.is_empty()
+            && let Some(demand) = devices
+            && let Some((_, class)) = self.devices.by_shape.get(&(address, terminating, demand))
+        {
+            return *class;
+        }
+        let id = self.family(&pod.shape.traits, &pod.claims, devices, terminating);
         let family = self.families.get(id.0).clone();
         let others = pod.shape.requests.other.iter().filter(|(_, amount)| **amount > 0);
         let others = others.map(|(name, amount)| (self.resource(name), *amount)).collect();
         let class = self.intern_class(Class { id, family, requests: amounts(&pod.shape.requests), others });
         if pod.claims.is_empty() {
-            self.by_shape.insert((address, terminating), (pod.shape.clone(), class));
+            let kept = (pod.shape.clone(), class);
+            match devices {
+                None => self.by_shape.insert((address, terminating), kept),
+                Some(demand) => self.devices.by_shape.insert((address, terminating, demand), kept),
+            };
         }
         class
     }

@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::{PodAffinityTerm, TopologySpreadConstraint};
 use super::{
     class::HOSTNAME,
     declared::Demand,
+    devices::DemandId,
     filters::{Filter, FilterId},
     ids::{ClassId, FamilyId, Label, OrdinalMap, Symbol, value_of},
     pod::Traits,
@@ -85,6 +86,8 @@ pub(super) struct Family {
     /// A counter a term of required anti-affinity.
     pub(super) apart: Box<[CounterId]>,
     pub(super) storage: Storage,
+    /// What its claims of devices ask for.
+    pub(super) devices: Option<DemandId>,
 }
 
 impl Family {
@@ -106,16 +109,17 @@ impl Snapshot {
         &mut self,
         traits: &Arc<Traits>,
         claims: &[Arc<str>],
+        devices: Option<DemandId>,
         terminating: bool,
     ) -> FamilyId {
-        if !claims.is_empty() {
-            return self.compile(traits, claims, terminating);
+        if !claims.is_empty() || devices.is_some() {
+            return self.compile(traits, claims, devices, terminating);
         }
         let key = (Arc::as_ptr(traits).addr(), terminating);
         if let Some((_, family)) = self.by_traits.get(&key) {
             return *family;
         }
-        let family = self.compile(traits, claims, terminating);
+        let family = self.compile(traits, claims, None, terminating);
         self.by_traits.insert(key, (traits.clone(), family));
         family
     }
@@ -133,7 +137,13 @@ impl Snapshot {
         id
     }
 
-    fn compile(&mut self, traits: &Traits, claims: &[Arc<str>], terminating: bool) -> FamilyId {
+    fn compile(
+        &mut self,
+        traits: &Traits,
+        claims: &[Arc<str>],
+        devices: Option<DemandId>,
+        terminating: bool,
+    ) -> FamilyId {
         let namespace = self.strings.intern(&traits.namespace);
         self.namespace_labels(namespace);
         let labels = self.strings.labels(&traits.labels);
@@ -157,6 +167,7 @@ impl Snapshot {
             near_itself,
             apart: self.anti_affinity(traits, &subject),
             storage: self.storage(&traits.namespace, claims),
+            devices,
             labels: labels.into(),
         };
         self.intern_family(family)

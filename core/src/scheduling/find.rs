@@ -28,8 +28,9 @@ impl Snapshot {
         let spec = self.classes.get(class.0).clone();
         let last_change = self.last_help(&spec);
         let memo = self.memos[class.index()];
-        // A volume that another pod brings to a node can help, and nothing notes that.
-        let remembers = spec.family.storage.attached.is_empty();
+        // A volume or a device that another pod brings to a node can help, and nothing notes that.
+        let shares = |demand| self.devices.shares(demand);
+        let remembers = spec.family.storage.attached.is_empty() && !spec.family.devices.is_some_and(shares);
         let from = if remembers && memo.at == last_change { memo.from } else { 0 };
         let found = self.scan(class, from, None);
         if remembers {
@@ -55,7 +56,7 @@ impl Snapshot {
     /// The first node from this ordinal on that takes a pod of a class.
     pub(crate) fn scan(&mut self, class: ClassId, from: u32, except: Option<NodeId>) -> Option<NodeId> {
         let spec = self.classes.get(class.0).clone();
-        if spec.family.storage.impossible.is_some() {
+        if self.impossible(class).is_some() {
             return None;
         }
         for filter in spec.family.static_filters() {

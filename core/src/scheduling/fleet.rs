@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::Taint;
 
 use super::{
     declared::Declared,
+    devices::NodeDevices,
     ids::{BitSet, ClassId, Label, Symbol, WORD_BITS, ones},
     ports::Port,
 };
@@ -35,6 +36,8 @@ pub struct NodeInfo {
     pub(super) ports: Vec<(Port, u32)>,
     /// Driver and volume, and how many pods use it.
     pub(super) attached: Vec<((Symbol, Symbol), u32)>,
+    /// Its devices, and what its pods have of any.
+    pub(super) devices: Option<Box<NodeDevices>>,
 }
 
 impl NodeInfo {

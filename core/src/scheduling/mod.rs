@@ -8,6 +8,7 @@ mod capacity;
 mod check;
 mod class;
 pub mod declared;
+pub mod devices;
 mod family;
 mod filters;
 mod find;

@@ -8,7 +8,7 @@ use std::{
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{self as k8s, Taint};
 
-use super::{class::HOSTNAME, declared::Declared, resources::Resources};
+use super::{class::HOSTNAME, declared::Declared, devices::Slice, resources::Resources};
 
 /// A node as decisions see it: a real one, or a template of one that could be had.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -33,6 +33,8 @@ pub struct Node {
     pub volume_limits: BTreeMap<Box<str>, i64>,
     /// What its kubelet and its drivers say.
     pub declared: Arc<Declared>,
+    /// The slices of devices that it alone has, if it is a template; those of a real node go by its name.
+    pub slices: Option<Arc<[Arc<Slice>]>>,
     /// Whether it takes pods: its conditions say so, and none of the taints of a node that starts is left.
     pub ready: bool,
     /// Conditions by type: whether `True`, and since when; those that are `Unknown` are left out, `Ready` excepted.
@@ -90,6 +92,7 @@ impl Node {
             capacity: Resources::from_optional(status.and_then(|status| status.capacity.as_ref())),
             volume_limits: BTreeMap::new(),
             declared: Arc::new(Declared { features: Some(features(status)), ..Declared::default() }),
+            slices: None,
             ready: is_ready(&conditions, &taints),
             taints,
             conditions,

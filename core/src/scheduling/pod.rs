@@ -9,7 +9,7 @@ use std::{
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{self as k8s, Affinity, Toleration, TopologySpreadConstraint};
 
-use super::{declared, resources::Resources, resources::pod_requests};
+use super::{declared, devices::PodClaim, resources::Resources, resources::pod_requests};
 
 /// Seconds that a pod has to stop when it does not say (API default).
 pub const DEFAULT_GRACE_SECONDS: i64 = 30;
@@ -203,6 +203,8 @@ pub struct Pod {
     pub deleting: Option<Timestamp>,
     /// Claims of its volumes, by name, ephemeral ones as `POD-VOLUME`.
     pub claims: Vec<Arc<str>>,
+    /// Its claims of devices.
+    pub device_claims: Vec<PodClaim>,
     /// The gang that it is only scheduled with (`spec.schedulingGroup.podGroupName`).
     pub gang: Option<Arc<str>>,
 }
@@ -211,6 +213,16 @@ impl Pod {
     /// `NAMESPACE/NAME`.
     pub fn key(&self) -> String {
         format!("{}/{}", self.shape.namespace, self.name)
+    }
+
+    /// Whether it has claims neither of volumes nor of devices.
+    pub fn has_no_claims(&self) -> bool {
+        self.claims.is_empty() && self.device_claims.is_empty()
+    }
+
+    /// Whether it has a node, or had one that it leaves.
+    pub fn is_placed(&self) -> bool {
+        self.node.is_some() || self.scheduled == Scheduled::Bound
     }
 
     /// Whether it has ended, so that it takes nothing of its node any more.
@@ -240,6 +252,7 @@ impl Pod {
         let name: Arc<str> = pod.metadata.name.as_deref().unwrap_or_default().into();
         Self {
             claims: spec.map(|spec| claims(&name, spec)).unwrap_or_default(),
+            device_claims: device_claims(pod),
             uid: pod.metadata.uid.as_deref().unwrap_or_default().into(),
             node: spec
                 .and_then(|spec| spec.node_name.as_deref())
@@ -389,6 +402,30 @@ fn claims(pod: &str, spec: &k8s::PodSpec) -> Vec<Arc<str>> {
             (Some(claim), _) => Some(claim.claim_name.as_str().into()),
             (None, Some(_)) => Some(format!("{pod}-{}", volume.name).into()),
             (None, None) => None,
+        })
+        .collect()
+}
+
+/// Claims of devices; a template that needs no claim (a status without a name) asks for nothing.
+fn device_claims(pod: &k8s::Pod) -> Vec<PodClaim> {
+    let claims = pod.spec.iter().flat_map(|spec| spec.resource_claims.iter().flatten());
+    let made = |name: &str| {
+        let status = pod.status.as_ref()?;
+        status.resource_claim_statuses.iter().flatten().find(|made| made.name == name)
+    };
+    claims
+        .filter_map(|claim| {
+            if let Some(name) = &claim.resource_claim_name {
+                return Some(PodClaim::Named(name.as_str().into()));
+            }
+            let template = claim.resource_claim_template_name.as_deref()?.into();
+            match made(&claim.name) {
+                None => Some(PodClaim::Own { template, name: None }),
+                Some(made) => {
+                    let name = made.resource_claim_name.as_deref()?.into();
+                    Some(PodClaim::Own { template, name: Some(name) })
+                }
+            }
         })
         .collect()
 }

@@ -52,6 +52,23 @@ pub enum Reason {
     ExistingAntiAffinity,
     /// The kubelet does not declare what the pod needs.
     Features,
+    /// A claim of devices is not there: no node will do.
+    DeviceClaimNotFound(Arc<str>),
+    /// A claim of devices cannot be met, since it or what it names is not right: no node will do.
+    DeviceRequest(Arc<str>),
+    /// Claims of devices cannot be read.
+    DevicesUnknown,
+    /// As many pods use a claim of devices as may.
+    DeviceClaimInUse,
+    /// A claim has devices that the node cannot use.
+    DevicesElsewhere,
+    /// Nobody knows which devices the node will have.
+    DevicesOfNewNode,
+    /// The node has not the devices that claims ask for.
+    NoDevices {
+        /// Whether some of what drivers publish contradicts itself.
+        invalid_pools: bool,
+    },
 }
 
 impl Reason {
@@ -103,6 +120,16 @@ impl fmt::Display for Reason {
             Self::PodAntiAffinity => "node(s) didn't match pod anti-affinity rules",
             Self::ExistingAntiAffinity => "node(s) didn't satisfy existing pods anti-affinity rules",
             Self::Features => "node(s) didn't match Pod's required features",
+            Self::DeviceClaimNotFound(name) => return write!(f, "resourceclaim \"{name}\" not found"),
+            Self::DeviceRequest(text) => text,
+            Self::DevicesUnknown => {
+                "cannot be judged: claims of devices (resource.k8s.io/v1) are not served or may not be read"
+            }
+            Self::DevicesOfNewNode => "cannot be judged: nobody knows which devices a new node will have",
+            Self::DeviceClaimInUse => "resourceclaim in use",
+            Self::DevicesElsewhere => "resourceclaim not available on the node",
+            Self::NoDevices { invalid_pools: true } => "invalid resource pools were encountered",
+            Self::NoDevices { invalid_pools: false } => "cannot allocate all claims",
         })
     }
 }

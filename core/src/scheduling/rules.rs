@@ -163,7 +163,9 @@ impl Snapshot {
 
     /// Why no node whatever takes a class.
     pub(crate) fn impossible(&self, class: ClassId) -> Option<&Reason> {
-        self.classes.get(class.0).family.storage.impossible.as_ref()
+        let family = &self.classes.get(class.0).family;
+        let devices = || family.devices.and_then(|demand| self.devices.impossible(demand));
+        family.storage.impossible.as_ref().or_else(devices)
     }
 
     /// Whether pods of two classes take the same port of a node.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{
     class::{Class, amounts},
+    devices::{self, Devices},
     family::Family,
     filters::Filters,
     find::Memo,
@@ -46,6 +47,7 @@ pub struct Snapshot {
     pub(super) memos: Vec<Memo>,
     /// Pods that use a claim that one alone may use.
     pub(super) claims_in_use: OrdinalMap<Symbol, u32>,
+    pub(super) devices: Devices,
     /// Counts changes.
     pub(super) now: u64,
     /// When a node came or went or a pod went: what fitted nowhere before may fit now.
@@ -71,6 +73,7 @@ pub(super) enum Change {
     Bound(ClassId, NodeId, i64),
     Nominated(ClassId, NodeId, i64),
     Remembered(ClassId, Memo),
+    Devices(Box<devices::Undo>),
 }
 
 /// A node read once, to be added many times.
@@ -98,7 +101,9 @@ impl Mold {
 impl Snapshot {
     /// An empty snapshot.
     pub fn new(surroundings: Arc<Surroundings>) -> Self {
-        Self { surroundings, ..Self::default() }
+        let mut strings = Strings::default();
+        let devices = Devices::read(surroundings.devices.as_deref(), &mut strings);
+        Self { surroundings, strings, devices, ..Self::default() }
     }
 
     /// Adds a node.
@@ -145,6 +150,7 @@ impl Snapshot {
             others_allocatable: others.clone().into(),
             others_free: others,
             limits: limits.map(|(driver, limit)| (self.strings.intern(driver), *limit)).collect(),
+            devices: self.devices.of_node(node, &mut self.strings),
             ..NodeInfo::default()
         };
         let name = self.strings.intern(&node.name);
@@ -192,6 +198,7 @@ impl Snapshot {
         for (class, count) in &pods {
             self.shift(*class, node, -i64::from(*count));
         }
+        self.lay_down_devices(node);
         self.topology.leave(node.index());
         self.filters.forget(node.index());
         let mut info = self.fleet.leave(node.index());
@@ -207,6 +214,7 @@ impl Snapshot {
         for (class, count) in pods {
             self.shift(class, node, i64::from(count));
         }
+        self.take_up_devices(node);
     }
 
     /// Puts a pod of a class on a node, whether it fits or not.
@@ -217,6 +225,7 @@ impl Snapshot {
     /// Puts pods of a class on a node, whether they fit or not.
     pub fn bind_many(&mut self, class: ClassId, node: NodeId, count: u32) {
         self.change(class, node, i64::from(count));
+        self.take_devices(class, node, count);
     }
 
     /// Takes a pod of a class from a node; nothing happens if there is none.
@@ -224,10 +233,11 @@ impl Snapshot {
         let there = self.fleet.nodes[node.index()].pods.iter().any(|(other, _)| *other == class);
         if there {
             self.change(class, node, -1);
+            self.give_devices(class, node);
         }
     }
 
-    fn change(&mut self, class: ClassId, node: NodeId, delta: i64) {
+    pub(super) fn change(&mut self, class: ClassId, node: NodeId, delta: i64) {
         if delta != 0 {
             self.shift(class, node, delta);
             self.record(Change::Bound(class, node, delta));
@@ -335,6 +345,7 @@ impl Snapshot {
                 shift(&mut self.fleet.nodes[node.index()].nominated, class, -delta);
             }
             Change::Remembered(class, memo) => self.memos[class.index()] = memo,
+            Change::Devices(undo) => self.undo_devices(*undo),
         }
     }
 

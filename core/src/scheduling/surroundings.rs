@@ -16,6 +16,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::LabelSelector,
 };
 
+use super::devices;
 use crate::quantity::parse_milli;
 
 /// The access mode that lets one pod alone use a claim.
@@ -40,6 +41,8 @@ pub struct Surroundings {
     pub gangs: BTreeMap<(Arc<str>, Arc<str>), u32>,
     /// PodGroups whose pods are only disrupted all at once (`disruptionMode: all`).
     pub undivided: BTreeSet<(Arc<str>, Arc<str>)>,
+    /// Devices and claims of them; `None` if they cannot be read.
+    pub devices: Option<Arc<devices::Objects>>,
 }
 
 /// A `PersistentVolumeClaim`.

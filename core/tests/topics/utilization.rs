@@ -9,8 +9,11 @@ use k8s_openapi::api::{
 };
 use serde_json::Value;
 use tandem_core::{
-    nodes::utilization::{Allocation, DevicePools, Ignored, Slice, device_pools, node_utilization},
-    scheduling::{Node, Pod},
+    nodes::utilization::{DevicePools, Ignored, device_pools, node_utilization},
+    scheduling::{
+        Node, Pod,
+        devices::{Allocation, Claim, Slice},
+    },
 };
 
 use super::{Differences, Verdict, read, unknown_kind};
@@ -23,14 +26,14 @@ pub(super) fn judge(case: &Value) -> Verdict {
     }
 }
 
-fn slices(case: &Value) -> Vec<Slice> {
+fn slices(case: &Value) -> Vec<Arc<Slice>> {
     let slices: Vec<ResourceSlice> = read(&case["resourceSlices"]);
-    slices.iter().map(Slice::read).collect()
+    slices.iter().map(|slice| Arc::new(Slice::read(slice))).collect()
 }
 
-fn claims(case: &Value) -> Vec<Option<Vec<Allocation>>> {
+fn claims(case: &Value) -> Vec<Option<Arc<Allocation>>> {
     let claims: Vec<Vec<ResourceClaim>> = read(&case["podClaims"]);
-    claims.iter().flatten().map(Allocation::read).collect()
+    claims.iter().flatten().map(|claim| Claim::read(claim).allocation).collect()
 }
 
 /// The node's extended resource, unless its accelerators come as devices.

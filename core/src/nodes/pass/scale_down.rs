@@ -17,9 +17,9 @@ use crate::{
         action::{Action, DELETION_CANDIDATE, Removal, RemovalCause, TO_BE_DELETED},
         drain::{self, BlockingReason, Evictable, Verdict},
         group::NodeGroup,
-        utilization::{Ignored, Utilization, node_utilization},
+        utilization::{DevicePools, Ignored, Utilization, node_utilization},
     },
-    scheduling::{Node, NodeId, Pod, Resources, gang},
+    scheduling::{Node, NodeId, Pod, Resources, devices::Slice, gang},
 };
 
 /// Annotation of nodes that stay, whatever they run.
@@ -207,12 +207,14 @@ fn eligible<'a>(
         .flat_map(|group| group.instances.iter().map(move |instance| (&*instance.id, group)))
         .collect();
     memory.unremovable.retain(|_, until| input.now < *until);
+    let slices = input.surroundings.devices.as_ref().map(|devices| devices.by_node()).unwrap_or_default();
     let mut eligible = Vec::new();
     for node in &input.nodes {
         let Some(group) = groups.get(&*node.provider_id) else { continue };
         let Some(id) = world.id(&node.name) else { continue };
         let pods = world.pods_on(&node.name);
-        let utilization = match judge(node, pods, group, memory, input, &settings.scale_down) {
+        let own = slices.get(&node.name).map_or(&[][..], Vec::as_slice);
+        let utilization = match judge((node, own), pods, group, memory, input, &settings.scale_down) {
             Ok(utilization) => utilization,
             Err((reason, text)) => {
                 outcome.unremovable.push(Unremovable { node: node.name.clone(), reason, text });
@@ -234,9 +236,9 @@ fn eligible<'a>(
     eligible
 }
 
-/// How much of a node is requested, a share of one; or why it is not looked at any further.
+/// How much of a node with these devices of its own is requested, a share of one; or why it is not looked at any further.
 fn judge(
-    node: &Node,
+    (node, slices): (&Node, &[Arc<Slice>]),
     pods: &[Arc<Pod>],
     group: &NodeGroup,
     memory: &Memory,
@@ -262,7 +264,10 @@ fn judge(
         mirrors: settings.ignore_mirror_pods,
     };
     let gpu = gpus::resource(node, &settings.gpu_label);
-    let utilization = match node_utilization(node, pods, ignored, gpu, None, input.now) {
+    let objects = input.surroundings.devices.as_ref().filter(|_| !slices.is_empty());
+    let claims: Vec<_> = objects.into_iter().flat_map(|objects| objects.allocations(pods)).collect();
+    let devices = DevicePools { slices, claims: &claims };
+    let utilization = match node_utilization(node, pods, ignored, gpu, Some(&devices), input.now) {
         Ok(utilization) => utilization,
         // What never became ready may never have said what it has.
         Err(_) if !node.ready => Utilization::default(),

@@ -2,6 +2,7 @@
 
 mod buffers;
 mod demand;
+mod devices;
 mod explain;
 mod gangs;
 mod gpus;

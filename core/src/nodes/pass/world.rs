@@ -115,8 +115,11 @@ impl World {
 
     /// Whether what changed can be applied: nodes are tried in their order, so they must be the same ones.
     fn is_like(&self, nodes: &[(&Arc<Node>, bool)], input: &Input) -> bool {
-        let same = |(resident, (node, _)): (&Resident, &(&Arc<Node>, bool))| {
-            Arc::ptr_eq(&resident.node, node) || resident.node.name == node.name
+        let same = |(resident, (node, going)): (&Resident, &(&Arc<Node>, bool))| {
+            let unchanged = Arc::ptr_eq(&resident.node, node) || resident.node == **node;
+            unchanged && resident.going == *going
+                // What pods have of a node's devices is read with the node.
+                || resident.node.name == node.name && !self.snapshot.holds_devices(resident.id)
         };
         self.nodes.len() == nodes.len()
             && self.nodes.iter().zip(nodes).all(same)
@@ -187,7 +190,7 @@ impl World {
         home.pods.insert(at, pod.clone());
         if let Some(id) = home.id.filter(|_| !settings.pending.is_expendable(pod)) {
             let class = self.snapshot.class(pod);
-            self.snapshot.bind(class, id);
+            self.snapshot.settle(pod, class, id);
         }
     }
 
@@ -198,7 +201,7 @@ impl World {
         home.pods.remove(at);
         if let Some(id) = home.id.filter(|_| !settings.pending.is_expendable(pod)) {
             let class = self.snapshot.class(pod);
-            self.snapshot.unbind(class, id);
+            self.snapshot.unsettle(pod, class, id);
         }
     }
 

@@ -279,7 +279,7 @@ impl Layout {
         for pod in cluster.pods.iter().filter(|pod| !pod.is_terminal() && !moving.contains(&pod.uid)) {
             let Some(&node) = pod.node.as_ref().and_then(|node| by_name.get(node)) else { continue };
             let class = self.snapshot.class(pod);
-            self.snapshot.bind(class, node);
+            self.snapshot.settle(pod, class, node);
             if let Some(owner) = pod.shape.owner.as_ref().filter(|_| pod.is_of_daemon_set()) {
                 daemons.insert((node, owner.uid.clone()));
             }

@@ -2,62 +2,22 @@
 //!
 //! Source: Cluster Autoscaler, `simulator/dynamicresources/utils/utilization.go`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use k8s_openapi::api::resource::v1::{self as k8s, ResourceClaim, ResourceSlice};
 use thiserror::Error;
 
-use crate::quantity::parse_milli;
-
-/// Amounts by counter, in thousandths, by set of counters.
-type Counters = BTreeMap<String, BTreeMap<String, i64>>;
-
-/// A part of a pool of devices of a node.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Slice {
-    /// The driver.
-    pub driver: String,
-    /// The pool.
-    pub pool: String,
-    /// Slices of an older generation do not count.
-    pub generation: i64,
-    /// How many slices the generation has.
-    pub slices: i64,
-    /// Its devices.
-    pub devices: Vec<Device>,
-    /// What devices of the pool share.
-    pub counters: Counters,
-}
-
-/// A device, or a way to cut a part from one.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Device {
-    /// Its name in the pool.
-    pub name: String,
-    /// What it takes of what is shared; nothing if it is a device of its own.
-    pub consumes: Counters,
-}
-
-/// A device that a claim has.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Allocation {
-    /// The driver.
-    pub driver: String,
-    /// The pool.
-    pub pool: String,
-    /// The device.
-    pub device: String,
-    /// Whether it only looks at the device, which others may have (`adminAccess`).
-    pub is_admin: bool,
-}
+use crate::scheduling::devices::{Allocated, Allocation, Device, Slice};
 
 /// The devices of a node, and who has them.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct DevicePools<'a> {
     /// The node's own slices.
-    pub slices: &'a [Slice],
+    pub slices: &'a [Arc<Slice>],
     /// What the claims of its pods have; `None` for a claim that has nothing yet.
-    pub claims: &'a [Option<Vec<Allocation>>],
+    pub claims: &'a [Option<Arc<Allocation>>],
 }
 
 /// How full a pool is.
@@ -100,67 +60,18 @@ pub enum DeviceError {
     },
 }
 
-impl Slice {
-    /// Reads a slice of the API.
-    pub fn read(slice: &ResourceSlice) -> Self {
-        let spec = &slice.spec;
-        let shared = spec.shared_counters.iter().flatten();
-        Self {
-            driver: spec.driver.clone(),
-            pool: spec.pool.name.clone(),
-            generation: spec.pool.generation,
-            slices: spec.pool.resource_slice_count,
-            devices: spec.devices.iter().flatten().map(Device::read).collect(),
-            counters: shared.map(|set| (set.name.clone(), amounts(&set.counters))).collect(),
-        }
-    }
-}
-
-impl Device {
-    fn read(device: &k8s::Device) -> Self {
-        let consumed = device.consumes_counters.iter().flatten();
-        Self {
-            name: device.name.clone(),
-            consumes: consumed.map(|set| (set.counter_set.clone(), amounts(&set.counters))).collect(),
-        }
-    }
-}
-
-fn amounts(counters: &BTreeMap<String, k8s::Counter>) -> BTreeMap<String, i64> {
-    let amount = |counter: &k8s::Counter| parse_milli(&counter.value.0).unwrap_or(0);
-    counters.iter().map(|(name, counter)| (name.clone(), amount(counter))).collect()
-}
-
-impl Allocation {
-    /// The devices that a claim of the API has; `None` if it has none yet.
-    pub fn read(claim: &ResourceClaim) -> Option<Vec<Self>> {
-        let allocation = claim.status.as_ref()?.allocation.as_ref()?;
-        let results = allocation.devices.iter().flat_map(|devices| devices.results.iter().flatten());
-        Some(
-            results
-                .map(|result| Self {
-                    driver: result.driver.clone(),
-                    pool: result.pool.clone(),
-                    device: result.device.clone(),
-                    is_admin: result.admin_access.unwrap_or(false),
-                })
-                .collect(),
-        )
-    }
-}
-
 /// How full each pool is, in order of driver and pool.
 pub fn device_pools(pools: &DevicePools<'_>) -> Result<Vec<PoolShare>, DeviceError> {
     let mut allocated: BTreeMap<(&str, &str), BTreeSet<&str>> = BTreeMap::new();
     for claim in pools.claims {
-        let devices = claim.as_ref().ok_or(DeviceError::NotAllocated)?;
-        for Allocation { driver, pool, device, .. } in devices.iter().filter(|device| !device.is_admin) {
+        let devices = &claim.as_ref().ok_or(DeviceError::NotAllocated)?.devices;
+        for Allocated { pool: (driver, pool), device, .. } in devices.iter().filter(|it| !it.is_admin) {
             allocated.entry((driver, pool)).or_default().insert(device);
         }
     }
     let mut slices: BTreeMap<(&str, &str), Vec<&Slice>> = BTreeMap::new();
     for slice in pools.slices {
-        slices.entry((&slice.driver, &slice.pool)).or_default().push(slice);
+        slices.entry((&slice.pool.0, &slice.pool.1)).or_default().push(slice);
     }
     let none = BTreeSet::new();
     slices
@@ -184,7 +95,8 @@ fn newest(mut slices: Vec<&Slice>) -> Result<Vec<&Slice>, DeviceError> {
     slices.retain(|slice| slice.generation == generation);
     let (found, wanted) = (slices.len(), slices.first().map_or(0, |slice| slice.slices));
     if usize::try_from(wanted) != Ok(found) {
-        let pool = slices.first().map(|slice| format!("{}/{}", slice.driver, slice.pool)).unwrap_or_default();
+        let pool =
+            slices.first().map(|slice| format!("{}/{}", slice.pool.0, slice.pool.1)).unwrap_or_default();
         return Err(DeviceError::Incomplete { pool, generation, found, wanted });
     }
     Ok(slices)
@@ -196,10 +108,11 @@ fn newest(mut slices: Vec<&Slice>) -> Result<Vec<&Slice>, DeviceError> {
 fn pool_share(slices: &[&Slice], allocated: &BTreeSet<&str>) -> f64 {
     let all = slices.iter().flat_map(|slice| &slice.devices);
     let (whole, parts): (Vec<&Device>, Vec<&Device>) = all.partition(|device| device.consumes.is_empty());
-    let is_taken = |device: &&&Device| allocated.contains(device.name.as_str());
+    let is_taken = |device: &&&Device| allocated.contains(&*device.name);
     let whole_taken = whole.iter().filter(is_taken).count();
     let parts_taken: Vec<&Device> = parts.iter().filter(is_taken).copied().collect();
-    let sets: BTreeSet<&String> = parts.iter().flat_map(|device| device.consumes.keys()).collect();
+    let sets: BTreeSet<&str> =
+        parts.iter().flat_map(|device| &device.consumes).map(|(set, _)| &**set).collect();
     let of_whole = if whole.is_empty() { 0.0 } else { whole_taken as f64 / whole.len() as f64 };
     if parts_taken.is_empty() {
         return of_whole;
@@ -227,7 +140,7 @@ fn counters_share(slices: &[&Slice], taken: &[&Device], sets: usize) -> f64 {
             let counters = counters.iter().filter(|(_, total)| **total != 0);
             let fullest = counters
                 .map(|(name, total)| {
-                    let used = consumed.get(&(set.as_str(), name.as_str())).copied().unwrap_or(0);
+                    let used = consumed.get(&(&**set, &**name)).copied().unwrap_or(0);
                     used as f64 / *total as f64
                 })
                 .fold(0.0, f64::max);

@@ -10,7 +10,7 @@ use thiserror::Error;
 use super::drain::is_long_terminating;
 use crate::scheduling::{Node, Pod};
 
-pub use devices::{Allocation, Device, DeviceError, DevicePools, PoolShare, Slice, device_pools};
+pub use devices::{DeviceError, DevicePools, PoolShare, device_pools};
 
 /// How much of a node is requested.
 #[derive(Debug, Clone, PartialEq, Default)]

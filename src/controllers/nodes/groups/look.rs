@@ -9,7 +9,7 @@ use tandem_core::{
         pass::Input,
         template::{self, PassingTaints},
     },
-    scheduling::Node,
+    scheduling::{Node, devices::Slice},
 };
 
 use crate::{
@@ -46,17 +46,20 @@ pub async fn look(
     groups: Vec<NodeGroup>,
 ) -> Input {
     let now = Timestamp::now();
-    let nodes: Vec<_> = world.nodes().into_iter().map(|node| passing.unready(node)).collect();
-    let daemon_sets = world.daemon_sets.all();
+    let mut nodes: Vec<_> = world.nodes().into_iter().map(|node| passing.unready(node)).collect();
     let surroundings = Arc::new(world.surroundings());
+    let slices = surroundings.devices.as_ref().map(|devices| devices.by_node()).unwrap_or_default();
+    let daemon_sets = world.daemon_sets.all();
     let mut templates = BTreeMap::new();
     for group in &groups {
         let of_group =
             |node: &&Arc<Node>| group.instances.iter().any(|instance| instance.id == node.provider_id);
-        let model = nodes.iter().find(|node| template::is_model(node, now) && of_group(node));
         let fresh = |node: &Node| template::fresh(node, &group.id, passing, &surroundings);
-        let (node, pods) = match model {
-            Some(node) => (fresh(node), Vec::new()),
+        let (node, pods) = match template::model(nodes.iter().filter(of_group), &slices, now) {
+            Some(node) => {
+                let devices = slices.get(&node.name).map(|own| own.as_slice().into());
+                (Node { slices: devices, ..fresh(node) }, Vec::new())
+            }
             None => match provider.template(&group.id).await {
                 Ok(Some(Template { mut node, pods })) => {
                     // The first that runs tells at once what the provider cannot.
@@ -75,6 +78,9 @@ pub async fn look(
         };
         templates.insert(group.id.clone(), template::with_daemon_pods(node, pods, &daemon_sets));
     }
+    if !slices.is_empty() {
+        await_devices(&mut nodes, &groups, &templates, &slices, now);
+    }
     Input {
         now,
         nodes,
@@ -88,5 +94,28 @@ pub async fn look(
         groups,
         templates,
         removing: BTreeMap::new(),
+    }
+}
+
+/// Nodes are not ready as long as their devices have yet to be published.
+fn await_devices(
+    nodes: &mut [Arc<Node>],
+    groups: &[NodeGroup],
+    templates: &BTreeMap<Arc<str>, Template>,
+    slices: &BTreeMap<Arc<str>, Vec<Arc<Slice>>>,
+    now: Timestamp,
+) {
+    for group in groups {
+        let template = templates.get(&group.id).filter(|template| template.node.slices.is_some());
+        let Some(Template { node: template, .. }) = template else { continue };
+        let own = nodes.iter_mut().filter(|node| {
+            node.ready && group.instances.iter().any(|instance| instance.id == node.provider_id)
+        });
+        for node in own {
+            let published = slices.get(&node.name).map_or(&[][..], Vec::as_slice);
+            if template::awaits_devices(template, node, published, now) {
+                *node = Arc::new(Node { ready: false, ..(**node).clone() });
+            }
+        }
     }
 }

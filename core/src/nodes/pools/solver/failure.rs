@@ -53,6 +53,9 @@ pub enum Refusal {
     /// The claims of its volumes.
     #[error("{0}")]
     Volume(Reason),
+    /// Its claims of devices.
+    #[error("claims of devices: {0}")]
+    Devices(Reason),
     /// No instance type is left below the limits.
     #[error("all available instance types exceed limits for nodepool")]
     Limits,
@@ -95,6 +98,9 @@ impl Run<'_, '_> {
         }
         if let Some(reason) = self.snapshot.impossible(kind.class) {
             return Refusal::Volume(reason.clone());
+        }
+        if let Some(reason) = self.snapshot.devices_of_new_node(kind.class) {
+            return Refusal::Devices(reason);
         }
         if self.catalog.markets[market].all.is_empty() {
             return Refusal::NoTypes;

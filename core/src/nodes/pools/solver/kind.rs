@@ -190,7 +190,7 @@ impl<'a> Catalog<'a> {
         requirements: &Requirements,
     ) -> Option<Fit> {
         let mut fit = self.fit(market, shape, requirements, false)?;
-        if snapshot.impossible(class).is_some() {
+        if snapshot.impossible(class).is_some() || snapshot.devices_of_new_node(class).is_some() {
             return None;
         }
         for (daemon, offers) in &self.ports[market] {

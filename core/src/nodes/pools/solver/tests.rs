@@ -23,7 +23,7 @@ use crate::{
         testing::{ZONES, offerings},
     },
     scheduling::{
-        Node,
+        Node, Surroundings,
         pod::{HostPort, Shape, Traits},
     },
 };
@@ -436,6 +436,27 @@ fn nodes_that_are_there_come_first() {
     let there = solution.placements.iter().filter(|(_, place)| *place == Place::Node(node)).count();
     assert_eq!((there, solution.claims.len()), (2, 2));
     assert_eq!(snapshot.node(node).pod_count(), 0);
+}
+
+#[test]
+fn no_node_is_made_for_devices_that_nobody_knows() {
+    let types = types();
+    let mut asking = pods(shape("a", 100), 1);
+    let claim = crate::scheduling::devices::PodClaim::Own { template: "t".into(), name: None };
+    asking[0].device_claims = vec![claim];
+    let refused = |devices| {
+        let surroundings = Surroundings { devices, ..Surroundings::default() };
+        let mut snapshot = Snapshot::new(Arc::new(surroundings));
+        let solution = solve(&mut snapshot, &[pool("default", &types)], &asking, Options::default());
+        solution.failures[0].to_string()
+    };
+    assert!(refused(None).contains("cannot be judged: claims of devices (resource.k8s.io/v1)"));
+    let mut objects = crate::scheduling::devices::Objects::default();
+    let key = ("default".into(), "t".into());
+    assert!(refused(Some(Arc::new(objects.clone()))).contains("resourceclaimtemplate \"t\" not found"));
+    let request = crate::scheduling::devices::ClaimSpec::default();
+    objects.templates.insert(key, Arc::new(request));
+    assert!(refused(Some(Arc::new(objects))).contains("nobody knows which devices a new node will have"));
 }
 
 #[test]
