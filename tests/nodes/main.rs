@@ -12,6 +12,7 @@ mod groups;
 mod interruption;
 mod pools;
 mod provider;
+mod provisioning_requests;
 mod world;
 
 use std::process::ExitCode;
@@ -54,6 +55,7 @@ fn scenarios() -> Vec<Trial> {
         scenario("provider::is_told_at_the_end", provider::is_told_at_the_end),
         scenario("interruption::walk_through", interruption::walk_through),
         scenario("buffers::walk_through", buffers::walk_through),
+        scenario("provisioning_requests::walk_through", provisioning_requests::walk_through),
         scenario("pools::walk_through", pools::walk_through),
         scenario_on(demand::options(), "demand::walk_through", demand::walk_through),
         scenario_on(gangs::options(), "gangs::walk_through", gangs::walk_through),

@@ -99,7 +99,7 @@ fn of_groups(page: &mut Page, explanation: &PodExplanation) {
         page.say("Nothing is scaled: too many nodes do not work (--max-total-unready-percentage).");
     }
     lacks(page, explanation.gang.as_ref());
-    if let Some(ignored) = explanation.ignored {
+    if let Some(ignored) = &explanation.ignored {
         page.say(&format!("It causes no scale-up of node groups: {ignored}."));
     }
     match &explanation.fits {
@@ -144,7 +144,7 @@ fn to_json(pod: &Arc<Pod>, groups: Option<&PodExplanation>, pools: Option<&PodOf
         let nodes = explanation.nodes.iter().map(|(reason, count)| json!({"reason": reason, "nodes": count}));
         json!({
             "healthy": !explanation.unhealthy,
-            "ignored": explanation.ignored.map(|ignored| ignored.to_string()),
+            "ignored": explanation.ignored.as_ref().map(ToString::to_string),
             "fits": fits,
             "gang": explanation.gang.as_ref().map(of_gang),
             "nodes": nodes.collect::<Vec<_>>(),

@@ -6,12 +6,14 @@
 mod conditions;
 mod quota;
 pub mod reasons;
+mod scopes;
 mod size;
 
 use std::{collections::BTreeMap, sync::Arc};
 
 pub use conditions::{Placement, Said, limited, provisioning, ready};
 pub use quota::{Allotment, Quota, allot};
+pub use scopes::Traits;
 pub use size::{MOST_REPLICAS, Problem, Source, replicas};
 
 use super::pools::provision::Plan;

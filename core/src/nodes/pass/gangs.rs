@@ -60,8 +60,8 @@ fn place(
     choose: &mut Choose<'_>,
     outcome: &mut Outcome,
 ) {
-    let waiting = waiting(world, input, settings, left_out, outcome);
-    scale_up::plan(memory, world, waiting, input, settings, choose, outcome);
+    let short = waiting(memory, world, input, settings, left_out, outcome);
+    scale_up::plan(memory, world, short, input, settings, choose, outcome);
 }
 
 /// Whether a pod that was tried has a place now, or will have one.

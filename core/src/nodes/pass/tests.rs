@@ -7,6 +7,7 @@ mod gangs;
 mod gpus;
 mod incremental;
 mod properties;
+mod requests;
 mod scale_down;
 mod scale_up;
 

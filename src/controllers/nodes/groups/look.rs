@@ -80,6 +80,7 @@ pub async fn look(
         nodes,
         pods: world.pods.all(),
         expected: Vec::new(),
+        requests: Vec::new(),
         daemon_sets,
         budgets: world.budgets(),
         owners: Some(world.owners()),
