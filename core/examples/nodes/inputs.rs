@@ -59,7 +59,8 @@ pub(crate) fn pods(name: &str, count: usize, shape: &Shape, differ: bool) -> Vec
     let shapes = if differ {
         shared((0..count).map(|number| different(shape, number, &mut draws)).collect())
     } else {
-        vec![Arc::new(shape.clone()); count]
+        let shape = Arc::new(shape.clone());
+        vec![shape; count]
     };
     let pod = |(number, shape)| {
         let name: Arc<str> = format!("{name}-{number:06}").into();

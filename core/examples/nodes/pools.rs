@@ -296,7 +296,7 @@ pub(crate) fn diverse(count: usize) -> Vec<Pod> {
         };
         let affinity = Affinity { pod_affinity: Some(near), ..Affinity::default() };
         with(shape("my-affininity", own, requests(&mut draws)), |shape| {
-            shape.affinity = Some(Box::new(affinity))
+            shape.affinity = Some(Box::new(affinity));
         })
     }));
     shapes.extend((0..of_each).map(|_| apart_shape("nginx", HOSTNAME, requests(&mut draws))));
@@ -308,7 +308,7 @@ pub(crate) fn diverse(count: usize) -> Vec<Pod> {
 
 fn apart_shape(app: &str, topology_key: &str, requests: Resources) -> Shape {
     with(shape("app", app, requests), |shape| {
-        shape.affinity = Some(apart_from(term("app", app, topology_key)))
+        shape.affinity = Some(apart_from(term("app", app, topology_key)));
     })
 }
 
