@@ -24,6 +24,7 @@ use crate::{
             groups::{NodeGroups, metrics::MetricsCollector},
             interruption::{self, Interruptions, Queue},
             pools::{self, Pools},
+            provisioning_request::Requests,
         },
     },
     dry_run::{self, Recorder, autoscaler::Controller, guard::guard},
@@ -330,6 +331,7 @@ async fn node_groups(
     }
     tracing::info!(provider = name, "node groups are scaled");
     let events = Events::new(client.clone(), GROUPS_EVENT_SOURCE, args.pod_name.clone());
+    let requests = provisioning_requests(args, shared, &world).await?;
     let groups = NodeGroups::new(
         client,
         (world, shared.demand.clone()),
@@ -339,10 +341,26 @@ async fn node_groups(
         &args.namespace,
         shared.recorder.clone(),
     )?
-    .keeping(buffers);
+    .keeping(buffers)
+    .answering(requests);
     registry.register_collector(Box::new(MetricsCollector(groups.metrics())));
     tasks.spawn(groups.run(shared.leading.clone(), shutdown.clone()));
     Ok(provider)
+}
+
+/// ProvisioningRequests, where they are to be answered.
+async fn provisioning_requests(
+    args: &RunArgs,
+    shared: &Shared,
+    world: &Arc<World>,
+) -> anyhow::Result<Option<Requests>> {
+    if !args.nodes.enable_provisioning_requests {
+        return Ok(None);
+    }
+    let instance = &args.nodes.check_capacity_processor_instance;
+    // Whose status is never written would be told so with every pass.
+    let writes = shared.recorder.is_none();
+    Ok(Some(Requests::start(&shared.cluster.client, world, instance, writes).await?))
 }
 
 async fn node_pools(

@@ -4,7 +4,7 @@
 use kube::core::CustomResourceExt;
 use serde_json::{Value, json};
 use tandem_core::api::{
-    autoscaling::CapacityBuffer,
+    autoscaling::{CapacityBuffer, ProvisioningRequest, v1beta1},
     karpenter::{
         AWSNodeTemplate, EC2NodeClass, KWOKNodeClass, NodeClaim, NodeOverlay, NodePool, Provisioner,
     },
@@ -70,6 +70,8 @@ fn schemas_are_structural() {
         ("Provisioner", schema::<Provisioner>()),
         ("AWSNodeTemplate", schema::<AWSNodeTemplate>()),
         ("CapacityBuffer", schema::<CapacityBuffer>()),
+        ("ProvisioningRequest", schema::<ProvisioningRequest>()),
+        ("ProvisioningRequest v1beta1", schema::<v1beta1::ProvisioningRequest>()),
     ];
     for (kind, schema) in all().into_iter().chain(of_nodes) {
         let properties = schema["properties"].as_object().unwrap();

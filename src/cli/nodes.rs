@@ -286,6 +286,18 @@ pub struct NodeArgs {
     /// Keep the room of CapacityBuffers on node groups.
     #[arg(long, action = Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false)]
     pub capacity_buffer_pod_injection_enabled: bool,
+    /// Answer ProvisioningRequests, and keep the room that was promised.
+    #[arg(long, action = Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false)]
+    pub enable_provisioning_requests: bool,
+    /// Answer only those requests of the class check-capacity whose parameter processorInstance says so.
+    #[arg(long, default_value = "")]
+    pub check_capacity_processor_instance: String,
+    /// A ProvisioningRequest that found no room is tried again after so long, and each time after twice as long.
+    #[arg(long, default_value = "1m", value_parser = duration)]
+    pub provisioning_request_initial_backoff_time: Duration,
+    /// The longest time after which a ProvisioningRequest is tried again.
+    #[arg(long, default_value = "10m", value_parser = duration)]
+    pub provisioning_request_max_backoff_time: Duration,
     /// Keep the status ConfigMap.
     #[arg(long, action = Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = true)]
     pub write_status_configmap: bool,
@@ -330,7 +342,7 @@ const QUICK: &str = "no pass takes so long";
 const ALL_NODES: &str = "every node is looked at in every pass";
 const ONE_LEASE: &str = "one Lease decides who writes; see the flags --leader-election-*";
 const PROBES: &str = "see --health-probe-bind-address";
-const PROVISIONING_REQUESTS: &str = "ProvisioningRequests are not read by this version";
+const ALL_REQUESTS: &str = "every pass answers all ProvisioningRequests";
 const DEFAULT_SCHEDULER: &str = "the default scheduler's filters are simulated";
 
 /// Flags of Cluster Autoscaler that change nothing here, with the reason.
@@ -343,10 +355,9 @@ pub(super) const WITHOUT_EFFECT: &[Flag] = &[
         "a buffer's pods are as the newest pod of its workload, or as its template",
     ),
     ("capacity-quotas-enabled", Switch, "CapacityQuotas are not read by this version"),
-    ("check-capacity-batch-processing", Switch, PROVISIONING_REQUESTS),
-    ("check-capacity-processor-instance", Value, PROVISIONING_REQUESTS),
-    ("check-capacity-provisioning-request-batch-timebox", Value, PROVISIONING_REQUESTS),
-    ("check-capacity-provisioning-request-max-batch-size", Value, PROVISIONING_REQUESTS),
+    ("check-capacity-batch-processing", Switch, ALL_REQUESTS),
+    ("check-capacity-provisioning-request-batch-timebox", Value, ALL_REQUESTS),
+    ("check-capacity-provisioning-request-max-batch-size", Value, ALL_REQUESTS),
     ("cluster-snapshot-parallelism", Value, NOBODY),
     ("debugging-snapshot-enabled", Switch, "status, events and log say what was decided and why"),
     ("dynamic-node-delete-delay-after-taint-enabled", Switch, "--node-delete-delay-after-taint holds"),
@@ -354,7 +365,6 @@ pub(super) const WITHOUT_EFFECT: &[Flag] = &[
     ("enable-dynamic-resource-allocation", Switch, "claims of devices are not simulated"),
     ("enable-graceful-degradation", Switch, QUICK),
     ("enable-proactive-scaleup", Switch, "expected pods come from ScaledObjects; see --max-expected-pods"),
-    ("enable-provisioning-requests", Switch, PROVISIONING_REQUESTS),
     ("estimator", Value, "binpacking is the only one"),
     ("fastpath-binpacking-enabled", Switch, "the estimator always counts where counting is exact"),
     ("frequent-loops-enabled", Switch, "a pod that fits nowhere always starts a pass"),
@@ -389,9 +399,7 @@ pub(super) const WITHOUT_EFFECT: &[Flag] = &[
     ("pending-pods-batching-timeout", Value, QUICK),
     ("pod-injection-limit", Value, "see --max-expected-pods"),
     ("predicate-parallelism", Value, NOBODY),
-    ("provisioning-request-initial-backoff-time", Value, PROVISIONING_REQUESTS),
-    ("provisioning-request-max-backoff-cache-size", Value, PROVISIONING_REQUESTS),
-    ("provisioning-request-max-backoff-time", Value, PROVISIONING_REQUESTS),
+    ("provisioning-request-max-backoff-cache-size", Value, "the backoffs of all requests are remembered"),
     ("record-duplicated-events", Switch, "equal events are counted, not repeated"),
     ("regional", Switch, NOBODY),
     ("salvo-scale-up", Switch, "several groups always grow in one pass"),

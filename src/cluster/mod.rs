@@ -13,6 +13,7 @@ pub mod pod_group;
 pub mod reader;
 pub mod scale;
 pub mod shapes;
+mod storage;
 pub mod world;
 
 use std::sync::Arc;

@@ -8,7 +8,7 @@ use k8s_openapi::{
 };
 use kube::api::DynamicObject;
 use serde_json::Value;
-use tandem_core::scheduling::Pod;
+use tandem_core::{nodes::buffer::Traits, scheduling::Pod};
 
 use super::scale::Target;
 
@@ -21,6 +21,8 @@ pub struct Model {
     pub selector: LabelSelector,
     /// A pod as its template has it; absent if it has none (`spec.template`).
     pub pod: Option<Pod>,
+    /// What ResourceQuotas tell its pods apart by.
+    pub traits: Traits,
 }
 
 impl Model {
@@ -38,6 +40,11 @@ impl Model {
             generation: object.metadata.generation.unwrap_or_default(),
             selector: typed(&spec["selector"]).unwrap_or_else(labels),
             pod: template.as_ref().map(|template| pod(target, object, template)),
+            traits: template
+                .and_then(|template| template.spec)
+                .as_ref()
+                .map(Traits::read)
+                .unwrap_or_default(),
         }
     }
 }

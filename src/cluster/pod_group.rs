@@ -1,5 +1,7 @@
 //! PodGroups (scheduling.k8s.io): how many pods of a gang have to run together. A beta API, off unless the cluster says otherwise.
 
+use std::collections::BTreeMap;
+
 use kube::CustomResource;
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +20,9 @@ pub struct PodGroupSpec {
     /// How its pods are scheduled.
     #[serde(default)]
     pub scheduling_policy: SchedulingPolicy,
+    /// Whether its pods may be disrupted one by one; absent means that they may.
+    #[serde(default)]
+    pub disruption_mode: DisruptionMode,
 }
 
 /// How the pods of a group are scheduled: each for itself, or as a gang.
@@ -26,6 +31,14 @@ pub struct SchedulingPolicy {
     /// As a gang.
     #[serde(default)]
     pub gang: Option<Gang>,
+}
+
+/// How the pods of a group are disrupted.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DisruptionMode {
+    /// All at once; has no fields.
+    #[serde(default)]
+    pub all: Option<BTreeMap<String, String>>,
 }
 
 /// Pods that run together or not at all.
@@ -43,6 +56,11 @@ impl PodGroup {
         let gang = self.spec.scheduling_policy.gang.as_ref()?;
         u32::try_from(gang.min_count).ok()
     }
+
+    /// Whether its pods are only disrupted all at once.
+    pub fn is_undivided(&self) -> bool {
+        self.spec.disruption_mode.all.is_some()
+    }
 }
 
 #[cfg(test)]
@@ -53,15 +71,16 @@ mod tests {
 
     #[test]
     fn a_gang_says_how_many_have_to_run() {
-        for (policy, wanted) in [
-            (json!({"gang": {"minCount": 4}}), Some(4)),
-            (json!({"basic": {}}), None),
-            (json!({"gang": {"minCount": -1}}), None),
+        for (policy, mode, wanted) in [
+            (json!({"gang": {"minCount": 4}}), json!({"single": {}}), (Some(4), false)),
+            (json!({"gang": {"minCount": 4}}), json!({"all": {}}), (Some(4), true)),
+            (json!({"basic": {}}), json!({}), (None, false)),
+            (json!({"gang": {"minCount": -1}}), json!({}), (None, false)),
         ] {
             let group = json!({"apiVersion": "scheduling.k8s.io/v1beta1", "kind": "PodGroup",
-                "metadata": {"name": "train"}, "spec": {"schedulingPolicy": policy, "disruptionMode": "Pod"}});
+                "metadata": {"name": "train"}, "spec": {"schedulingPolicy": policy, "disruptionMode": mode}});
             let group: PodGroup = serde_json::from_value(group).unwrap();
-            assert_eq!(group.needed(), wanted, "{policy}");
+            assert_eq!((group.needed(), group.is_undivided()), wanted, "{policy}");
         }
     }
 }

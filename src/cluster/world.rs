@@ -8,13 +8,13 @@ use std::{
     },
 };
 
+use jiff::Timestamp;
 use k8s_openapi::api::{
     apps::v1::{DaemonSet, ReplicaSet, StatefulSet},
     batch::v1::Job,
     core::v1 as k8s,
     policy::v1::PodDisruptionBudget,
     resource::v1 as resource,
-    storage::v1 as storage,
 };
 use kube::{Client, ResourceExt};
 use parking_lot::Mutex;
@@ -24,15 +24,11 @@ use tandem_core::{
         Node, Pod, Surroundings,
         devices::{self, ClaimSpec, DeviceClass, Objects, Slice},
         pod::Scheduled,
-        surroundings::{Claim, StorageClass, Volume},
     },
 };
 use tokio::sync::{Notify, watch};
 
-use super::{mirror::Mirror, pod_group::PodGroup, shapes::Shapes};
-
-/// Volumes that may be attached to a node, by CSI driver.
-type VolumeLimits = BTreeMap<Box<str>, i64>;
+use super::{mirror::Mirror, pod_group::PodGroup, shapes::Shapes, storage::Storage};
 
 /// The cluster as decisions about nodes see it.
 pub struct World {
@@ -44,16 +40,13 @@ pub struct World {
     pub daemon_sets: Arc<Mirror<Pod>>,
     budgets: Arc<Mirror<Budget>>,
     namespaces: Arc<Mirror<BTreeMap<String, String>>>,
-    claims: Arc<Mirror<Claim>>,
-    volumes: Arc<Mirror<Volume>>,
-    storage_classes: Arc<Mirror<StorageClass>>,
-    limits: Arc<Mirror<VolumeLimits>>,
+    storage: Storage,
     replica_sets: Arc<Mirror<Option<i32>>>,
     stateful_sets: Arc<Mirror<Option<i32>>>,
     replication_controllers: Arc<Mirror<Option<i32>>>,
     jobs: Arc<Mirror<Option<i32>>>,
-    /// How many pods of a gang have to run; absent of groups that are none.
-    gangs: Arc<Mirror<Option<u32>>>,
+    /// Of PodGroups: how many pods have to run together, if any, and whether they are disrupted as a whole.
+    gangs: Arc<Mirror<(Option<u32>, bool)>>,
     slices: Arc<Mirror<Slice>>,
     device_classes: Arc<Mirror<DeviceClass>>,
     device_claims: Arc<Mirror<devices::Claim>>,
@@ -94,14 +87,7 @@ impl World {
             daemon_sets: Mirror::start(client, read_set, changed()),
             budgets: Mirror::start(client, |budget: &PodDisruptionBudget| Budget::read(budget), || {}),
             namespaces: Mirror::start(client, |namespace: &k8s::Namespace| namespace.labels().clone(), || {}),
-            claims: Mirror::start(client, |claim: &k8s::PersistentVolumeClaim| Claim::read(claim), || {}),
-            volumes: Mirror::start(client, |volume: &k8s::PersistentVolume| Volume::read(volume), || {}),
-            storage_classes: Mirror::start(
-                client,
-                |class: &storage::StorageClass| StorageClass::read(class),
-                || {},
-            ),
-            limits: Mirror::start(client, volume_limits, || {}),
+            storage: Storage::start(client),
             replica_sets: Mirror::start(client, |set: &ReplicaSet| set.spec.replicas, || {}),
             stateful_sets: Mirror::start(client, |set: &StatefulSet| set.spec.replicas, || {}),
             replication_controllers: Mirror::start(
@@ -112,7 +98,11 @@ impl World {
                 || {},
             ),
             jobs: Mirror::start(client, |_: &Job| None, || {}),
-            gangs: Mirror::start_if_served(client, PodGroup::needed, changed()),
+            gangs: Mirror::start_if_served(
+                client,
+                |group: &PodGroup| (group.needed(), group.is_undivided()),
+                changed(),
+            ),
             slices: Mirror::start_if_readable(
                 client,
                 |slice: &resource::ResourceSlice| Slice::read(slice),
@@ -148,10 +138,7 @@ impl World {
             self.daemon_sets.synced(),
             self.budgets.synced(),
             self.namespaces.synced(),
-            self.claims.synced(),
-            self.volumes.synced(),
-            self.storage_classes.synced(),
-            self.limits.synced(),
+            self.storage.synced(),
             self.replica_sets.synced(),
             self.stateful_sets.synced(),
             self.replication_controllers.synced(),
@@ -170,15 +157,11 @@ impl World {
         }
     }
 
-    /// All nodes, with the limits of their volumes.
+    /// All nodes, with what the drivers of their volumes say.
     pub fn nodes(&self) -> Vec<Arc<Node>> {
-        let with_limits = |node: Arc<Node>| match self.limits.get("", &node.name) {
-            Some(limits) if !limits.is_empty() => {
-                Arc::new(Node { volume_limits: (*limits).clone(), ..(*node).clone() })
-            }
-            _ => node,
-        };
-        self.nodes.all().into_iter().map(with_limits).collect()
+        let (drivers_matter, now) = (self.storage.drivers_matter(), Timestamp::now());
+        let nodes = self.nodes.all().into_iter();
+        nodes.map(|node| self.storage.tell(node, drivers_matter, now)).collect()
     }
 
     /// All budgets as they are now.
@@ -235,39 +218,26 @@ impl World {
     /// What else the scheduler reads.
     pub fn surroundings(&self) -> Surroundings {
         let named = |name: String| -> Arc<str> { name.into() };
-        Surroundings {
+        let mut surroundings = Surroundings {
             namespaces: self
                 .namespaces
                 .entries()
                 .into_iter()
                 .map(|(key, labels)| (named(key.name), (*labels).clone()))
                 .collect(),
-            claims: self
-                .claims
-                .entries()
-                .into_iter()
-                .map(|(key, claim)| ((named(key.namespace), named(key.name)), (*claim).clone()))
-                .collect(),
-            volumes: self
-                .volumes
-                .entries()
-                .into_iter()
-                .map(|(key, volume)| (named(key.name), (*volume).clone()))
-                .collect(),
-            classes: self
-                .storage_classes
-                .entries()
-                .into_iter()
-                .map(|(key, class)| (named(key.name), (*class).clone()))
-                .collect(),
-            gangs: self
-                .gangs
-                .entries()
-                .into_iter()
-                .filter_map(|(key, needed)| Some(((named(key.namespace), named(key.name)), (*needed)?)))
-                .collect(),
             devices: self.devices(),
+            ..Surroundings::default()
+        };
+        for (key, gang) in self.gangs.entries() {
+            let key = (named(key.namespace), named(key.name));
+            let (needed, undivided) = *gang;
+            if undivided {
+                surroundings.undivided.insert(key.clone());
+            }
+            surroundings.gangs.extend(needed.map(|needed| (key, needed)));
         }
+        self.storage.add_to(&mut surroundings);
+        surroundings
     }
 }
 
@@ -280,16 +250,6 @@ fn by_key<T: PartialEq + Send + Sync + 'static>(
 ) -> BTreeMap<(Arc<str>, Arc<str>), Arc<T>> {
     let entries = mirror.entries().into_iter();
     entries.map(|(key, object)| ((key.namespace.into(), key.name.into()), object)).collect()
-}
-
-fn volume_limits(node: &storage::CSINode) -> VolumeLimits {
-    let drivers = node.spec.drivers.iter();
-    drivers
-        .filter_map(|driver| {
-            let count = driver.allocatable.as_ref()?.count?;
-            Some((driver.name.as_str().into(), i64::from(count)))
-        })
-        .collect()
 }
 
 /// A pod as the DaemonSet would make it.

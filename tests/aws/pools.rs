@@ -36,6 +36,9 @@ use crate::Bed;
 const ZONES: [&str; 2] = ["eu-central-1a", "eu-central-1b"];
 const TAG: (&str, &str) = ("kubernetes.io/cluster/chris", "owned");
 
+/// The annotation of claims that says what profile their machine has.
+const PROFILE: &str = "karpenter.k8s.aws/instance-profile-name";
+
 /// As users have it.
 const CLASS: &str = "
 apiVersion: karpenter.k8s.aws/v1
@@ -118,6 +121,16 @@ impl Pools {
         let patches = self.patches.lock();
         let written = patches.iter().rev().map(|patch| &patch["metadata"]["finalizers"]);
         written.into_iter().find(|finalizers| !finalizers.is_null()).cloned().unwrap_or_default()
+    }
+
+    /// The profiles that the class was last noted to have had.
+    fn noted(&self) -> String {
+        let patches = self.patches.lock();
+        let written = patches
+            .iter()
+            .rev()
+            .map(|patch| &patch["metadata"]["annotations"]["tandem.dev/instance-profiles"]);
+        written.into_iter().find_map(Value::as_str).expect("no profile was noted").to_owned()
     }
 
     async fn launch(&self, claim: &NodeClaim, names: &[&str]) -> Result<Launched, LaunchError> {
@@ -291,6 +304,54 @@ async fn a_profile_is_made_for_a_role() {
         assert_eq!(pools.bed.moto.calls(), calls, "the {time} time");
         assert_eq!(pools.finalizers(), json!(["theirs"]));
     }
+    pools.bed.stop().await;
+}
+
+#[tokio::test]
+async fn the_profile_of_a_former_role_goes_when_no_claim_uses_it() {
+    let (pools, _) = Pools::with_network().await;
+    let of_role = |role: &str, noted: &str| {
+        let metadata = format!("name: default, annotations: {{tandem.dev/instance-profiles: '{noted}'}}");
+        let class = CLASS.replace("name: default", &metadata);
+        pools.apply(
+            &class.replace("instanceProfile: chris2022090904481313660000000c", &format!("role: {role}")),
+        )
+    };
+    let calls = || {
+        let calls = pools.bed.moto.calls();
+        pools.bed.moto.forget_calls();
+        calls.into_iter().filter(|call| call.starts_with("iam:")).collect::<Vec<_>>()
+    };
+    for role in ["nodes", "others"] {
+        pools.bed.moto.create_role(role).await.unwrap();
+    }
+    pools.provider.class_state(&of_role("nodes", "")).await.unwrap();
+    let former = pools.noted();
+    let launched = pools.launch(&claim("a", &[ON_DEMAND]), &["m5.large"]).await.unwrap();
+    assert_eq!(launched.annotations[PROFILE], former, "a claim tells with what it was launched");
+
+    pools.provider.class_state(&of_role("others", &former)).await.unwrap();
+    let both = pools.noted();
+    let current = both.strip_prefix(&format!("{former},")).expect("both profiles").to_owned();
+    let class = of_role("others", &both);
+    calls();
+    let with = |profile: Option<&str>| {
+        let mut claim = claim("a", &[ON_DEMAND]);
+        let profile = profile.map(|profile| (PROFILE.to_owned(), profile.to_owned()));
+        claim.metadata.annotations = Some(profile.into_iter().collect());
+        [Arc::new(claim)]
+    };
+    for users in [with(Some(&former)), with(None)] {
+        pools.provider.tidy_class(&class, &users).await.unwrap();
+        assert!(calls().is_empty(), "it was removed while a machine may have it");
+    }
+    pools.provider.tidy_class(&class, &with(Some(&current))).await.unwrap();
+    let removal =
+        ["iam:GetInstanceProfile", "iam:RemoveRoleFromInstanceProfile", "iam:DeleteInstanceProfile"];
+    assert_eq!(calls(), removal);
+    assert_eq!(pools.noted(), current);
+    pools.provider.tidy_class(&of_role("others", &current), &[]).await.unwrap();
+    assert!(calls().is_empty(), "the profile that is in use stays");
     pools.bed.stop().await;
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use harness::http::{self, Server};
 use harness::moto::Group;
-use harness::wait;
+use harness::{Network, Options, wait};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use kube::api::Api;
@@ -20,14 +20,17 @@ use crate::world::World;
 /// t3.medium has 2 cores, a little of them reserved: 3 pods of 600m fit.
 const GROUP: Group<'static> = Group { max: 10, ..groups::GROUP };
 
-/// The HPA controller's period, as users have it.
-pub(crate) const HPA_SYNC_PERIOD: Duration = Duration::from_secs(15);
 /// The step comes in the middle between two visits of the HPA controller, where on average it does.
 const AFTER_VISIT: Duration = Duration::from_secs(7);
 /// How often the target size of the group is looked at.
 const LOOK: Duration = Duration::from_millis(50);
 /// Several periods of the HPA.
 const PATIENCE: Duration = Duration::from_mins(3);
+
+/// The HPA controller's period is what users have.
+pub(crate) fn options() -> Options {
+    Options::new(Network::Namespace)
+}
 
 /// Ten a pod; the HPA gives back what it added as soon as the load is gone.
 const SCALED_OBJECT: &str = r#"

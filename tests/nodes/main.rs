@@ -7,16 +7,18 @@
 
 mod buffers;
 mod demand;
+mod gangs;
 mod groups;
 mod interruption;
 mod pools;
 mod provider;
+mod provisioning_requests;
 mod world;
 
 use std::process::ExitCode;
 
 use anyhow::Result;
-use harness::{Components, network};
+use harness::{Components, Options, network};
 use libtest_mimic::{Arguments, Failed, Trial};
 use tokio::runtime::Runtime;
 
@@ -53,8 +55,10 @@ fn scenarios() -> Vec<Trial> {
         scenario("provider::is_told_at_the_end", provider::is_told_at_the_end),
         scenario("interruption::walk_through", interruption::walk_through),
         scenario("buffers::walk_through", buffers::walk_through),
+        scenario("provisioning_requests::walk_through", provisioning_requests::walk_through),
         scenario("pools::walk_through", pools::walk_through),
-        scenario_at(demand::HPA_SYNC_PERIOD, "demand::walk_through", demand::walk_through),
+        scenario_on(demand::options(), "demand::walk_through", demand::walk_through),
+        scenario_on(gangs::options(), "gangs::walk_through", gangs::walk_through),
         scenario("pools::walk_through_aws_provisioner", pools::walk_through_aws_provisioner),
         scenario("pools::walk_through_aws", pools::walk_through_aws),
         scenario("pools::spot_is_taken_back", pools::spot_is_taken_back),
@@ -66,22 +70,18 @@ fn scenario<F>(name: &str, body: fn(std::sync::Arc<World>) -> F) -> Trial
 where
     F: Future<Output = Result<()>> + Send + 'static,
 {
-    scenario_at(world::HPA_SYNC_PERIOD, name, body)
+    scenario_on(world::options(), name, body)
 }
 
-/// [`scenario`] with another period of the HPA controller.
-fn scenario_at<F>(
-    hpa_sync_period: std::time::Duration,
-    name: &str,
-    body: fn(std::sync::Arc<World>) -> F,
-) -> Trial
+/// [`scenario`] on another control plane.
+fn scenario_on<F>(options: Options, name: &str, body: fn(std::sync::Arc<World>) -> F) -> Trial
 where
     F: Future<Output = Result<()>> + Send + 'static,
 {
     Trial::test(name, move || {
         let runtime = Runtime::new().map_err(|error| error.to_string())?;
         runtime.block_on(async {
-            let world = World::start(hpa_sync_period).await.map_err(|error| format!("{error:#}"))?;
+            let world = World::start(options).await.map_err(|error| format!("{error:#}"))?;
             let world = std::sync::Arc::new(world);
             let outcome = body(world.clone()).await;
             let log = world.log().await;

@@ -16,9 +16,14 @@ use kube::api::{Api, ListParams};
 use tokio::sync::Mutex;
 
 /// Users have 15 s; most scenarios do not depend on it.
-pub(crate) const HPA_SYNC_PERIOD: Duration = Duration::from_secs(2);
+const HPA_SYNC_PERIOD: Duration = Duration::from_secs(2);
 /// Log lines that a failed scenario shows.
 const LINES: usize = 60;
+
+/// A control plane as most scenarios have it.
+pub(crate) fn options() -> Options {
+    Options { hpa_sync_period: HPA_SYNC_PERIOD, ..Options::new(Network::Namespace) }
+}
 
 /// What one scenario works with.
 pub(crate) struct World {
@@ -31,9 +36,8 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) async fn start(hpa_sync_period: Duration) -> Result<Self> {
+    pub(crate) async fn start(options: Options) -> Result<Self> {
         let components = Components::find_or_build()?;
-        let options = Options { hpa_sync_period, ..Options::new(Network::Namespace) };
         let control_plane = ControlPlane::start(&components, options).await?;
         let moto = Arc::new(Moto::start(control_plane.folder()).await?);
         let install = Install::apply(&control_plane).await?;

@@ -24,6 +24,7 @@ use tandem_core::{
 use crate::{
     Counts, Judge, Twin, Verdict,
     generate::{Worlds, ZONE},
+    storage::Storage,
 };
 
 /// Claims and pods are in one namespace, whose claims may look at devices that others have.
@@ -60,8 +61,8 @@ impl Judge {
             let created = Api::all(self.client.clone()).create(&PostParams::default(), slice).await;
             created.with_context(|| serde_json::to_string(slice).unwrap_or_default())?;
         }
-        let mut world = self.furnish(nodes, Vec::new()).await?;
-        let mut shared = Vec::new();
+        let mut world = self.furnish(Storage::default(), nodes, Vec::new()).await?;
+        let (mut shared, surroundings) = (Vec::new(), Arc::new(self.surroundings.clone()));
         for number in 0..PODS {
             let Asking { pod, claims, templates } =
                 draws.asking(&format!("d{seed}-{number}"), &mut shared)?;
@@ -74,7 +75,7 @@ impl Judge {
                 counts.invalid += 1;
                 continue;
             };
-            let (verdict, disagreement) = self.judge(&world, &seen).await?;
+            let (verdict, disagreement) = self.judge(&world, &surroundings, &seen).await?;
             if let Some(disagreement) = disagreement {
                 let lines = |values: Vec<Value>| values.iter().map(Value::to_string).collect::<Vec<_>>();
                 let objects = slices.iter().map(|it| json!(it)).chain(classes.iter().map(|it| json!(it)));
@@ -335,7 +336,7 @@ impl Worlds {
         }
         let (mut claims, mut templates, mut references) = (Vec::new(), Vec::new(), Vec::new());
         for number in 0..=u64::from(self.0.percent(30)) {
-            let (claim, spec) = (format!("{name}-{number}"), self.claim());
+            let (claim, spec) = (format!("{name}-{number}"), self.device_claim());
             let metadata = json!({"name": claim, "namespace": NAMESPACE});
             if self.0.percent(30) {
                 templates.push(json!({"metadata": metadata, "spec": {"spec": spec}}));
@@ -359,7 +360,7 @@ impl Worlds {
         })
     }
 
-    fn claim(&mut self) -> Value {
+    fn device_claim(&mut self) -> Value {
         let requests: Vec<_> = (0..=u64::from(self.0.percent(30)))
             .map(|number| {
                 let name = format!("r{number}");

@@ -4,10 +4,19 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use serde_json::{Map, Value, json};
 use tandem_core::draws::Draws;
 
+use crate::storage;
+
 pub(crate) const NAMESPACES: [(&str, Option<&str>); 3] =
     [("default", None), ("team-x", Some("x")), ("team-y", Some("y"))];
 pub(crate) const ZONE: &str = "topology.kubernetes.io/zone";
-const HOST: &str = "kubernetes.io/hostname";
+pub(crate) const HOST: &str = "kubernetes.io/hostname";
+/// What nodes declare, in order; of the first no pod has any need when it is scheduled.
+const FEATURES: [&str; 4] = [
+    "ExtendWebSocketsToKubelet",
+    "RestartAllContainersOnContainerExits",
+    "UserNamespacesHostNetworkSupport",
+    "VolumeBindMountOptions",
+];
 
 /// Draws worlds.
 pub(crate) struct Worlds(pub(crate) Draws);
@@ -48,10 +57,12 @@ impl Worlds {
         if self.0.percent(40) {
             resources["example.com/device"] = json!(self.0.one(&["1", "2"]));
         }
+        let mut features = FEATURES.to_vec();
+        features.retain(|_| self.0.percent(60));
         json!({
             "metadata": {"name": name, "labels": labels},
             "spec": {"taints": taints, "unschedulable": self.0.percent(7)},
-            "status": {"allocatable": resources, "capacity": resources},
+            "status": {"allocatable": resources, "capacity": resources, "declaredFeatures": features},
         })
     }
 
@@ -90,11 +101,57 @@ impl Worlds {
             spread.dedup_by(|one, other| one["topologyKey"] == other["topologyKey"]);
             spec["topologySpreadConstraints"] = json!(spread);
         }
+        if self.0.percent(30) {
+            self.claims(&mut spec);
+        }
+        if self.0.percent(12) {
+            self.features(&mut spec);
+        }
         if self.0.percent(4) {
             spec["schedulingGates"] = json!([{"name": "example.com/gate"}]);
         }
         let metadata = json!({"name": name, "namespace": namespace, "labels": labels});
         serde_json::from_value(json!({"metadata": metadata, "spec": spec}))
+    }
+
+    /// One claim, or two of different classes.
+    fn claims(&mut self, spec: &mut Value) {
+        let first = self.0.below(storage::CLAIMS);
+        let mut claims = vec![first];
+        if self.0.percent(25) {
+            claims.push((first + 1) % storage::CLAIMS);
+        }
+        let volume = |claim: &u64| {
+            let name = storage::claim(*claim);
+            json!({"name": name, "persistentVolumeClaim": {"claimName": name}})
+        };
+        spec["volumes"] = claims.iter().map(volume).collect();
+    }
+
+    /// Something that not every kubelet can do.
+    fn features(&mut self, spec: &mut Value) {
+        let first = &mut spec["containers"][0];
+        match self.0.below(4) {
+            0 => {
+                first["restartPolicy"] = json!("Never");
+                let exit = json!({"operator": "In", "values": [42]});
+                let action = self.0.one(&["RestartAllContainers", "RestartAllContainers", "Restart"]);
+                first["restartPolicyRules"] = json!([{"action": action, "exitCodes": exit}]);
+            }
+            1 => {
+                let path = json!({"name": "scratch", "mountPath": "/tmp", "bindMountOptions": ["noexec"]});
+                first["volumeMounts"] = json!([path]);
+                let volume = json!({"name": "scratch", "emptyDir": {}});
+                match spec["volumes"].as_array_mut() {
+                    Some(volumes) => volumes.push(volume),
+                    None => spec["volumes"] = json!([volume]),
+                }
+            }
+            host => {
+                spec["hostNetwork"] = json!(true);
+                spec["hostUsers"] = json!(host == 2);
+            }
+        }
     }
 
     fn container(&mut self) -> Value {

@@ -1,11 +1,12 @@
 //! The real kube-scheduler is the judge of placement: `cargo test --workspace --test scheduler`.
 //!
-//! Worlds are drawn from a seed. The scheduler places one pod after another; where it puts a pod, the core must see room, and
+//! Worlds are drawn from a seed. They have storage too, and somebody who makes volumes as drivers would. The scheduler places one pod after another; where it puts a pod, the core must see room, and
 //! where it finds no room, the core must see none on any node. `TANDEM_WORLDS` asks for more worlds, `TANDEM_SEED` for others.
 #![allow(clippy::unwrap_used, reason = "a test says best where it stands by panicking there")]
 
 mod devices;
 mod generate;
+mod storage;
 
 use std::{env, sync::Arc, time::Duration};
 
@@ -21,7 +22,10 @@ use tandem_core::{
     scheduling::{self as core, Snapshot, Surroundings},
 };
 
+use tokio::task::JoinSet;
+
 use generate::{NAMESPACES, Worlds};
+use storage::Storage;
 
 /// Pods that are tried in a world.
 const PODS: usize = 24;
@@ -33,8 +37,19 @@ const SEED: u64 = 1;
 const SOON: Duration = Duration::from_mins(1);
 /// The scheduler hears of a change a moment later than who asks; what it says too early it takes back.
 const SECOND_THOUGHTS: Duration = Duration::from_secs(3);
+/// What pods can ask of kubelets that not every one can do.
+const FEATURE_GATES: &str = "UserNamespacesHostNetworkSupport=true,VolumeBindMountOptions=true";
 /// Between two looks at a pod that the scheduler has not decided upon.
 const LOOK: Duration = Duration::from_millis(10);
+
+/// Reasons that have to be met, or nothing is proven of them.
+const RARE: [&str; 5] = [
+    "did not have enough free storage",
+    "CSI driver is not installed",
+    "exceed max volume count",
+    "didn't find available persistent volumes to bind",
+    "didn't match Pod's required features",
+];
 
 /// What the scheduler says of a pod.
 #[derive(Debug)]
@@ -49,7 +64,10 @@ enum Verdict {
 /// A real scheduler.
 struct Judge {
     client: Client,
-    surroundings: Arc<Surroundings>,
+    /// Namespaces, which every world has.
+    surroundings: Surroundings,
+    /// Make volumes.
+    _drivers: JoinSet<()>,
     _control_plane: ControlPlane,
 }
 
@@ -63,6 +81,7 @@ struct Twin<T> {
 /// Nodes and the pods that run on them.
 #[derive(Default)]
 struct World {
+    storage: Storage,
     nodes: Vec<Twin<Node>>,
     pods: Vec<Twin<Pod>>,
     /// Devices and claims of them, as they were before the pod that is judged.
@@ -86,6 +105,8 @@ async fn the_core_judges_as_the_real_scheduler_does() -> Result<()> {
     for world in seed..seed + worlds {
         judge.try_world(world, &mut counts).await.with_context(|| format!("TANDEM_SEED={world}"))?;
     }
+    let rare = counts.rare;
+    ensure!(rare.iter().all(|count| *count > 0), "these worlds never refuse for one of {RARE:?}: {rare:?}");
     counts.report()
 }
 
@@ -107,11 +128,13 @@ struct Counts {
     refused: u32,
     gated: u32,
     invalid: u32,
+    /// How often a node was refused for one of [`RARE`].
+    rare: [u32; RARE.len()],
 }
 
 impl Counts {
     fn report(self) -> Result<()> {
-        let Self { placed, refused, gated, invalid } = self;
+        let Self { placed, refused, gated, invalid, .. } = self;
         eprintln!("{placed} pods placed, {refused} refused, {gated} gated, {invalid} not valid");
         let tried = placed + refused + gated + invalid;
         ensure!(
@@ -125,7 +148,8 @@ impl Counts {
 impl Judge {
     async fn start() -> Result<Self> {
         let components = Components::find_or_build()?;
-        let control_plane = ControlPlane::start(&components, Options::new(Network::Loopback)).await?;
+        let options = Options { feature_gates: FEATURE_GATES, ..Options::new(Network::Loopback) };
+        let control_plane = ControlPlane::start(&components, options).await?;
         let client = control_plane.client();
         let namespaces: Api<Namespace> = Api::all(client.clone());
         let mut surroundings = Surroundings::default();
@@ -144,7 +168,8 @@ impl Judge {
             let labels = namespaces.get(name).await?.labels().clone();
             surroundings.namespaces.insert(name.into(), labels);
         }
-        let judge = Self { client, surroundings: Arc::new(surroundings), _control_plane: control_plane };
+        let drivers = storage::start(&client).await?;
+        let judge = Self { client, surroundings, _drivers: drivers, _control_plane: control_plane };
         judge.clear().await?;
         Ok(judge)
     }
@@ -152,15 +177,19 @@ impl Judge {
     /// Lets the scheduler place the pods of a world; a disagreement is an error with the smallest world that shows it.
     async fn try_world(&self, seed: u64, counts: &mut Counts) -> Result<()> {
         let mut draws = Worlds(Draws(seed));
-        let mut world = self.furnish(draws.nodes(&format!("w{seed}"))?, Vec::new()).await?;
+        let prefix = format!("w{seed}");
+        let nodes = draws.nodes(&prefix)?;
+        let storage = draws.storage(&prefix, &nodes)?;
+        let mut world = self.furnish(storage, nodes, Vec::new()).await?;
         for number in 0..PODS {
-            let drawn = draws.pod(&format!("w{seed}-{number}"))?;
+            let drawn = draws.pod(&format!("{prefix}-{number}"))?;
+            let surroundings = self.surroundings().await?;
             let Some(seen) = self.create(&drawn).await? else {
                 counts.invalid += 1;
                 continue;
             };
             let mut pod = Twin { drawn, seen };
-            let (verdict, disagreement) = self.judge(&world, &pod.seen).await?;
+            let (verdict, disagreement) = self.judge(&world, &surroundings, &pod.seen).await?;
             if let Some(disagreement) = disagreement {
                 let smallest = self.shrink(world, &pod.drawn).await?;
                 bail!("{disagreement}\n{}", smallest.text(&pod.drawn)?);
@@ -173,7 +202,12 @@ impl Judge {
                     world.pods.push(pod);
                     continue;
                 }
-                Verdict::Unschedulable(_) | Verdict::Failed(_) => counts.refused += 1,
+                Verdict::Unschedulable(message) | Verdict::Failed(message) => {
+                    counts.refused += 1;
+                    let told =
+                        RARE.iter().zip(&mut counts.rare).filter(|(reason, _)| message.contains(*reason));
+                    told.for_each(|(_, count)| *count += 1);
+                }
                 Verdict::Gated => counts.gated += 1,
             }
             self.delete(&pod.seen).await?;
@@ -181,13 +215,21 @@ impl Judge {
         self.clear().await
     }
 
-    /// Makes nodes, and pods that run on them.
-    async fn furnish(&self, nodes: Vec<Node>, pods: Vec<Pod>) -> Result<World> {
+    /// What the scheduler reads beside pods and nodes, as it is now.
+    async fn surroundings(&self) -> Result<Arc<Surroundings>> {
+        let mut surroundings = self.surroundings.clone();
+        storage::read(&self.client, &mut surroundings).await?;
+        Ok(Arc::new(surroundings))
+    }
+
+    /// Makes storage, nodes, and pods that run on them.
+    async fn furnish(&self, storage: Storage, nodes: Vec<Node>, pods: Vec<Pod>) -> Result<World> {
+        storage.furnish(&self.client).await?;
         let api: Api<Node> = Api::all(self.client.clone());
         for node in &nodes {
             api.create(&PostParams::default(), node).await?;
         }
-        let mut world = World::default();
+        let mut world = World { storage, ..World::default() };
         for drawn in nodes {
             let name = drawn.name_any();
             let cordoned = drawn.spec.as_ref().and_then(|spec| spec.unschedulable) == Some(true);
@@ -221,6 +263,7 @@ impl Judge {
             Ok(())
         })
         .await?;
+        storage::clear(&self.client).await?;
         nodes.delete_collection(&now, &all).await?;
         wait::until("no nodes", SOON, || async {
             ensure!(nodes.list(&all).await?.items.is_empty());
@@ -255,11 +298,16 @@ impl Judge {
     }
 
     /// What the scheduler says of a pod that was created, and in what the core does not agree.
-    async fn judge(&self, world: &World, pod: &Pod) -> Result<(Verdict, Option<String>)> {
+    async fn judge(
+        &self,
+        world: &World,
+        surroundings: &Arc<Surroundings>,
+        pod: &Pod,
+    ) -> Result<(Verdict, Option<String>)> {
         let mut patience = SECOND_THOUGHTS;
         loop {
             let verdict = self.verdict(pod).await?;
-            let disagreement = world.disagreement(&self.surroundings, pod, &verdict);
+            let disagreement = world.disagreement(surroundings, pod, &verdict);
             let may_change = matches!(verdict, Verdict::Unschedulable(_) | Verdict::Failed(_));
             let settled = !may_change || patience.is_zero();
             if disagreement.is_none() || settled {
@@ -303,9 +351,10 @@ impl Judge {
                 continue;
             };
             self.clear().await?;
-            let smaller = self.furnish(nodes, pods).await?;
+            let smaller = self.furnish(world.storage.clone(), nodes, pods).await?;
+            let surroundings = self.surroundings().await?;
             let asked = self.create(pod).await?.context("a pod that was valid before")?;
-            let (_, disagreement) = self.judge(&smaller, &asked).await?;
+            let (_, disagreement) = self.judge(&smaller, &surroundings, &asked).await?;
             if disagreement.is_some() { world = smaller } else { at += 1 }
         }
         Ok(world)
@@ -340,7 +389,7 @@ impl World {
         let devices = self.devices.clone();
         let surroundings = Surroundings { devices, ..(**surroundings).clone() };
         let mut snapshot = Snapshot::new(Arc::new(surroundings));
-        let nodes = self.nodes.iter().map(|node| core::Node::read(&node.seen));
+        let nodes = self.nodes.iter().map(|node| self.storage.tell(core::Node::read(&node.seen)));
         let nodes: Vec<_> = nodes.map(|node| snapshot.add_node(&node)).collect();
         for bound in self.pods.iter().map(|pod| read(&pod.seen)) {
             let class = snapshot.class(&bound);
@@ -383,6 +432,7 @@ impl World {
     /// What is in it, a line an object.
     fn text(&self, pod: &Pod) -> Result<String> {
         let mut lines = Vec::new();
+        self.storage.text(&mut lines)?;
         for node in &self.nodes {
             lines.push(serde_json::to_string(&node.drawn)?);
         }

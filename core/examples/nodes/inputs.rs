@@ -1,6 +1,6 @@
 //! Pods and nodes of the benchmarks.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::{
     api::core::v1::{Affinity, PodAffinityTerm, PodAntiAffinity, TopologySpreadConstraint},
@@ -10,7 +10,7 @@ use tandem_core::{
     draws::Draws,
     scheduling::{
         HOSTNAME, Node, Pod, Resources,
-        pod::{Owner, Phase, Scheduled, Shape},
+        pod::{Owner, Phase, Scheduled, Shape, Traits},
     },
 };
 
@@ -44,20 +44,39 @@ pub(crate) fn node(name: &str, cpu: i64, memory: i64, pods: i64) -> Node {
 pub(crate) fn shape(cpu: i64, memory: i64) -> Shape {
     let requests = Resources { cpu, memory, pods: 1, ..Resources::default() };
     let labels = [("app".to_owned(), "p".to_owned())].into();
-    Shape { namespace: "default".into(), labels, requests, ..Shape::default() }
+    Shape::new(requests, Traits { namespace: "default".into(), labels, ..Traits::default() })
+}
+
+/// A shape with other traits.
+pub(crate) fn with(mut shape: Shape, change: impl FnOnce(&mut Traits)) -> Shape {
+    change(&mut shape);
+    shape
 }
 
 /// That many pods: all alike, or each different.
 pub(crate) fn pods(name: &str, count: usize, shape: &Shape, differ: bool) -> Vec<Pod> {
-    let shared = Arc::new(shape.clone());
     let mut draws = Draws(count as u64);
-    (0..count)
-        .map(|number| {
-            let shape = if differ { Arc::new(different(shape, number, &mut draws)) } else { shared.clone() };
-            let name: Arc<str> = format!("{name}-{number:06}").into();
-            Pod { uid: name.clone(), name, shape, ..Pod::default() }
-        })
-        .collect()
+    let shapes = if differ {
+        shared((0..count).map(|number| different(shape, number, &mut draws)).collect())
+    } else {
+        vec![Arc::new(shape.clone()); count]
+    };
+    let pod = |(number, shape)| {
+        let name: Arc<str> = format!("{name}-{number:06}").into();
+        Pod { uid: name.clone(), name, shape, ..Pod::default() }
+    };
+    shapes.into_iter().enumerate().map(pod).collect()
+}
+
+/// Shapes that share their traits where these are equal, as those of pods that are watched do.
+pub(crate) fn shared(shapes: Vec<Shape>) -> Vec<Arc<Shape>> {
+    let mut all: BTreeMap<String, Arc<Traits>> = BTreeMap::new();
+    let share = |mut shape: Shape| {
+        let text = format!("{:?}", shape.traits);
+        shape.traits = all.entry(text).or_insert(shape.traits).clone();
+        Arc::new(shape)
+    };
+    shapes.into_iter().map(share).collect()
 }
 
 /// A pod of one of 300 owners, with one of 500 sizes; each third one has a constraint.

@@ -10,12 +10,12 @@ use tandem_core::{
         estimator::{Limiter, Limits, estimate},
         group::Template,
     },
-    scheduling::{HOSTNAME, Pod, Snapshot, pod::Shape},
+    scheduling::{HOSTNAME, Pod, Snapshot},
 };
 
 use super::{
     Measured, Row,
-    inputs::{MIB, apart_from, node, pods, shape, term},
+    inputs::{MIB, apart_from, node, pods, shape, term, with},
     measured,
 };
 
@@ -92,7 +92,7 @@ fn passing_node(differ: bool) -> Measured {
             snapshot.bind(class, node);
         }
     }
-    let apart = Shape { affinity: Some(apart_from(term("app", "p", HOSTNAME))), ..shape(10, 10) };
+    let apart = with(shape(10, 10), |shape| shape.affinity = Some(apart_from(term("app", "p", HOSTNAME))));
     let pod = Pod { shape: Arc::new(apart), ..Pod::default() };
     let section = || {
         let class = snapshot.class(&pod);

@@ -19,12 +19,15 @@ use tandem_core::{
         },
         solver::{MOST_ATTEMPTS, Options, Pool, Preferences, Solution, Solver, solve},
     },
-    scheduling::{HOSTNAME, Node, Pod, Resources, Snapshot, pod::Shape},
+    scheduling::{
+        HOSTNAME, Node, Pod, Resources, Snapshot,
+        pod::{Shape, Traits},
+    },
 };
 
 use super::{
     Measured, Row,
-    inputs::{MIB, apart_from, selector, spread, term},
+    inputs::{MIB, apart_from, selector, shared, spread, term, with},
     measured,
 };
 
@@ -256,14 +259,17 @@ fn label(draws: &mut Draws) -> &'static str {
     draws.one(&["a", "b", "c", "d", "e", "f", "g"])
 }
 
-fn pod(number: usize, shape: Shape) -> Pod {
-    let name: Arc<str> = format!("pod-{number:05}").into();
-    Pod { uid: name.clone(), name, shape: Arc::new(shape), ..Pod::default() }
+fn numbered(shapes: Vec<Shape>) -> Vec<Pod> {
+    let pod = |(number, shape)| {
+        let name: Arc<str> = format!("pod-{number:05}").into();
+        Pod { uid: name.clone(), name, shape, ..Pod::default() }
+    };
+    shared(shapes).into_iter().enumerate().map(pod).collect()
 }
 
 fn shape(key: &str, value: &str, requests: Resources) -> Shape {
     let labels = [(key.to_owned(), value.to_owned())].into();
-    Shape { namespace: "default".into(), labels, requests, ..Shape::default() }
+    Shape::new(requests, Traits { namespace: "default".into(), labels, ..Traits::default() })
 }
 
 /// Karpenter's `makeDiversePods`.
@@ -278,7 +284,7 @@ pub(crate) fn diverse(count: usize) -> Vec<Pod> {
         shapes.extend((0..of_each).map(|_| {
             let (own, selected) = (label(&mut draws), label(&mut draws));
             let spread = vec![spread(topology_key, selector("my-label", selected))];
-            Shape { spread, ..shape("my-label", own, requests(&mut draws)) }
+            with(shape("my-label", own, requests(&mut draws)), |shape| shape.spread = spread)
         }));
     }
     shapes.extend((0..of_each).map(|_| {
@@ -289,17 +295,21 @@ pub(crate) fn diverse(count: usize) -> Vec<Pod> {
             ..PodAffinity::default()
         };
         let affinity = Affinity { pod_affinity: Some(near), ..Affinity::default() };
-        Shape { affinity: Some(Box::new(affinity)), ..shape("my-affininity", own, requests(&mut draws)) }
+        with(shape("my-affininity", own, requests(&mut draws)), |shape| {
+            shape.affinity = Some(Box::new(affinity))
+        })
     }));
     shapes.extend((0..of_each).map(|_| apart_shape("nginx", HOSTNAME, requests(&mut draws))));
     while shapes.len() < count {
         shapes.push(generic(&mut draws));
     }
-    shapes.into_iter().enumerate().map(|(number, shape)| pod(number, shape)).collect()
+    numbered(shapes)
 }
 
 fn apart_shape(app: &str, topology_key: &str, requests: Resources) -> Shape {
-    Shape { affinity: Some(apart_from(term("app", app, topology_key))), ..shape("app", app, requests) }
+    with(shape("app", app, requests), |shape| {
+        shape.affinity = Some(apart_from(term("app", app, topology_key)))
+    })
 }
 
 /// Pods that want to be apart from each other in a domain; all alike, or each with a label of its own.
@@ -312,7 +322,7 @@ fn apart(count: usize, topology_key: &str, differ: bool) -> Vec<Pod> {
         }
         shape
     };
-    (0..count).map(|number| pod(number, shape(number))).collect()
+    numbered((0..count).map(shape).collect())
 }
 
 /// Karpenter's preference pods.
@@ -342,6 +352,6 @@ fn preferring(count: usize) -> Vec<Pod> {
     };
     let affinity =
         Affinity { node_affinity: Some(node), pod_anti_affinity: Some(anti), ..Affinity::default() };
-    let shape = Shape { affinity: Some(Box::new(affinity)), ..shape("app", "nginx", requests) };
-    (0..count).map(|number| pod(number, shape.clone())).collect()
+    let shape = with(shape("app", "nginx", requests), |shape| shape.affinity = Some(Box::new(affinity)));
+    numbered(vec![shape; count])
 }

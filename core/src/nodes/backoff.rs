@@ -1,4 +1,4 @@
-//! Groups that failed to grow are left alone for a while, each time longer.
+//! Groups that failed to grow are left alone for a while, each time longer; so are requests that found no room.
 //!
 //! Source: Cluster Autoscaler, `utils/backoff/exponential_backoff.go`.
 
@@ -75,6 +75,11 @@ impl Backoffs {
     /// A group grew: it is trusted again.
     pub fn succeed(&mut self, group: &str) {
         self.0.remove(group);
+    }
+
+    /// Drops those of whom nobody knows any more.
+    pub fn keep(&mut self, is_known: impl Fn(&str) -> bool) {
+        self.0.retain(|name, _| is_known(name));
     }
 
     /// Drops what no longer counts.

@@ -12,6 +12,7 @@ pub mod group;
 pub mod interruption;
 pub mod pass;
 pub mod pools;
+pub mod provisioning_request;
 pub mod reasons;
 pub mod similar;
 pub mod status;

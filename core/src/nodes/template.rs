@@ -13,7 +13,7 @@ use super::{
     action::{DELETION_CANDIDATE, TO_BE_DELETED},
     group::Template,
 };
-use crate::scheduling::{HOSTNAME, Node, Pod, Snapshot, Surroundings, devices::Slice};
+use crate::scheduling::{Declared, Node, Pod, Snapshot, Surroundings, devices::Slice, room_after};
 
 /// A node is taken as the model of its group once it has been ready for so long (`stabilizationDelay`).
 const STABLE: SignedDuration = SignedDuration::from_mins(1);
@@ -118,15 +118,22 @@ fn drivers(slices: &[Arc<Slice>]) -> BTreeSet<&Arc<str>> {
     slices.iter().map(|slice| &slice.pool.0).collect()
 }
 
-/// A node like this one, freshly made: without the taints that pass, under a name of its own.
-pub fn fresh(node: &Node, group: &str, passing: &PassingTaints) -> Node {
-    let name: Arc<str> = format!("template-node-for-{group}").into();
+/// The label of nodes that are only imagined: drivers that keep volumes on their node may tell by it what new ones will have
+/// (Cluster Autoscaler, pull request 9702).
+const IMAGINED: (&str, &str) = ("cluster-autoscaler.kubernetes.io/template-node", "true");
+
+/// A node like this one, freshly made: without the taints that pass, under a name of its own, with empty disks.
+pub fn fresh(node: &Node, group: &str, passing: &PassingTaints, surroundings: &Surroundings) -> Node {
     let mut fresh = node.clone();
     fresh.taints.retain(|taint| !passing.includes(&taint.key));
-    fresh.labels.insert(HOSTNAME.to_owned(), name.to_string());
+    fresh.rename(format!("template-node-for-{group}").into());
+    fresh.labels.insert(IMAGINED.0.to_owned(), IMAGINED.1.to_owned());
     fresh.annotations.clear();
     fresh.provider_id = "".into();
-    fresh.name = name;
+    let room = room_after(node, &fresh, surroundings);
+    if room != fresh.declared.room {
+        fresh.declared = Arc::new(Declared { room, ..(*fresh.declared).clone() });
+    }
     fresh.unschedulable = false;
     fresh.ready = true;
     fresh.deleting = None;

@@ -109,6 +109,7 @@ impl Snapshot {
         }
         self.spread(spec, at, expected)?;
         self.neighbours(class, spec, at, expected)?;
+        refuse_unless(spec.family.features.is_none_or(accepts), Reason::Features)?;
         self.devices_fit(spec.family.devices, at)
     }
 

@@ -61,7 +61,7 @@ impl Snapshot {
         {
             return *class;
         }
-        let id = self.family(&pod.shape, &pod.claims, devices, terminating);
+        let id = self.family(&pod.shape.traits, &pod.claims, devices, terminating);
         let family = self.families.get(id.0).clone();
         let others = pod.shape.requests.other.iter().filter(|(_, amount)| **amount > 0);
         let others = others.map(|(name, amount)| (self.resource(name), *amount)).collect();

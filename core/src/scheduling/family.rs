@@ -1,21 +1,16 @@
 //! Families: pods that the scheduler treats alike but for what they request, with their rules compiled.
 
-use std::{
-    hash::{Hash, Hasher},
-    sync::Arc,
-};
+use std::sync::Arc;
 
-use k8s_openapi::{
-    api::core::v1::{Affinity, NodeSelectorTerm, PodAffinityTerm, TopologySpreadConstraint},
-    apimachinery::pkg::apis::meta::v1::LabelSelector,
-};
+use k8s_openapi::api::core::v1::{PodAffinityTerm, TopologySpreadConstraint};
 
 use super::{
     class::HOSTNAME,
+    declared::Demand,
     devices::DemandId,
     filters::{Filter, FilterId},
     ids::{ClassId, FamilyId, Label, OrdinalMap, Symbol, value_of},
-    pod::Shape,
+    pod::Traits,
     ports::Port,
     reason::Reason,
     selector::{Conjunction, NodeSelector, Operator, Requirement, label_selector},
@@ -78,6 +73,8 @@ pub(super) struct Family {
     pub(super) tolerations: FilterId,
     pub(super) tolerates_cordon: bool,
     pub(super) affinity: Option<FilterId>,
+    /// What the kubelet has to declare, if anything.
+    pub(super) features: Option<FilterId>,
     pub(super) ports: Box<[Port]>,
     pub(super) spread: Box<[SpreadRule]>,
     /// What it is spread over, softly or not.
@@ -102,96 +99,28 @@ impl Family {
     /// Filters that no pod on a node changes.
     pub(super) fn static_filters(&self) -> impl Iterator<Item = FilterId> {
         let storage = self.storage.filters.iter().map(|(filter, _)| *filter);
-        std::iter::once(self.tolerations).chain(self.affinity).chain(storage)
-    }
-}
-
-/// A shape as families are told apart: without its requests, its claims, and what no scheduler reads.
-#[derive(Debug, Clone)]
-pub(super) struct FamilyKey {
-    shape: Arc<Shape>,
-    terminating: bool,
-}
-
-impl PartialEq for FamilyKey {
-    fn eq(&self, other: &Self) -> bool {
-        let (one, two) = (&*self.shape, &*other.shape);
-        self.terminating == other.terminating
-            && one.priority == two.priority
-            && one.namespace == two.namespace
-            && one.labels == two.labels
-            && one.node_selector == two.node_selector
-            && one.tolerations == two.tolerations
-            && one.affinity == two.affinity
-            && one.spread == two.spread
-            && one.ports == two.ports
-    }
-}
-
-impl Eq for FamilyKey {}
-
-impl Hash for FamilyKey {
-    /// Of rules between pods only what they usually differ in.
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        let Shape { namespace, labels, node_selector, priority, ports, .. } = &*self.shape;
-        (self.terminating, priority, namespace, labels, node_selector, ports).hash(state);
-        for toleration in &self.shape.tolerations {
-            (&toleration.key, &toleration.value, &toleration.effect).hash(state);
-        }
-        for rule in &self.shape.spread {
-            (&rule.topology_key, rule.max_skew).hash(state);
-            hash_selector(rule.label_selector.as_ref(), state);
-        }
-        if let Some(affinity) = &self.shape.affinity {
-            hash_affinity(affinity, state);
-        }
-    }
-}
-
-fn hash_selector(selector: Option<&LabelSelector>, state: &mut impl Hasher) {
-    selector.and_then(|selector| selector.match_labels.as_ref()).hash(state);
-}
-
-fn hash_affinity(affinity: &Affinity, state: &mut impl Hasher) {
-    let node = affinity.node_affinity.as_ref();
-    let node = node.and_then(|node| node.required_during_scheduling_ignored_during_execution.as_ref());
-    for NodeSelectorTerm { match_expressions, match_fields } in
-        node.iter().flat_map(|node| &node.node_selector_terms)
-    {
-        for requirement in match_expressions.iter().chain(match_fields).flatten() {
-            (&requirement.key, &requirement.operator, &requirement.values).hash(state);
-        }
-    }
-    let near = affinity.pod_affinity.as_ref();
-    let near = near.and_then(|near| near.required_during_scheduling_ignored_during_execution.as_ref());
-    let apart = affinity.pod_anti_affinity.as_ref();
-    let apart = apart.and_then(|apart| apart.required_during_scheduling_ignored_during_execution.as_ref());
-    for term in near.into_iter().chain(apart).flatten() {
-        term.topology_key.hash(state);
-        hash_selector(term.label_selector.as_ref(), state);
+        std::iter::once(self.tolerations).chain(self.affinity).chain(self.features).chain(storage)
     }
 }
 
 impl Snapshot {
-    /// The family of a shape with these claims.
-    ///
-    /// Without claims, shapes that differ in their requests only are compiled once.
+    /// The family of pods with these traits and claims. Without claims, traits that are shared are compiled once.
     pub(super) fn family(
         &mut self,
-        shape: &Arc<Shape>,
+        traits: &Arc<Traits>,
         claims: &[Arc<str>],
         devices: Option<DemandId>,
         terminating: bool,
     ) -> FamilyId {
         if !claims.is_empty() || devices.is_some() {
-            return self.compile(shape, claims, devices, terminating);
+            return self.compile(traits, claims, devices, terminating);
         }
-        let key = FamilyKey { shape: shape.clone(), terminating };
-        if let Some(family) = self.by_key.get(&key) {
+        let key = (Arc::as_ptr(traits).addr(), terminating);
+        if let Some((_, family)) = self.by_traits.get(&key) {
             return *family;
         }
-        let family = self.compile(shape, claims, None, terminating);
-        self.by_key.insert(key, family);
+        let family = self.compile(traits, claims, None, terminating);
+        self.by_traits.insert(key, (traits.clone(), family));
         family
     }
 
@@ -210,60 +139,66 @@ impl Snapshot {
 
     fn compile(
         &mut self,
-        shape: &Shape,
+        traits: &Traits,
         claims: &[Arc<str>],
         devices: Option<DemandId>,
         terminating: bool,
     ) -> FamilyId {
-        let namespace = self.strings.intern(&shape.namespace);
+        let namespace = self.strings.intern(&traits.namespace);
         self.namespace_labels(namespace);
-        let labels = self.strings.labels(&shape.labels);
-        let tolerations = Filter::tolerations(&mut self.strings, &shape.tolerations);
+        let labels = self.strings.labels(&traits.labels);
+        let tolerations = Filter::tolerations(&mut self.strings, &traits.tolerations);
         let tolerations = self.filters.intern(tolerations);
-        let affinity = self.affinity_filter(shape);
+        let affinity = self.affinity_filter(traits);
         let subject = OwnSubject { namespace, labels: &labels, terminating };
-        let (near, near_itself) = self.affinity(shape, &subject);
+        let (near, near_itself) = self.affinity(traits, &subject);
         let family = Family {
             namespace,
-            priority: shape.priority.unwrap_or(0),
+            priority: traits.priority.unwrap_or(0),
             terminating,
             tolerations,
-            tolerates_cordon: tolerates_cordon(shape),
+            tolerates_cordon: tolerates_cordon(traits),
             affinity,
-            ports: shape.ports.iter().map(|port| Port::read(&mut self.strings, port)).collect(),
-            spread: self.spread_rules(shape, &subject, tolerations, affinity),
-            spread_over: SpreadOver::read(&shape.spread),
+            features: self.features_filter(traits),
+            ports: traits.ports.iter().map(|port| Port::read(&mut self.strings, port)).collect(),
+            spread: self.spread_rules(traits, &subject, tolerations, affinity),
+            spread_over: SpreadOver::read(&traits.spread),
             near,
             near_itself,
-            apart: self.anti_affinity(shape, &subject),
-            storage: self.storage(&shape.namespace, claims),
+            apart: self.anti_affinity(traits, &subject),
+            storage: self.storage(&traits.namespace, claims),
             devices,
             labels: labels.into(),
         };
         self.intern_family(family)
     }
 
-    fn affinity_filter(&mut self, shape: &Shape) -> Option<FilterId> {
-        let node = shape.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
+    fn affinity_filter(&mut self, traits: &Traits) -> Option<FilterId> {
+        let node = traits.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
         let required =
             node.and_then(|node| node.required_during_scheduling_ignored_during_execution.as_ref());
-        if shape.node_selector.is_empty() && required.is_none() {
+        if traits.node_selector.is_empty() && required.is_none() {
             return None;
         }
         let terms = required.map(|required| required.node_selector_terms.as_slice());
-        let selector = NodeSelector::read(&mut self.strings, &shape.node_selector, terms);
+        let selector = NodeSelector::read(&mut self.strings, &traits.node_selector, terms);
         Some(self.filters.intern(Filter::Selector(selector)))
+    }
+
+    fn features_filter(&mut self, traits: &Traits) -> Option<FilterId> {
+        let needed = (!traits.features.is_empty()).then(|| traits.features.clone());
+        needed.map(|needed| self.filters.intern(Filter::Demand(Demand::Features(needed))))
     }
 
     fn spread_rules(
         &mut self,
-        shape: &Shape,
+        traits: &Traits,
         own: &OwnSubject<'_>,
         tolerations: FilterId,
         affinity: Option<FilterId>,
     ) -> Box<[SpreadRule]> {
         let hard: Vec<_> =
-            shape.spread.iter().filter(|rule| rule.when_unsatisfiable == "DoNotSchedule").collect();
+            traits.spread.iter().filter(|rule| rule.when_unsatisfiable == "DoNotSchedule").collect();
         let mut keys: Vec<_> = hard.iter().map(|rule| self.strings.intern(&rule.topology_key)).collect();
         keys.sort_unstable();
         keys.dedup();
@@ -312,8 +247,8 @@ impl Snapshot {
     }
 
     /// Required pod affinity: one selection for all terms, since only a pod that matches every term counts for any.
-    fn affinity(&mut self, shape: &Shape, own: &OwnSubject<'_>) -> (Box<[CounterId]>, bool) {
-        let affinity = shape.affinity.as_ref().and_then(|affinity| affinity.pod_affinity.as_ref());
+    fn affinity(&mut self, traits: &Traits, own: &OwnSubject<'_>) -> (Box<[CounterId]>, bool) {
+        let affinity = traits.affinity.as_ref().and_then(|affinity| affinity.pod_affinity.as_ref());
         let required = affinity
             .and_then(|affinity| affinity.required_during_scheduling_ignored_during_execution.as_deref())
             .unwrap_or_default();
@@ -331,8 +266,8 @@ impl Snapshot {
         (counters.into(), itself)
     }
 
-    fn anti_affinity(&mut self, shape: &Shape, own: &OwnSubject<'_>) -> Box<[CounterId]> {
-        let anti = shape.affinity.as_ref().and_then(|affinity| affinity.pod_anti_affinity.as_ref());
+    fn anti_affinity(&mut self, traits: &Traits, own: &OwnSubject<'_>) -> Box<[CounterId]> {
+        let anti = traits.affinity.as_ref().and_then(|affinity| affinity.pod_anti_affinity.as_ref());
         let required = anti
             .and_then(|anti| anti.required_during_scheduling_ignored_during_execution.as_deref())
             .unwrap_or_default();
@@ -470,8 +405,8 @@ fn subject<'a>(namespaces: &'a OrdinalMap<Symbol, Box<[Label]>>, family: &'a Fam
     }
 }
 
-fn tolerates_cordon(shape: &Shape) -> bool {
-    shape.tolerations.iter().any(|toleration| {
+fn tolerates_cordon(traits: &Traits) -> bool {
+    traits.tolerations.iter().any(|toleration| {
         taints::Tolerance {
             key: toleration.key.as_deref().unwrap_or_default(),
             operator: toleration.operator.as_deref().unwrap_or_default(),

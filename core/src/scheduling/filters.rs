@@ -3,6 +3,7 @@
 use k8s_openapi::api::core::v1::Toleration;
 
 use super::{
+    declared::{Demand, Presumed},
     fleet::{Fleet, NodeInfo},
     ids::{BitSet, Interned, Strings, Symbol, ones},
     selector::NodeSelector,
@@ -25,6 +26,8 @@ pub(super) enum Filter {
     Tolerations(Box<[TolerationKey]>),
     /// Its labels and its name.
     Selector(NodeSelector),
+    /// Its kubelet and its drivers.
+    Demand(Demand),
 }
 
 impl Filter {
@@ -53,6 +56,7 @@ impl Filter {
                 })
             }
             Self::Selector(selector) => selector.matches(&node.labels, strings),
+            Self::Demand(demand) => demand.accepts(&node.declared, &node.labels, strings),
         }
     }
 }
@@ -109,6 +113,12 @@ impl Filters {
     /// Whether a filter accepts a node that need not be in the fleet.
     pub(super) fn judge(&self, id: FilterId, node: &NodeInfo, strings: &Strings) -> bool {
         self.interned.get(id.0).accepts(node, strings)
+    }
+
+    /// What a filter takes for granted of a node.
+    pub(super) fn presumes(&self, id: FilterId, node: &NodeInfo, strings: &Strings) -> Option<Presumed> {
+        let Filter::Demand(demand) = &**self.interned.get(id.0) else { return None };
+        demand.presumes(&node.declared, &node.labels, strings)
     }
 
     /// Sets a verdict before the node comes.

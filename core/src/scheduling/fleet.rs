@@ -5,6 +5,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::Taint;
 
 use super::{
+    declared::Declared,
     devices::NodeDevices,
     ids::{BitSet, ClassId, Label, Symbol, WORD_BITS, ones},
     ports::Port,
@@ -22,6 +23,7 @@ pub struct NodeInfo {
     pub(super) name: Arc<str>,
     pub(super) labels: Arc<[Label]>,
     pub(super) taints: Arc<[Taint]>,
+    pub(super) declared: Arc<Declared>,
     pub(super) unschedulable: bool,
     pub(super) allocatable: Amounts,
     /// Other resources by ordinal.

@@ -21,6 +21,23 @@ pub struct Unmet {
     pub needed: u32,
 }
 
+/// A gang that would be disrupted in part.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("pod {pod} is of gang {gang}, which is disrupted as a whole or not at all")]
+pub struct Held {
+    /// `NAMESPACE/NAME` of a pod that would leave its node.
+    pub pod: String,
+    /// The PodGroup.
+    pub gang: Arc<str>,
+}
+
+impl Unmet {
+    /// How many pods have no place.
+    pub fn lacks(&self) -> u32 {
+        self.needed.saturating_sub(self.fit)
+    }
+}
+
 /// The gangs of pods that wait.
 #[derive(Debug, Clone, Default)]
 pub struct Gangs {
@@ -73,13 +90,46 @@ impl Gangs {
     }
 }
 
+/// The gang of a pod that has fewer pods than have to run, so that nobody tries any of them.
+pub fn too_small(pod: &Pod, pods: &[Arc<Pod>], surroundings: &Surroundings) -> Option<Unmet> {
+    let gang = key(pod)?;
+    let needed = *surroundings.gangs.get(&gang)?;
+    let fellows = fellows(&gang, pods).filter(|fellow| fellow.uid != pod.uid).count();
+    let fit = u32::try_from(fellows + 1).unwrap_or(u32::MAX);
+    (fit < needed).then_some(Unmet { name: gang.1, fit, needed })
+}
+
+/// Pods of a gang that neither ended nor are about to.
+pub fn fellows<'a>(gang: &GangKey, pods: &'a [Arc<Pod>]) -> impl Iterator<Item = &'a Arc<Pod>> {
+    let lives = |pod: &&Arc<Pod>| !pod.is_terminal() && pod.deleting.is_none();
+    pods.iter().filter(lives).filter(move |pod| key(pod).as_ref() == Some(gang))
+}
+
+/// A pod that may not leave its node, since its gang is only disrupted as a whole and has pods on other nodes.
+pub fn held<'a>(
+    leaving: impl IntoIterator<Item = &'a Arc<Pod>>,
+    pods: &[Arc<Pod>],
+    surroundings: &Surroundings,
+) -> Option<Held> {
+    if surroundings.undivided.is_empty() {
+        return None;
+    }
+    let divides = |pod: &&Arc<Pod>| {
+        let gang = key(pod).filter(|gang| surroundings.undivided.contains(gang));
+        let runs_elsewhere = |fellow: &Arc<Pod>| fellow.node.is_some() && fellow.node != pod.node;
+        gang.is_some_and(|gang| fellows(&gang, pods).any(runs_elsewhere))
+    };
+    let pod = leaving.into_iter().find(divides)?;
+    Some(Held { pod: pod.key(), gang: pod.gang.clone()? })
+}
+
 /// The gang of a pod.
 pub fn key(pod: &Pod) -> Option<GangKey> {
     Some((pod.shape.namespace.clone(), pod.gang.clone()?))
 }
 
 /// Gangs that are left out since they would not run, to be tried with the others no more.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LeftOut(BTreeMap<GangKey, Unmet>);
 
 impl LeftOut {
@@ -106,10 +156,10 @@ impl LeftOut {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scheduling::pod::{Phase, Shape};
+    use crate::scheduling::pod::{Phase, Shape, Traits};
 
     fn pod(namespace: &str, gang: Option<&str>, node: Option<&str>) -> Arc<Pod> {
-        let shape = Arc::new(Shape { namespace: namespace.into(), ..Shape::default() });
+        let shape = Arc::new(Shape::from(Traits { namespace: namespace.into(), ..Traits::default() }));
         Arc::new(Pod { shape, gang: gang.map(Arc::from), node: node.map(Arc::from), ..Pod::default() })
     }
 
@@ -133,6 +183,23 @@ mod tests {
         assert_eq!(unmet(1), ["gang group a: 2 of 3 pods fit"]);
         assert!(Gangs::of(&all, &known(&[("b", 3)])).is_empty(), "nobody knows how many it takes");
         assert!(Gangs::of(&all[..2], &known(&[("a", 3)])).is_empty(), "nobody waits");
+    }
+
+    #[test]
+    fn a_gang_that_is_disrupted_as_a_whole_is_not_divided() {
+        let all =
+            [pod("ns", Some("a"), Some("n")), pod("ns", Some("a"), Some("m")), pod("ns", None, Some("n"))];
+        let surroundings = |undivided: &[&str]| Surroundings {
+            undivided: undivided.iter().map(|name| ("ns".into(), (*name).into())).collect(),
+            ..known(&[("a", 2)])
+        };
+        let held = |pods: &[Arc<Pod>], undivided: &[&str]| {
+            held([&all[2], &all[0]], pods, &surroundings(undivided)).map(|held| held.to_string())
+        };
+        let text = "pod ns/ is of gang a, which is disrupted as a whole or not at all";
+        assert_eq!(held(&all, &["a"]).as_deref(), Some(text));
+        assert_eq!(held(&all, &["b"]), None, "each for itself");
+        assert_eq!(held(&all[..1], &["a"]), None, "nobody of it is elsewhere");
     }
 
     #[test]

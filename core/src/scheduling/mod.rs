@@ -4,8 +4,10 @@
 //! are one class, and everything is worked out a class at a time: rules are compiled once, verdicts that no pod changes are
 //! bits, and counts by topology domain are kept up to date by each pod that comes or goes.
 
+mod capacity;
 mod check;
 mod class;
+pub mod declared;
 pub mod devices;
 mod family;
 mod filters;
@@ -27,7 +29,9 @@ pub mod surroundings;
 pub mod taints;
 mod topology;
 
+pub use capacity::room_after;
 pub use class::HOSTNAME;
+pub use declared::{Declared, Presumed};
 pub use fleet::NodeInfo;
 pub use gang::{Gangs, LeftOut, Unmet};
 pub use ids::{ClassId, NodeId};

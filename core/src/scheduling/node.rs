@@ -1,11 +1,14 @@
 //! A node as decisions see it.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{self as k8s, Taint};
 
-use super::{devices::Slice, resources::Resources};
+use super::{class::HOSTNAME, declared::Declared, devices::Slice, resources::Resources};
 
 /// A node as decisions see it: a real one, or a template of one that could be had.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -30,6 +33,8 @@ pub struct Node {
     pub volume_limits: BTreeMap<Box<str>, i64>,
     /// The slices of devices that it alone has, if it is a template; those of a real node go by its name.
     pub slices: Option<Arc<[Arc<Slice>]>>,
+    /// What its kubelet and its drivers say.
+    pub declared: Arc<Declared>,
     /// Whether it takes pods: its conditions say so, and none of the taints of a node that starts is left.
     pub ready: bool,
     /// Conditions by type: whether `True`, and since when; those that are `Unknown` are left out, `Ready` excepted.
@@ -55,8 +60,13 @@ fn is_ready(conditions: &BTreeMap<Box<str>, (bool, Option<Timestamp>)>, taints: 
         && !taints.iter().any(|taint| STARTING.contains(&taint.key.as_str()))
 }
 
+fn features(status: Option<&k8s::NodeStatus>) -> BTreeSet<Box<str>> {
+    let declared = status.and_then(|status| status.declared_features.as_ref());
+    declared.into_iter().flatten().map(|feature| feature.as_str().into()).collect()
+}
+
 impl Node {
-    /// Reads a node of the API. Volume limits come from elsewhere (`CSINode`).
+    /// Reads a node of the API. Volume limits and what drivers say come from elsewhere (`CSINode`).
     pub fn read(node: &k8s::Node) -> Self {
         let spec = node.spec.as_ref();
         let status = node.status.as_ref();
@@ -82,12 +92,34 @@ impl Node {
             capacity: Resources::from_optional(status.and_then(|status| status.capacity.as_ref())),
             volume_limits: BTreeMap::new(),
             slices: None,
+            declared: Arc::new(Declared { features: Some(features(status)), ..Declared::default() }),
             ready: is_ready(&conditions, &taints),
             taints,
             conditions,
             created: node.metadata.creation_timestamp.as_ref().map(|time| time.0),
             deleting: node.metadata.deletion_timestamp.as_ref().map(|time| time.0),
         }
+    }
+
+    /// Reads the description of a node that is not there yet: what it does not say of its kubelet, nobody knows.
+    pub fn describe(node: &k8s::Node) -> Self {
+        let mut read = Self::read(node);
+        if read.declared.features.as_ref().is_some_and(BTreeSet::is_empty) {
+            read.declared = Arc::default();
+        }
+        read
+    }
+
+    /// Gives it another name, in its labels too: those with a node's name as their value tell the node, such as
+    /// `kubernetes.io/hostname` or the topology key of a driver that keeps volumes on their node.
+    pub fn rename(&mut self, name: Arc<str>) {
+        let hostname = self.labels.get(HOSTNAME).cloned().unwrap_or_default();
+        let named = |value: &String| !value.is_empty() && (**value == *self.name || *value == hostname);
+        for value in self.labels.values_mut().filter(|value| named(value)) {
+            *value = name.to_string();
+        }
+        self.labels.insert(HOSTNAME.to_owned(), name.to_string());
+        self.name = name;
     }
 
     /// The value of a taint with this key, if there is one.

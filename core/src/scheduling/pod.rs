@@ -1,11 +1,15 @@
 //! A pod as decisions see it: small, and sharing what identical pods have in common.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    ops::{Deref, DerefMut},
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{self as k8s, Affinity, Toleration, TopologySpreadConstraint};
 
-use super::{devices::PodClaim, resources::Resources, resources::pod_requests};
+use super::{declared, devices::PodClaim, resources::Resources, resources::pod_requests};
 
 /// Seconds that a pod has to stop when it does not say (API default).
 pub const DEFAULT_GRACE_SECONDS: i64 = 30;
@@ -96,8 +100,48 @@ pub struct LocalVolume {
 }
 
 /// What identical pods share: everything of the template that a decision reads.
+///
+/// Most pods that differ at all differ in what they ask for. So the rest is shared once more, and reads as if it were of the
+/// shape itself; who changes it changes a copy.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Shape {
+    /// What it asks of a node, see [`pod_requests`].
+    pub requests: Resources,
+    /// All else. Equal ones are one wherever pods are read: so the simulation sees at a glance which pods are alike.
+    pub traits: Arc<Traits>,
+}
+
+impl Shape {
+    /// A shape with these requests and traits.
+    pub fn new(requests: Resources, traits: Traits) -> Self {
+        Self { requests, traits: Arc::new(traits) }
+    }
+}
+
+/// A shape that asks for nothing.
+impl From<Traits> for Shape {
+    fn from(traits: Traits) -> Self {
+        Self::new(Resources::default(), traits)
+    }
+}
+
+impl Deref for Shape {
+    type Target = Traits;
+
+    fn deref(&self) -> &Traits {
+        &self.traits
+    }
+}
+
+impl DerefMut for Shape {
+    fn deref_mut(&mut self) -> &mut Traits {
+        Arc::make_mut(&mut self.traits)
+    }
+}
+
+/// What a decision reads of a pod's template but what the pod asks for.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Traits {
     /// The namespace: spread, affinity and budgets select in it.
     pub namespace: Arc<str>,
     /// Labels.
@@ -106,8 +150,6 @@ pub struct Shape {
     pub annotations: BTreeMap<String, String>,
     /// The controller.
     pub owner: Option<Owner>,
-    /// What it asks of a node, see [`pod_requests`].
-    pub requests: Resources,
     /// `spec.nodeSelector`.
     pub node_selector: BTreeMap<String, String>,
     /// `spec.affinity`.
@@ -120,6 +162,8 @@ pub struct Shape {
     pub ports: Vec<HostPort>,
     /// Volumes that live on the node.
     pub local_volumes: Vec<LocalVolume>,
+    /// What the kubelet has to declare (`status.declaredFeatures` of its node), in order.
+    pub features: Box<[&'static str]>,
     /// `spec.priority`; absent means that no class set one.
     pub priority: Option<i32>,
     /// Whether it may preempt (`preemptionPolicy` is not `Never`).
@@ -240,6 +284,12 @@ impl Pod {
 impl Shape {
     /// Reads what a pod shares with its like.
     pub fn read(pod: &k8s::Pod) -> Self {
+        Self::new(pod_requests(pod), Traits::read(pod))
+    }
+}
+
+impl Traits {
+    fn read(pod: &k8s::Pod) -> Self {
         let none = k8s::PodSpec::default();
         let spec = pod.spec.as_ref().unwrap_or(&none);
         Self {
@@ -247,13 +297,13 @@ impl Shape {
             labels: pod.metadata.labels.clone().unwrap_or_default(),
             annotations: annotations_read(pod.metadata.annotations.as_ref()),
             owner: owner(pod),
-            requests: pod_requests(pod),
             node_selector: spec.node_selector.clone().unwrap_or_default(),
             affinity: spec.affinity.clone().map(Box::new),
             tolerations: spec.tolerations.clone().unwrap_or_default(),
             spread: spec.topology_spread_constraints.clone().unwrap_or_default(),
             ports: host_ports(spec),
             local_volumes: local_volumes(spec),
+            features: declared::features(spec),
             priority: spec.priority,
             preempts: spec.preemption_policy.as_deref() != Some("Never"),
             scheduler: spec.scheduler_name.as_deref().unwrap_or("default-scheduler").into(),

@@ -154,11 +154,15 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::scheduling::{Node, Pod, Resources, Surroundings, pod::Shape};
+    use crate::scheduling::{
+        Node, Pod, Resources, Surroundings,
+        pod::{Shape, Traits},
+    };
 
     fn pod(cpu: i64, priority: i32) -> Pod {
         let requests = Resources { cpu, pods: 1, ..Resources::default() };
-        let shape = Shape { requests, priority: Some(priority), preempts: true, ..Shape::default() };
+        let shape =
+            Shape::new(requests, Traits { priority: Some(priority), preempts: true, ..Traits::default() });
         Pod { shape: Arc::new(shape), ..Pod::default() }
     }
 

@@ -34,6 +34,10 @@ pub enum Reason {
     VolumeAffinity,
     /// No volume for a claim could be had on the node.
     NoVolume,
+    /// The driver of a claim's class has too little room where the node is.
+    NoRoom,
+    /// A CSI driver without which no pod that uses it may come.
+    DriverMissing(Arc<str>),
     /// The volume is in another zone.
     VolumeZone,
     /// Topology spread.
@@ -63,6 +67,8 @@ pub enum Reason {
         /// Whether some of what drivers publish contradicts itself.
         invalid_pools: bool,
     },
+    /// The kubelet does not declare what the pod needs.
+    Features,
 }
 
 impl Reason {
@@ -73,6 +79,7 @@ impl Reason {
             Self::Ports
             | Self::ClaimInUse
             | Self::VolumeLimit
+            | Self::DriverMissing(_)
             | Self::Spread
             | Self::PodAntiAffinity
             | Self::ExistingAntiAffinity => false,
@@ -100,6 +107,10 @@ impl fmt::Display for Reason {
             Self::VolumeLimit => "node(s) exceed max volume count",
             Self::VolumeAffinity => "node(s) didn't match PersistentVolume's node affinity",
             Self::NoVolume => "node(s) didn't find available persistent volumes to bind",
+            Self::NoRoom => "node(s) did not have enough free storage",
+            Self::DriverMissing(driver) => {
+                return write!(f, "{driver} CSI driver is not installed on the node");
+            }
             Self::VolumeZone => "node(s) had no available volume zone",
             Self::Spread => "node(s) didn't match pod topology spread constraints",
             Self::SpreadLabel => {
@@ -118,6 +129,7 @@ impl fmt::Display for Reason {
             Self::DevicesElsewhere => "resourceclaim not available on the node",
             Self::NoDevices { invalid_pools: true } => "invalid resource pools were encountered",
             Self::NoDevices { invalid_pools: false } => "cannot allocate all claims",
+            Self::Features => "node(s) didn't match Pod's required features",
         })
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{
+    declared::Presumed,
     filters::FilterId,
     ids::{ClassId, NodeId, Symbol, ordinal},
     node::Node,
@@ -147,6 +148,12 @@ impl Snapshot {
     pub(crate) fn reaches_volumes(&self, class: ClassId, node: &super::fleet::NodeInfo) -> bool {
         let filters = &self.classes.get(class.0).family.storage.filters;
         filters.iter().all(|(filter, _)| self.filters.judge(*filter, node, &self.strings))
+    }
+
+    /// What is taken for granted if a pod of a class is sent to a node that nobody has seen yet.
+    pub(crate) fn presumes(&self, class: ClassId, node: NodeId) -> impl Iterator<Item = Presumed> {
+        let (family, node) = (&self.classes.get(class.0).family, self.node(node));
+        family.static_filters().filter_map(|filter| self.filters.presumes(filter, node, &self.strings))
     }
 
     /// Whether the volumes of a class tie it to places.

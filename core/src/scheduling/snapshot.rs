@@ -1,19 +1,17 @@
 //! The snapshot: nodes with their pods, to try things on and take back.
 
-use std::{collections::HashMap, sync::Arc};
-
-use foldhash::fast::RandomState;
+use std::sync::Arc;
 
 use super::{
     class::{Class, amounts},
     devices::{self, Devices},
-    family::{Family, FamilyKey},
+    family::Family,
     filters::Filters,
     find::Memo,
     fleet::{Fleet, NodeInfo, shift},
     ids::{ClassId, FamilyId, Interned, Label, NodeId, OrdinalMap, Strings, Symbol, ordinal},
     node::Node,
-    pod::Shape,
+    pod::{Shape, Traits},
     resources::Resources,
     selector::NAME_FIELD,
     surroundings::Surroundings,
@@ -34,8 +32,8 @@ pub struct Snapshot {
     pub(super) topology: Topology,
     pub(super) namespaces: OrdinalMap<Symbol, Box<[Label]>>,
     pub(super) families: Interned<Family>,
-    /// Families by the shapes that they were read from.
-    pub(super) by_key: HashMap<FamilyKey, FamilyId, RandomState>,
+    /// Families by the address of traits, which are kept so that no others take their address.
+    pub(super) by_traits: OrdinalMap<(usize, bool), (Arc<Traits>, FamilyId)>,
     pub(super) classes: Interned<Class>,
     /// Classes by the address of a shape, which is kept so that no other takes its address.
     pub(super) by_shape: OrdinalMap<(usize, bool), (Arc<Shape>, ClassId)>,
@@ -82,7 +80,7 @@ pub(super) enum Change {
 #[derive(Debug, Clone)]
 pub(crate) struct Mold {
     info: NodeInfo,
-    /// The keys whose value is the node's name.
+    /// The keys whose value is the node's name, see [`Node::rename`].
     named: Vec<Symbol>,
 }
 
@@ -146,6 +144,7 @@ impl Snapshot {
             name: node.name.clone(),
             labels: labels.into(),
             taints: node.taints.clone().into(),
+            declared: node.declared.clone(),
             unschedulable: node.unschedulable,
             allocatable: amounts(&node.allocatable),
             others_allocatable: others.clone().into(),
@@ -154,7 +153,11 @@ impl Snapshot {
             devices: self.devices.of_node(node, &mut self.strings),
             ..NodeInfo::default()
         };
-        Mold { info, named: vec![name_key, self.strings.intern(super::class::HOSTNAME)] }
+        let name = self.strings.intern(&node.name);
+        let mut named: Vec<_> =
+            info.labels.iter().filter(|label| label.1 == name).map(|label| label.0).collect();
+        named.push(self.strings.intern(super::class::HOSTNAME));
+        Mold { info, named }
     }
 
     /// Puts a node after all others.

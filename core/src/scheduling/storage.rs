@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
+    declared::{Demand, Room},
     family::Storage,
     filters::{Filter, FilterId},
     ids::{Strings, Symbol},
@@ -39,6 +40,7 @@ impl Snapshot {
         }
         all.attached.sort_unstable();
         all.attached.dedup();
+        self.drivers(&surroundings, &mut all);
         all.exclusive.sort_unstable();
         all.filters.extend(all.zones);
         Storage {
@@ -67,15 +69,52 @@ impl Snapshot {
             }
             return;
         }
-        let class = claim.class.as_ref().and_then(|class| surroundings.classes.get(class));
-        let Some(class) = class.filter(|class| class.waits_for_consumer) else {
+        let class = claim.class.as_ref().and_then(|name| Some((name, surroundings.classes.get(name)?)));
+        let Some((name, class)) = class.filter(|(_, class)| class.waits_for_consumer) else {
             return all.refuse(Reason::ClaimUnbound);
         };
-        if let Some(terms) = places(&mut self.strings, key, claim, class, surroundings) {
-            let selector = NodeSelector { all: Conjunction::default(), any: Some(terms.into()) };
-            all.filters.push((self.filters.intern(Filter::Selector(selector)), Reason::NoVolume));
+        if let Some(there) = places(&mut self.strings, key, claim, surroundings) {
+            self.made_volume(name, class, claim, there, surroundings, all);
         }
         all.attached.push((self.strings.intern(&class.provisioner), self.strings.intern(&id)));
+    }
+
+    /// Where a volume can be made, if not found.
+    fn made_volume(
+        &mut self,
+        name: &Arc<str>,
+        class: &StorageClass,
+        claim: &Claim,
+        there: Vec<Conjunction>,
+        surroundings: &Surroundings,
+        all: &mut Collected,
+    ) {
+        let by_hand = &*class.provisioner == NO_PROVISIONER;
+        if by_hand || !class.allowed_topologies.is_empty() {
+            let allowed = NodeSelector::of_topologies(&mut self.strings, &class.allowed_topologies);
+            let allowed = allowed.into_iter().filter(|_| !by_hand);
+            let any = there.iter().cloned().chain(allowed).collect();
+            let selector = NodeSelector { all: Conjunction::default(), any: Some(any) };
+            all.filters.push((self.filters.intern(Filter::Selector(selector)), Reason::NoVolume));
+        }
+        let driver = surroundings.drivers.get(&class.provisioner);
+        if driver.is_some_and(|driver| driver.tells_capacity) {
+            let room = Room::read(&mut self.strings, name, claim, there, surroundings);
+            all.filters.push((self.filters.intern(Filter::Demand(Demand::Room(room))), Reason::NoRoom));
+        }
+    }
+
+    /// That drivers run where they have to.
+    fn drivers(&mut self, surroundings: &Surroundings, all: &mut Collected) {
+        let mut drivers: Vec<_> = all.attached.iter().map(|(driver, _)| *driver).collect();
+        drivers.dedup();
+        for driver in drivers {
+            let name = self.strings.name(driver).clone();
+            if surroundings.drivers.get(&name).is_some_and(|driver| driver.has_to_run) {
+                let filter = Filter::Demand(Demand::Driver(name.clone()));
+                all.filters.push((self.filters.intern(filter), Reason::DriverMissing(name)));
+            }
+        }
     }
 
     fn bound_volume(&mut self, volume: &Volume, all: &mut Collected) {
@@ -109,21 +148,14 @@ impl Collected {
     }
 }
 
-/// Where a volume for a claim that waits can be found or made; `None` if everywhere.
+/// Where a volume that a claim waits for is there already; `None` if everywhere.
 fn places(
     strings: &mut Strings,
     key: &(Arc<str>, Arc<str>),
     claim: &Claim,
-    class: &StorageClass,
     surroundings: &Surroundings,
 ) -> Option<Vec<Conjunction>> {
     let mut terms = Vec::new();
-    if &*class.provisioner != NO_PROVISIONER {
-        if class.allowed_topologies.is_empty() {
-            return None;
-        }
-        terms.extend(NodeSelector::of_topologies(strings, &class.allowed_topologies));
-    }
     let suits = |volume: &&Volume| {
         volume.available
             && volume.class == claim.class

@@ -1,13 +1,19 @@
 //! What the scheduler reads beside pods and nodes.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use k8s_openapi::api::{
-    core::v1::{
-        NodeSelector, PersistentVolume, PersistentVolumeClaim, TopologySelectorTerm,
-        VolumeResourceRequirements,
+use k8s_openapi::{
+    api::{
+        core::v1::{
+            NodeSelector, PersistentVolume, PersistentVolumeClaim, TopologySelectorTerm,
+            VolumeResourceRequirements,
+        },
+        storage::v1::{CSIDriver, CSIStorageCapacity, StorageClass as K8sStorageClass},
     },
-    storage::v1::StorageClass as K8sStorageClass,
+    apimachinery::pkg::apis::meta::v1::LabelSelector,
 };
 
 use super::devices;
@@ -27,10 +33,16 @@ pub struct Surroundings {
     pub volumes: BTreeMap<Arc<str>, Volume>,
     /// Storage classes, by name.
     pub classes: BTreeMap<Arc<str>, StorageClass>,
+    /// CSI drivers of which the scheduler reads anything, by name.
+    pub drivers: BTreeMap<Arc<str>, Driver>,
+    /// What drivers that tell it have room for, by storage class.
+    pub capacities: BTreeMap<Arc<str>, Vec<Capacity>>,
     /// How many pods of a gang have to run for any to run (`minCount` of its PodGroup), by namespace and name.
     pub gangs: BTreeMap<(Arc<str>, Arc<str>), u32>,
     /// Devices and claims of them; `None` if they cannot be read.
     pub devices: Option<Arc<devices::Objects>>,
+    /// PodGroups whose pods are only disrupted all at once (`disruptionMode: all`).
+    pub undivided: BTreeSet<(Arc<str>, Arc<str>)>,
 }
 
 /// A `PersistentVolumeClaim`.
@@ -78,6 +90,24 @@ pub struct StorageClass {
     pub allowed_topologies: Vec<TopologySelectorTerm>,
 }
 
+/// A `CSIDriver`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Driver {
+    /// Whether it tells how much room it has, and gets no volume where it has too little (`storageCapacity`).
+    pub tells_capacity: bool,
+    /// Whether pods that use it only go where it runs (`preventPodSchedulingIfMissing`).
+    pub has_to_run: bool,
+}
+
+/// A `CSIStorageCapacity`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Capacity {
+    /// The nodes that reach it; absent means none.
+    pub topology: Option<LabelSelector>,
+    /// The greatest volume that can be made, bytes; absent if the driver cannot tell now.
+    pub bytes: Option<i64>,
+}
+
 fn name(name: Option<&String>) -> Option<Arc<str>> {
     name.filter(|name| !name.is_empty()).map(|name| name.as_str().into())
 }
@@ -121,6 +151,29 @@ impl Volume {
                 .and_then(|claim| Some((name(claim.namespace.as_ref())?, name(claim.name.as_ref())?))),
             available: volume.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Available"),
         }
+    }
+}
+
+impl Driver {
+    /// Reads a driver of the API; `None` if the scheduler reads nothing of it.
+    pub fn read(driver: &CSIDriver) -> Option<Self> {
+        let read = Self {
+            tells_capacity: driver.spec.storage_capacity == Some(true),
+            has_to_run: driver.spec.prevent_pod_scheduling_if_missing == Some(true),
+        };
+        (read != Self::default()).then_some(read)
+    }
+}
+
+impl Capacity {
+    /// Reads a capacity of the API, and the name of the storage class that it is of.
+    pub fn read(capacity: &CSIStorageCapacity) -> (Arc<str>, Self) {
+        let most = capacity.maximum_volume_size.as_ref().or(capacity.capacity.as_ref());
+        let bytes = most.map(|most| bytes(Some(most)));
+        (
+            capacity.storage_class_name.as_str().into(),
+            Self { topology: capacity.node_topology.clone(), bytes },
+        )
     }
 }
 

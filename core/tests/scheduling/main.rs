@@ -1,5 +1,6 @@
 //! The scheduling simulation against a reference that is as plain as can be, over random small worlds.
 
+mod declared;
 mod packing;
 mod random;
 mod reference;

@@ -13,7 +13,7 @@ use k8s_openapi::{
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use tandem_core::scheduling::{
     Node, Pod, Resources, Surroundings,
-    pod::{HostPort, Shape},
+    pod::{HostPort, Shape, Traits},
 };
 
 const ZONE: &str = "topology.kubernetes.io/zone";
@@ -253,18 +253,20 @@ fn pod() -> impl Strategy<Value = Pod> {
     );
     (requests, labels, place, rules).prop_map(|(requests, labels, (namespace, priority, deleting), rules)| {
         let (affinity, spread, selector, tolerations, port) = rules;
-        let shape = Shape {
-            namespace: namespace.into(),
-            labels,
+        let shape = Shape::new(
             requests,
-            priority: Some(priority),
-            affinity: affinity.map(Box::new),
-            spread,
-            node_selector: selector.unwrap_or_default(),
-            tolerations,
-            ports: port.into_iter().collect(),
-            ..Shape::default()
-        };
+            Traits {
+                namespace: namespace.into(),
+                labels,
+                priority: Some(priority),
+                affinity: affinity.map(Box::new),
+                spread,
+                node_selector: selector.unwrap_or_default(),
+                tolerations,
+                ports: port.into_iter().collect(),
+                ..Traits::default()
+            },
+        );
         let deleting = deleting.then_some(Timestamp::UNIX_EPOCH);
         Pod { shape: Arc::new(shape), deleting, ..Pod::default() }
     })

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{
 };
 use tandem_core::scheduling::{
     ClassId, Node, NodeId, Pod, Reason, Resources, Snapshot, Surroundings,
-    pod::Shape,
+    pod::{Shape, Traits},
     surroundings::{Claim, READ_WRITE_ONCE_POD, StorageClass, Volume},
 };
 
@@ -26,7 +26,7 @@ fn node(name: &str, zone: Option<&str>) -> Node {
 
 fn pod(claims: &[&str]) -> Pod {
     let requests = Resources { pods: 1, ..Resources::default() };
-    let shape = Shape { namespace: "n".into(), requests, ..Shape::default() };
+    let shape = Shape::new(requests, Traits { namespace: "n".into(), ..Traits::default() });
     Pod {
         shape: Arc::new(shape),
         claims: claims.iter().map(|name| (*name).into()).collect(),

@@ -14,10 +14,13 @@ use super::{OfNodes, buffers};
 use crate::{
     cloud::provider,
     cluster::world::World,
-    controllers::nodes::groups::{
-        look::{groups, look},
-        settings,
-        status_map::remembered,
+    controllers::nodes::{
+        groups::{
+            look::{groups, look},
+            settings,
+            status_map::remembered,
+        },
+        provisioning_request::{Requests, requests},
     },
 };
 
@@ -48,6 +51,12 @@ pub(super) async fn read(
         input.nodes.iter().filter(leaves).map(|node| (node.name.clone(), true)).collect::<BTreeMap<_, _>>();
     let buffers = buffers::read(of.nodes.capacity_buffer_pod_injection_enabled, client, world).await?;
     input.expected = buffers.map(|buffers| buffers.pods()).unwrap_or_default();
+    if of.nodes.enable_provisioning_requests {
+        let instance = &of.nodes.check_capacity_processor_instance;
+        let all = Requests::start(client, world, instance, false).await?;
+        all.synced().await;
+        input.requests = requests(&all.look(&input.pods, input.now));
+    }
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), &of.tandem_namespace);
     let memory = remembered(&maps, &of.nodes.status_config_map_name).await;
     Ok(Some(Groups { input, memory, settings: settings::pass(&of.nodes, &*provider) }))

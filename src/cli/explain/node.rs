@@ -70,6 +70,12 @@ fn page(name: &str, explanation: &NodeExplanation, now: Timestamp) -> Page {
     if let Some(recheck) = explanation.recheck {
         page.say(&format!("It could not be removed before; the next try is not before {recheck:.0}."));
     }
+    if !explanation.gangs.is_empty() {
+        page.say(&format!(
+            "Pods that wait for the rest of their gang are expected on it: {}.",
+            explanation.gangs.join(", ")
+        ));
+    }
     if !explanation.pods.is_empty() {
         page.heading("If it went, its pods");
         let row = |(pod, outcome): &(String, drain::Outcome)| [pod.clone(), of_pod(outcome)];
@@ -106,6 +112,7 @@ fn to_json(name: &str, explanation: &NodeExplanation) -> Value {
         "held": explanation.held,
         "recheck": explanation.recheck.map(|at| at.to_string()),
         "pods": pods.collect::<Vec<_>>(),
+        "gangs": explanation.gangs,
     })
 }
 
@@ -124,7 +131,14 @@ mod tests {
                 drain::Outcome::Blocked(BlockingReason::NotReplicated, "ns/db is not replicated".to_owned()),
             ),
         ];
-        NodeExplanation { group: Some("workers".into()), fate, held: None, recheck: None, pods }
+        NodeExplanation {
+            group: Some("workers".into()),
+            fate,
+            held: None,
+            recheck: None,
+            pods,
+            gangs: Vec::new(),
+        }
     }
 
     #[test]
@@ -150,5 +164,14 @@ mod tests {
         assert!(early.contains("It goes at 1970-01-01T00:10:00Z."), "{early}");
         assert!(page("n", &explanation(fate.clone()), due).text().contains("It is due."));
         assert_eq!(to_json("n", &explanation(fate))["fate"]["due"], "1970-01-01T00:10:00Z");
+    }
+
+    #[test]
+    fn a_node_names_the_gangs_that_wait_for_it() {
+        let mut explanation = explanation(Fate::Goes);
+        explanation.gangs = vec!["ns/train".to_owned()];
+        let text = page("n", &explanation, Timestamp::UNIX_EPOCH).text();
+        assert!(text.contains("wait for the rest of their gang are expected on it: ns/train."), "{text}");
+        assert_eq!(to_json("n", &explanation)["gangs"], json!(["ns/train"]));
     }
 }

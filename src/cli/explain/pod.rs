@@ -7,7 +7,7 @@ use kube::Client;
 use serde_json::{Value, json};
 use tandem_core::{
     nodes::pass::explain::{self, Fit, GroupVerdict, PodExplanation},
-    scheduling::Pod,
+    scheduling::{Pod, Presumed, Unmet},
 };
 
 use super::{
@@ -59,13 +59,14 @@ fn page(pod: &Arc<Pod>, groups: Option<&PodExplanation>, pools: Option<&PodOfPoo
             page.heading("Node pools were not considered: give --node-pools-provider as tandem run has it.");
         }
         Some(PodOfPools { pools, .. }) if pools.is_empty() => page.heading("There is no node pool."),
-        Some(PodOfPools { fits, pools }) => {
+        Some(PodOfPools { fits, pools, gang }) => {
             page.heading("Node pools");
+            lacks(&mut page, gang.as_ref());
             if let Some(fits) = fits {
                 page.item(&format!("{fits} takes it."));
             }
             let row = |verdict: &PoolVerdict| {
-                let text = verdict.refusal.clone().unwrap_or_else(|| "can help".to_owned());
+                let text = verdict.refusal.clone().unwrap_or_else(|| can_help(&verdict.presumed));
                 [verdict.pool.clone(), text]
             };
             page.table(&pools.iter().map(row).collect::<Vec<_>>());
@@ -74,11 +75,31 @@ fn page(pod: &Arc<Pod>, groups: Option<&PodExplanation>, pools: Option<&PodOfPoo
     page
 }
 
+fn lacks(page: &mut Page, gang: Option<&Unmet>) {
+    if let Some(gang) = gang {
+        let lacks = gang.lacks();
+        page.say(&format!("Its gang lacks {lacks}: {gang}."));
+    }
+}
+
+/// That a group can help, and what nobody can know of its new nodes.
+fn can_help(presumed: &[Presumed]) -> String {
+    match presumed {
+        [] => "can help".to_owned(),
+        presumed => format!("can help, presuming {}", texts(presumed).join(" and ")),
+    }
+}
+
+fn texts(presumed: &[Presumed]) -> Vec<String> {
+    presumed.iter().map(ToString::to_string).collect()
+}
+
 fn of_groups(page: &mut Page, explanation: &PodExplanation) {
     if explanation.unhealthy {
         page.say("Nothing is scaled: too many nodes do not work (--max-total-unready-percentage).");
     }
-    if let Some(ignored) = explanation.ignored {
+    lacks(page, explanation.gang.as_ref());
+    if let Some(ignored) = &explanation.ignored {
         page.say(&format!("It causes no scale-up of node groups: {ignored}."));
     }
     match &explanation.fits {
@@ -98,7 +119,7 @@ fn of_groups(page: &mut Page, explanation: &PodExplanation) {
     page.heading("Node groups");
     let row = |verdict: &GroupVerdict| {
         let (target, min, max) = verdict.size;
-        let text = verdict.refusal.clone().unwrap_or_else(|| "can help".to_owned());
+        let text = verdict.refusal.clone().unwrap_or_else(|| can_help(&verdict.presumed));
         [verdict.group.to_string(), format!("{target} of {min}..{max}"), text]
     };
     page.table(&explanation.groups.iter().map(row).collect::<Vec<_>>());
@@ -108,8 +129,13 @@ fn to_json(pod: &Arc<Pod>, groups: Option<&PodExplanation>, pools: Option<&PodOf
     let of_group = |verdict: &GroupVerdict| {
         let (target, min, max) = verdict.size;
         let (group, refusal) = (&verdict.group, &verdict.refusal);
-        json!({"name": &**group, "target": target, "min": min, "max": max, "helps": refusal.is_none(), "reason": refusal})
+        let presumed = texts(&verdict.presumed);
+        json!({
+            "name": &**group, "target": target, "min": min, "max": max,
+            "helps": refusal.is_none(), "reason": refusal, "presumed": presumed,
+        })
     };
+    let of_gang = |gang: &Unmet| json!({"name": &*gang.name, "fit": gang.fit, "needed": gang.needed, "lacks": gang.lacks()});
     let groups = groups.map(|explanation| {
         let fits = explanation.fits.as_ref().map(|fit| match fit {
             Fit::There(node) => json!({"node": &**node}),
@@ -118,19 +144,24 @@ fn to_json(pod: &Arc<Pod>, groups: Option<&PodExplanation>, pools: Option<&PodOf
         let nodes = explanation.nodes.iter().map(|(reason, count)| json!({"reason": reason, "nodes": count}));
         json!({
             "healthy": !explanation.unhealthy,
-            "ignored": explanation.ignored.map(|ignored| ignored.to_string()),
+            "ignored": explanation.ignored.as_ref().map(ToString::to_string),
             "fits": fits,
+            "gang": explanation.gang.as_ref().map(of_gang),
             "nodes": nodes.collect::<Vec<_>>(),
             "groups": explanation.groups.iter().map(of_group).collect::<Vec<_>>(),
         })
     });
-    let of_pool = |verdict: &PoolVerdict| json!({"name": verdict.pool, "helps": verdict.refusal.is_none(), "reason": verdict.refusal});
+    let of_pool = |verdict: &PoolVerdict| {
+        let (helps, presumed) = (verdict.refusal.is_none(), texts(&verdict.presumed));
+        json!({"name": verdict.pool, "helps": helps, "reason": verdict.refusal, "presumed": presumed})
+    };
     json!({
         "pod": pod.key(),
         "node": pod.node.as_deref(),
         "nodeGroups": groups,
         "nodePools": pools.map(|pools| json!({
             "fits": pools.fits,
+            "gang": pools.gang.as_ref().map(of_gang),
             "pools": pools.pools.iter().map(of_pool).collect::<Vec<_>>(),
         })),
     })
@@ -138,13 +169,16 @@ fn to_json(pod: &Arc<Pod>, groups: Option<&PodExplanation>, pools: Option<&PodOf
 
 #[cfg(test)]
 mod tests {
-    use tandem_core::scheduling::{Resources, pod::Shape};
+    use tandem_core::scheduling::{
+        Resources,
+        pod::{Shape, Traits},
+    };
 
     use super::*;
 
     fn pod(node: Option<&str>) -> Arc<Pod> {
         let requests = Resources { cpu: 64_000, memory: 512 << 20, ..Resources::default() };
-        let shape = Shape { namespace: "default".into(), requests, ..Shape::default() };
+        let shape = Shape::new(requests, Traits { namespace: "default".into(), ..Traits::default() });
         Arc::new(Pod {
             name: "giant".into(),
             shape: Arc::new(shape),
@@ -158,6 +192,7 @@ mod tests {
             group: group.into(),
             size: (1, 1, 8),
             refusal: refusal.map(str::to_owned),
+            presumed: Vec::new(),
         };
         PodExplanation {
             ignored: None,
@@ -167,6 +202,7 @@ mod tests {
                 ("node(s) had untolerated taint(s)".to_owned(), 1),
             ],
             groups: vec![verdict("gpu", Some("Insufficient cpu")), verdict("workers", None)],
+            gang: None,
             unhealthy: false,
         }
     }
@@ -187,6 +223,26 @@ mod tests {
                workers  1 of 1..8  can help\n\
              \n\
              Node pools were not considered: give --node-pools-provider as tandem run has it.\n"
+        );
+    }
+
+    #[test]
+    fn a_pod_says_what_its_gang_lacks_and_what_nobody_knows() {
+        let mut explanation = explanation();
+        explanation.gang = Some(Unmet { name: "train".into(), fit: 3, needed: 4 });
+        explanation.groups[1].presumed = vec![Presumed::Room("fast".into())];
+        let text = page(&pod(None), Some(&explanation), None).text();
+        for wanted in [
+            "Its gang lacks 1: gang group train: 3 of 4 pods fit.\n",
+            "workers  1 of 1..8  can help, presuming that there is storage of class fast",
+        ] {
+            assert!(text.contains(wanted), "{wanted}\n{text}");
+        }
+        let json = to_json(&pod(None), Some(&explanation), None);
+        assert_eq!(json["nodeGroups"]["gang"], json!({"name": "train", "fit": 3, "needed": 4, "lacks": 1}));
+        assert_eq!(
+            json["nodeGroups"]["groups"][1]["presumed"],
+            json!(["that there is storage of class fast"])
         );
     }
 

@@ -140,7 +140,7 @@ pub(super) fn node(bytes: &[u8]) -> Result<scheduling::Node, prost::DecodeError>
             ..k8s::NodeStatus::default()
         }),
     };
-    Ok(scheduling::Node::read(&node))
+    Ok(scheduling::Node::describe(&node))
 }
 
 fn quantities(list: &BTreeMap<String, Quantity>) -> BTreeMap<String, resource::Quantity> {

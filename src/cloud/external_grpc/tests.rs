@@ -5,7 +5,10 @@ use k8s_openapi::{
 };
 use tandem_core::{
     nodes::group::{Instance, InstanceError, InstanceState},
-    scheduling::{Resources, pod::Shape},
+    scheduling::{
+        Resources,
+        pod::{Shape, Traits},
+    },
 };
 
 use super::{
@@ -369,7 +372,7 @@ async fn prices_are_for_an_hour() {
     assert_eq!((asked.start_time, asked.end_time), (asked.start_timestamp, asked.end_timestamp));
 
     let requests = Resources { cpu: 1500, memory: 1 << 30, pods: 1, ..Resources::default() };
-    let shape = Shape { namespace: "shop".into(), requests, ..Shape::default() };
+    let shape = Shape::new(requests, Traits { namespace: "shop".into(), ..Traits::default() });
     let pod = Pod { name: "web".into(), shape: Arc::new(shape), ..Pod::default() };
     assert_eq!(provider.pod_price(&pod).await, Ok(Some(0.125)));
     let asked = &fake.asked::<PricingPodPriceRequest>("PricingPodPrice")[0];

@@ -168,7 +168,7 @@ impl CloudProvider for Kwok {
 
     async fn template(&self, group: &str) -> Result<Option<Template>, CloudError> {
         let made = self.group(group)?.node(&format!("template-node-for-{group}"));
-        let mut node = Node::read(&made);
+        let mut node = Node::describe(&made);
         // kwok makes every node ready at once.
         node.ready = true;
         Ok(Some(Template { node, pods: vec![kube_proxy(group)] }))

@@ -210,6 +210,12 @@ pub trait PoolProvider: Send + Sync {
     /// Looks at a node class, and writes its status if it is an object of the API.
     async fn class_state(&self, class: &Class) -> Result<ClassState, CloudError>;
 
+    /// Removes what was made for a node class when it said something else, and that none of its claims, which are these, uses
+    /// any more.
+    async fn tidy_class(&self, _class: &Class, _claims: &[Arc<NodeClaim>]) -> Result<(), CloudError> {
+        Ok(())
+    }
+
     /// Removes what was made for a node class that is being deleted and that no claim uses any more, and lets it go.
     async fn end_class(&self, _class: &Class) -> Result<(), CloudError> {
         Ok(())

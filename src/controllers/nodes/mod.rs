@@ -6,4 +6,5 @@ pub mod drain;
 pub mod groups;
 pub mod interruption;
 pub mod pools;
+pub mod provisioning_request;
 pub mod taint;

@@ -46,12 +46,22 @@ pub struct Options {
     /// kube-controller-manager's limit of requests a second to the API server (20 by default); a benchmark with
     /// 1,000 HPAs needs more.
     pub controller_qps: u32,
+    /// `--feature-gates` of all components; empty for what Kubernetes has by default.
+    pub feature_gates: &'static str,
+    /// `--runtime-config` of kube-apiserver: APIs that are off by default; empty for none.
+    pub runtime_config: &'static str,
 }
 
 impl Options {
     /// What users have.
     pub fn new(network: Network) -> Self {
-        Self { network, hpa_sync_period: Duration::from_secs(15), controller_qps: 20 }
+        Self {
+            network,
+            hpa_sync_period: Duration::from_secs(15),
+            controller_qps: 20,
+            feature_gates: "",
+            runtime_config: "",
+        }
     }
 }
 
@@ -233,7 +243,17 @@ impl ControlPlane {
             ("proxy-client-cert-file", file(certificates.front_proxy_client.certificate_file.clone())),
             ("proxy-client-key-file", file(certificates.front_proxy_client.key_file.clone())),
         ];
-        arguments(flags)
+        let mut arguments = arguments(flags);
+        arguments.extend(self.gates());
+        let runtime_config = self.options.runtime_config;
+        arguments.extend((!runtime_config.is_empty()).then(|| format!("--runtime-config={runtime_config}")));
+        arguments
+    }
+
+    /// The flag of feature gates, if any are set.
+    fn gates(&self) -> Option<String> {
+        let gates = self.options.feature_gates;
+        (!gates.is_empty()).then(|| format!("--feature-gates={gates}"))
     }
 
     async fn start_controllers(&self) -> Result<Vec<Process>> {
@@ -245,7 +265,7 @@ impl ControlPlane {
             Ok(file.display().to_string())
         };
         let cluster = &self.certificates.cluster;
-        let controller_manager = arguments([
+        let mut controller_manager = arguments([
             ("kubeconfig", kubeconfig("kube-controller-manager", "system:kube-controller-manager")?),
             ("leader-elect", "false".into()),
             ("secure-port", "0".into()),
@@ -264,11 +284,13 @@ impl ControlPlane {
             ("kube-api-qps", self.options.controller_qps.to_string()),
             ("kube-api-burst", (self.options.controller_qps * 3 / 2).to_string()),
         ]);
-        let scheduler = arguments([
+        controller_manager.extend(self.gates());
+        let mut scheduler = arguments([
             ("kubeconfig", kubeconfig("kube-scheduler", "system:kube-scheduler")?),
             ("leader-elect", "false".into()),
             ("secure-port", "0".into()),
         ]);
+        scheduler.extend(self.gates());
         let stages = self.folder.path().join("stages.yaml");
         fs::write(&stages, include_str!("../../control-plane/stages.yaml"))?;
         let kwok = arguments([

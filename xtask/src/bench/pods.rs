@@ -83,10 +83,10 @@ fn build_release() -> Result<PathBuf> {
 async fn measure(args: &PodsArgs, program: &std::path::Path) -> Result<()> {
     let components = Components::find_or_build()?;
     let options = Options {
-        network: Network::Namespace,
         // The controller first reads a period after an HPA is made.
         hpa_sync_period: if args.without_hpas { NEVER } else { Duration::from_secs(15) },
         controller_qps: 200,
+        ..Options::new(Network::Namespace)
     };
     let control_plane = ControlPlane::start(&components, options).await?;
     let client = control_plane.client();

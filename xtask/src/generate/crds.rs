@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::CustomResourceExt;
+use kube::{CustomResourceExt, core::crd::merge_crds};
 use serde_json::Value;
 use tandem_core::api::{
-    autoscaling::CapacityBuffer,
+    autoscaling::{CapacityBuffer, ProvisioningRequest, v1beta1},
     karpenter::{
         AWSNodeTemplate, EC2NodeClass, KWOKNodeClass, NodeClaim, NodeOverlay, NodePool, Provisioner,
     },
@@ -35,6 +35,8 @@ pub(super) fn files() -> Result<Vec<File>> {
         Provisioner::crd(),
         AWSNodeTemplate::crd(),
         CapacityBuffer::crd(),
+        // Those who ask write either version.
+        merge_crds(vec![ProvisioningRequest::crd(), v1beta1::ProvisioningRequest::crd()], "v1")?,
     ];
     crds.into_iter().map(file).collect()
 }
@@ -42,15 +44,17 @@ pub(super) fn files() -> Result<Vec<File>> {
 fn file(crd: CustomResourceDefinition) -> Result<File> {
     let path = format!("crds/{}_{}.yaml", crd.spec.group, crd.spec.names.plural);
     let mut value = serde_json::to_value(crd)?;
-    let schema = value.pointer_mut(SCHEMA).with_context(|| format!("{path} has no schema"))?;
-    // The derive says where it comes from, and the kind once more.
-    schema["description"] = schema["properties"]["spec"]["description"].clone();
-    strip(schema, |name, value| name == "title" && value.is_string());
-    // A null (a template's empty value, say) is then dropped before rules see it, as with KEDA's schemas.
-    strip(schema, |name, value| name == "nullable" && value.is_boolean());
-    // kubectl explain shows our own descriptions; those of a Job's pods are elsewhere, and would fill the annotation.
-    if let Some(job) = schema.pointer_mut(JOB_TEMPLATE) {
-        strip(job, |name, value| name == "description" && value.is_string());
+    for version in value.pointer_mut(VERSIONS).and_then(Value::as_array_mut).into_iter().flatten() {
+        let schema = version.pointer_mut(SCHEMA).with_context(|| format!("{path} has no schema"))?;
+        // The derive says where it comes from, and the kind once more.
+        schema["description"] = schema["properties"]["spec"]["description"].clone();
+        strip(schema, |name, value| name == "title" && value.is_string());
+        // A null (a template's empty value, say) is then dropped before rules see it, as with KEDA's schemas.
+        strip(schema, |name, value| name == "nullable" && value.is_boolean());
+        // kubectl explain shows our own descriptions; those of a Job's pods are elsewhere, and would fill the annotation.
+        if let Some(job) = schema.pointer_mut(JOB_TEMPLATE) {
+            strip(job, |name, value| name == "description" && value.is_string());
+        }
     }
     let size = value.to_string().len();
     anyhow::ensure!(size < APPLY_LIMIT, "{path} has {size} bytes, too many for a plain kubectl apply");
@@ -58,8 +62,11 @@ fn file(crd: CustomResourceDefinition) -> Result<File> {
     Ok((PathBuf::from(path), text))
 }
 
-/// The schema of the one version.
-const SCHEMA: &str = "/spec/versions/0/schema/openAPIV3Schema";
+/// The versions of a kind.
+const VERSIONS: &str = "/spec/versions";
+
+/// In one of them, the schema.
+const SCHEMA: &str = "/schema/openAPIV3Schema";
 
 /// In it, the template of ScaledJob: all of a Job's, and so all of a pod's.
 const JOB_TEMPLATE: &str = "/properties/spec/properties/jobTargetRef/properties";
@@ -133,7 +140,7 @@ mod tests {
             "ConditionsReason",
             "Age",
         ];
-        let wanted: [(&str, &str, &[&str], &[&str]); 12] = [
+        let wanted: [(&str, &str, &[&str], &[&str]); 13] = [
             ("scaledobjects.keda.sh", "Namespaced", &["so"], &scaled_object),
             ("scaledjobs.keda.sh", "Namespaced", &["sj"], &scaled_job),
             ("triggerauthentications.keda.sh", "Namespaced", &["ta", "triggerauth"], &authentication),
@@ -151,6 +158,7 @@ mod tests {
             ("provisioners.karpenter.sh", "Cluster", &[], &["Template", "Weight"]),
             ("awsnodetemplates.karpenter.k8s.aws", "Cluster", &[], &[]),
             ("capacitybuffers.autoscaling.x-k8s.io", "Namespaced", &["cb"], &buffer),
+            ("provisioningrequests.autoscaling.x-k8s.io", "Namespaced", &["provreq", "provreqs"], &["Age"]),
         ];
         let crds = crds();
         assert_eq!(crds.len(), wanted.len());
@@ -200,6 +208,22 @@ mod tests {
         let wanted =
             serde_json::json!({"specReplicasPath": ".spec.replicas", "statusReplicasPath": ".status.nodes"});
         assert_eq!(pool["spec"]["versions"][0]["subresources"]["scale"], wanted);
+    }
+
+    /// Requests are written in either version, and read in the one that is stored.
+    #[test]
+    fn a_provisioning_request_has_two_versions_alike() {
+        let crds = crds();
+        let request = crds.iter().find(|crd| crd["spec"]["names"]["kind"] == "ProvisioningRequest").unwrap();
+        let [v1, v1beta1] = request["spec"]["versions"].as_array().unwrap().as_slice() else {
+            panic!("{request}");
+        };
+        let of = |version: &Value| {
+            (version["name"].clone(), version["served"].clone(), version["storage"].clone())
+        };
+        assert_eq!(of(v1), ("v1".into(), true.into(), true.into()));
+        assert_eq!(of(v1beta1), ("v1beta1".into(), true.into(), false.into()));
+        assert_eq!(v1["schema"], v1beta1["schema"]);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use tandem_core::{
     nodes::{
         buffer::reasons as buffer, demand::reasons as demand, interruption::reasons as interruption,
-        reasons as nodes,
+        provisioning_request::reasons as requests, reasons as nodes,
     },
     pods::reasons::{self, event},
 };
@@ -63,6 +63,17 @@ pub(super) fn page() -> String {
          | reason | type | when |\n|---|---|---|\n",
     );
     for (reason, type_, when) in buffer::EVENTS {
+        let _ = writeln!(page, "| {reason} | {type_} | {when} |");
+    }
+    page.push_str(
+        "\n## Conditions and events of a ProvisioningRequest\n\nReasons and texts are Cluster Autoscaler's.\n\n\
+         | condition | status | reason | when |\n|---|---|---|---|\n",
+    );
+    for (condition, status, reason, when) in requests::CONDITIONS {
+        let _ = writeln!(page, "| {condition} | {status} | {reason} | {when} |");
+    }
+    page.push_str("\n| event | type | when |\n|---|---|---|\n");
+    for (reason, type_, when) in requests::EVENTS {
         let _ = writeln!(page, "| {reason} | {type_} | {when} |");
     }
     page

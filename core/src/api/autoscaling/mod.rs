@@ -1,6 +1,9 @@
-//! autoscaling.x-k8s.io, the kinds that Cluster Autoscaler and Karpenter share (Cluster Autoscaler, `apis/capacitybuffer`).
+//! autoscaling.x-k8s.io, the kinds that Cluster Autoscaler and Karpenter share (Cluster Autoscaler, `apis/capacitybuffer`,
+//! `apis/provisioningrequest`).
 #![allow(clippy::duplicated_attributes, reason = "columns of one type look like an attribute given twice")]
 
 mod capacity_buffer;
+mod provisioning_request;
 
 pub use capacity_buffer::*;
+pub use provisioning_request::*;

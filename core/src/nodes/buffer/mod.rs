@@ -6,12 +6,14 @@
 mod conditions;
 mod quota;
 pub mod reasons;
+mod scopes;
 mod size;
 
 use std::{collections::BTreeMap, sync::Arc};
 
 pub use conditions::{Placement, Said, limited, provisioning, ready};
 pub use quota::{Allotment, Quota, allot};
+pub use scopes::Traits;
 pub use size::{MOST_REPLICAS, Problem, Source, replicas};
 
 use super::pools::provision::Plan;
@@ -83,11 +85,12 @@ pub fn placements(pods: &[Arc<Pod>], plan: &Plan) -> BTreeMap<Arc<str>, Placemen
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scheduling::pod::Traits;
 
     #[test]
     fn pods_of_a_buffer_are_known_by_their_annotations_and_their_priority() {
         let labels = [("app".to_owned(), "web".to_owned())].into();
-        let template = Shape { labels, priority: Some(1_000), ..Shape::default() };
+        let template = Shape::from(Traits { labels, priority: Some(1_000), ..Traits::default() });
         let pods = pods("shop", "spare", &template, 2);
         assert_eq!(pods.len(), 2);
         assert_ne!(pods[0].uid, pods[1].uid);

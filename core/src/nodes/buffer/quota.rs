@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::{api::core::v1::ResourceQuota, apimachinery::pkg::api::resource::Quantity};
 
+use super::scopes::{Scopes, Traits};
 use crate::scheduling::Resources;
 
 /// What a ResourceQuota leaves of what pods request.
@@ -11,17 +12,16 @@ use crate::scheduling::Resources;
 pub struct Quota {
     /// Its name.
     pub name: Arc<str>,
+    /// Which pods it is about.
+    scopes: Scopes,
     /// What is free, by resource, in the units of [`Resources`].
     pub free: Vec<(Box<str>, i64)>,
 }
 
 impl Quota {
-    /// Reads a quota; `None` if it is about some pods only (scopes), since it is not known whether a buffer's would be such.
+    /// Reads a quota; `None` if it is not known yet what it leaves.
     pub fn read(quota: &ResourceQuota) -> Option<Self> {
-        let scoped = quota.spec.as_ref().is_some_and(|spec| {
-            spec.scopes.as_ref().is_some_and(|scopes| !scopes.is_empty()) || spec.scope_selector.is_some()
-        });
-        let status = quota.status.as_ref().filter(|_| !scoped)?;
+        let status = quota.status.as_ref()?;
         let used = |name: &String| status.used.as_ref().and_then(|used| used.get(name));
         let hard = status.hard.iter().flatten();
         let free = hard.filter_map(|(name, hard)| {
@@ -34,7 +34,8 @@ impl Quota {
             let used = used(name).map_or(0, |used| amount(resource, used));
             Some((resource.into(), amount(resource, hard) - used))
         });
-        Some(Self { name: quota.metadata.name.as_deref().unwrap_or_default().into(), free: free.collect() })
+        let name = quota.metadata.name.as_deref().unwrap_or_default().into();
+        Some(Self { name, scopes: Scopes::of(quota), free: free.collect() })
     }
 
     /// How many pods with such requests it admits.
@@ -61,10 +62,12 @@ pub struct Allotment {
     pub by: Vec<Arc<str>>,
 }
 
-/// Gives a buffer what the quotas of its namespace leave, and takes that off them, for the buffers after it.
-pub fn allot(wanted: u32, requests: &Resources, quotas: &mut [Quota]) -> Allotment {
+/// Gives a buffer what those quotas of its namespace leave that are about such pods, and takes that off them, for the buffers
+/// after it.
+pub fn allot(wanted: u32, (requests, pod): (&Resources, &Traits), quotas: &mut [Quota]) -> Allotment {
     let mut allotment = Allotment { replicas: wanted, by: Vec::new() };
-    for quota in quotas.iter() {
+    let mut quotas: Vec<&mut Quota> = quotas.iter_mut().filter(|quota| quota.scopes.take(pod)).collect();
+    for quota in &quotas {
         let admitted = quota.admits(requests);
         if admitted < wanted {
             allotment.replicas = allotment.replicas.min(admitted);
@@ -95,11 +98,23 @@ mod tests {
             quota("cpu", &json!({"requests.cpu": "4", "services": "2"}), &json!({"requests.cpu": "1"})),
             quota("pods", &json!({"pods": "9", "limits.cpu": "1"}), &json!({"pods": "4"})),
         ];
-        assert_eq!(allot(4, &requests, &mut quotas), Allotment { replicas: 4, by: vec![] });
-        let second = allot(4, &requests, &mut quotas);
+        let mut allot = |wanted| allot(wanted, (&requests, &Traits::default()), &mut quotas);
+        assert_eq!(allot(4), Allotment { replicas: 4, by: vec![] });
+        let second = allot(4);
         assert_eq!(second, Allotment { replicas: 1, by: vec!["cpu".into(), "pods".into()] });
-        assert_eq!(allot(4, &requests, &mut quotas).replicas, 0);
-        assert_eq!(allot(0, &requests, &mut quotas), Allotment::default());
+        assert_eq!(allot(4).replicas, 0);
+        assert_eq!(allot(0), Allotment::default());
+    }
+
+    #[test]
+    fn a_quota_for_other_pods_leaves_a_buffer_alone() {
+        let requests = Resources { cpu: 500, pods: 1, ..Resources::default() };
+        let scoped = json!({"metadata": {"name": "q"}, "spec": {"scopes": ["PriorityClass"]},
+            "status": {"hard": {"pods": "1"}}});
+        let mut quotas = [Quota::read(&serde_json::from_value(scoped).unwrap()).unwrap()];
+        let mut allot = |pod: &Traits| allot(3, (&requests, pod), &mut quotas).replicas;
+        assert_eq!(allot(&Traits::default()), 3);
+        assert_eq!(allot(&Traits { priority_class: Some("high".to_owned()), ..Traits::default() }), 1);
     }
 
     #[test]
@@ -111,7 +126,6 @@ mod tests {
         assert_eq!(free(&json!({"requests.memory": "1Gi"}), &json!({})), one("memory", 1 << 30));
         assert_eq!(free(&json!({"requests.nvidia.com/gpu": "1"}), &json!({})), one("nvidia.com/gpu", 1));
         assert_eq!(free(&json!({"count/pods": "3"}), &json!({"count/pods": "5"})), one("pods", -2));
-        let scoped = json!({"spec": {"scopes": ["BestEffort"]}, "status": {"hard": {"pods": "0"}}});
-        assert_eq!(Quota::read(&serde_json::from_value(scoped).unwrap()), None);
+        assert_eq!(Quota::read(&ResourceQuota::default()), None, "nobody has counted yet");
     }
 }

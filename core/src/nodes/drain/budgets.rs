@@ -128,14 +128,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::scheduling::pod::Shape;
+    use crate::scheduling::pod::{Shape, Traits};
 
     fn labels(app: u8) -> BTreeMap<String, String> {
         BTreeMap::from([("app".to_owned(), app.to_string())])
     }
 
     fn pod(app: u8) -> Arc<Pod> {
-        let shape = Shape { labels: labels(app), ..Shape::default() };
+        let shape = Shape::from(Traits { labels: labels(app), ..Traits::default() });
         Arc::new(Pod { shape: Arc::new(shape), ..Pod::default() })
     }
 

@@ -67,6 +67,11 @@ impl Default for PassSettings {
                 min_replica_count: 0,
                 system_pod_timeout: SignedDuration::from_hours(1),
             },
+            requests: BackoffSettings {
+                first: SignedDuration::from_mins(1),
+                longest: SignedDuration::from_mins(10),
+                forgotten: SignedDuration::MAX,
+            },
         }
     }
 }

@@ -5,12 +5,12 @@ use std::{collections::BTreeMap, sync::Arc};
 use jiff::Timestamp;
 
 use super::{
-    Ignored, Input, MAX_SIZE_REACHED, Memory, Outcome, PassSettings, UnremovableReason, pending, room::Room,
-    run, scale_up::candidates, world::World,
+    Ignored, Input, MAX_SIZE_REACHED, Memory, Model, Outcome, PassSettings, UnremovableReason, pending,
+    room::Room, run, scale_up::candidates, world::World,
 };
 use crate::{
     nodes::{action::Action, drain},
-    scheduling::{ClassId, Node, Pod},
+    scheduling::{ClassId, Node, Pod, Presumed, Unmet, gang},
 };
 
 /// What a pass means for a pod.
@@ -24,6 +24,8 @@ pub struct PodExplanation {
     pub nodes: Vec<(String, u32)>,
     /// What each group could do for it.
     pub groups: Vec<GroupVerdict>,
+    /// Its gang, if fewer of it would run than have to.
+    pub gang: Option<Unmet>,
     /// Why nothing is scaled at all.
     pub unhealthy: bool,
 }
@@ -46,10 +48,13 @@ pub struct GroupVerdict {
     pub size: (u32, u32, u32),
     /// Why it cannot help; `None` if it can.
     pub refusal: Option<String>,
+    /// What is taken for granted of its new nodes, since nobody can know it.
+    pub presumed: Vec<Presumed>,
 }
 
 /// Explains a pod.
 pub fn pod(pod: &Arc<Pod>, memory: &Memory, input: &Input, settings: &PassSettings) -> PodExplanation {
+    let gang = gang_of(pod, memory, input, settings);
     let mut memory = memory.clone();
     let found = memory.cluster.update(&input.nodes, &input.groups, input.now, &settings.cluster);
     let mut outcome = Outcome { found, ..Outcome::default() };
@@ -72,7 +77,16 @@ pub fn pod(pod: &Arc<Pod>, memory: &Memory, input: &Input, settings: &PassSettin
     let mut nodes: Vec<_> = nodes.into_iter().collect();
     nodes.sort_by(|one, other| other.1.cmp(&one.1).then_with(|| one.0.cmp(&other.0)));
     let ignored = settings.pending.ignores(pod, input.now);
-    PodExplanation { ignored, fits, nodes, groups, unhealthy: !outcome.found.healthy }
+    PodExplanation { ignored, fits, nodes, groups, gang, unhealthy: !outcome.found.healthy }
+}
+
+/// What the gang of a pod lacks, whichever groups grow.
+fn gang_of(pod: &Pod, memory: &Memory, input: &Input, settings: &PassSettings) -> Option<Unmet> {
+    gang::key(pod).filter(|gang| input.surroundings.gangs.contains_key(gang))?;
+    let outcome =
+        run(&mut memory.clone(), input, settings, &mut |_, options| (!options.is_empty()).then_some(0));
+    let left_out = outcome.left_out.of(pod).cloned();
+    left_out.or_else(|| gang::too_small(pod, &input.pods, &input.surroundings))
 }
 
 fn verdicts(
@@ -85,7 +99,7 @@ fn verdicts(
 ) -> Vec<GroupVerdict> {
     let room = Room::new(input, outcome, settings);
     let candidates = candidates(memory, input, outcome);
-    let verdict = |group: &crate::nodes::group::NodeGroup| {
+    let mut verdict = |group: &crate::nodes::group::NodeGroup, presumed: &mut Vec<Presumed>| {
         let Some(candidate) = candidates.iter().find(|candidate| candidate.group.id == group.id) else {
             return Some("it is not known what its nodes look like".to_owned());
         };
@@ -96,6 +110,7 @@ fn verdicts(
             world.snapshot.bind(class, node);
         }
         let checked = world.snapshot.check(class, node);
+        presumed.extend(world.snapshot.presumes(class, node));
         world.snapshot.rollback(checkpoint);
         if let Err(reason) = checked {
             return Some(reason.to_string());
@@ -109,13 +124,17 @@ fn verdicts(
         let (allowed, limit) = room.allowed(&candidate.template.node, 1);
         limit.filter(|_| allowed == 0)
     };
-    let refusals: Vec<_> = input.groups.iter().map(verdict).collect();
-    let of = |(group, refusal): (&crate::nodes::group::NodeGroup, _)| GroupVerdict {
-        group: group.id.clone(),
-        size: (group.target, group.min, group.max),
-        refusal,
+    let of = |group: &crate::nodes::group::NodeGroup| {
+        let mut presumed = Vec::new();
+        let refusal = verdict(group, &mut presumed);
+        GroupVerdict {
+            group: group.id.clone(),
+            size: (group.target, group.min, group.max),
+            refusal,
+            presumed,
+        }
     };
-    input.groups.iter().zip(refusals).map(of).collect()
+    input.groups.iter().map(of).collect()
 }
 
 /// What a pass means for a node.
@@ -131,6 +150,8 @@ pub struct NodeExplanation {
     pub recheck: Option<Timestamp>,
     /// What becomes of its pods if it goes: each pod and its outcome.
     pub pods: Vec<(String, drain::Outcome)>,
+    /// Gangs of which pods that wait are expected on it, `NAMESPACE/NAME` of their PodGroups.
+    pub gangs: Vec<String>,
 }
 
 /// What becomes of a node.
@@ -158,7 +179,8 @@ pub fn node(node: &Node, memory: &Memory, input: &Input, settings: &PassSettings
     let mut memory = memory.clone();
     // Why it could not be removed is found out again, without waiting.
     let recheck = memory.unremovable.remove(&*node.name);
-    let outcome = run(&mut memory, input, settings, &mut |_, _| None);
+    let mut model = Model::new(settings.clone());
+    let outcome = model.pass(&mut memory, input, &mut |_, _| None);
     let of = |name: &Arc<str>| *name == node.name;
     let own = |group: &&crate::nodes::group::NodeGroup| {
         group.instances.iter().any(|instance| instance.id == node.provider_id)
@@ -192,6 +214,7 @@ pub fn node(node: &Node, memory: &Memory, input: &Input, settings: &PassSettings
         held: outcome.scale_down_held,
         recheck,
         pods: pods.map(outcome_of).collect(),
+        gangs: model.gangs_expected_on(&node.name),
     }
 }
 

@@ -37,7 +37,9 @@ pub(super) fn plan(
         let unmet = gangs.unmet(&tried, is_placed(outcome, &tried));
         if unmet.is_empty() {
             world.snapshot.keep(before.0);
-            return tell(world, input, settings, &left_out, &why, outcome);
+            tell(world, input, settings, &left_out, &why, outcome);
+            outcome.left_out = left_out;
+            return;
         }
         why.extend(outcome.plan.refused.iter().map(|(pod, refusals)| (Arc::as_ptr(pod), refusals.clone())));
         left_out.add(unmet);
@@ -58,8 +60,8 @@ fn place(
     choose: &mut Choose<'_>,
     outcome: &mut Outcome,
 ) {
-    let waiting = waiting(world, input, settings, left_out, outcome);
-    scale_up::plan(memory, world, waiting, input, settings, choose, outcome);
+    let short = waiting(memory, world, input, settings, left_out, outcome);
+    scale_up::plan(memory, world, short, input, settings, choose, outcome);
 }
 
 /// Whether a pod that was tried has a place now, or will have one.

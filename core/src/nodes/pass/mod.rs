@@ -9,6 +9,7 @@ mod gangs;
 mod gpus;
 mod pending;
 mod quota;
+mod requests;
 mod room;
 mod scale_down;
 mod scale_up;
@@ -23,11 +24,13 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     action::{Action, InstanceFault, TO_BE_DELETED},
+    backoff::{BackoffSettings, Backoffs},
     cluster_state::{ClusterState, ClusterStateSettings, Found},
     drain::{self, Budgets, Owners},
     group::{NodeGroup, Template},
+    provisioning_request::{Answered, Request},
 };
-use crate::scheduling::{ClassId, Node, NodeId, Pod, Snapshot, Surroundings};
+use crate::scheduling::{ClassId, LeftOut, Node, NodeId, Pod, Snapshot, Surroundings};
 use world::World;
 
 pub use buffers::Buffered;
@@ -50,6 +53,8 @@ pub struct PassSettings {
     pub scale_down: ScaleDownSettings,
     /// Which pods keep their node.
     pub drain: drain::Options,
+    /// How long a ProvisioningRequest waits that found no room.
+    pub requests: BackoffSettings,
 }
 
 /// What a pass sees.
@@ -63,6 +68,8 @@ pub struct Input {
     pub pods: Vec<Arc<Pod>>,
     /// Pods that will soon be made (demand), then those that stand for the room of buffers; bound to no node.
     pub expected: Vec<Arc<Pod>>,
+    /// ProvisioningRequests that ask for room or keep it, in the order in which they were made.
+    pub requests: Vec<Request>,
     /// A pod of each DaemonSet.
     pub daemon_sets: Vec<Arc<Pod>>,
     /// Budgets.
@@ -94,6 +101,9 @@ pub struct Memory {
     pub shrunk: Option<Timestamp>,
     /// When a removal last failed.
     pub failed: Option<Timestamp>,
+    /// ProvisioningRequests that found no room, by uid.
+    #[serde(default)]
+    pub requests: Backoffs,
 }
 
 /// What a pass decided, and why.
@@ -111,8 +121,14 @@ pub struct Outcome {
     pub upcoming: u32,
     /// What is done for pods that fit nowhere.
     pub plan: ScaleUpPlan,
+    /// Gangs that wait, since nodes are only asked for all of one.
+    pub left_out: LeftOut,
     /// What became of the pods that stand for the room of buffers, in order of the buffers' names.
     pub buffers: Vec<Buffered>,
+    /// What is made of ProvisioningRequests that ask for room now.
+    pub requests: Vec<Answered>,
+    /// Pods that fit nowhere and cause no scale-up, since they consume a ProvisioningRequest.
+    pub consuming: Vec<Arc<Pod>>,
     /// `--max-nodes-total`, if pods wait and the cluster may not grow beyond it.
     pub max_nodes_reached: Option<u32>,
     /// Nodes that are not needed.
@@ -175,16 +191,23 @@ impl Model {
         }
         let mut world = World::of(self.world.take(), input, &outcome.found, settings);
         gangs::plan(memory, &mut world, input, settings, choose, &mut outcome);
+        requests::remember(memory, input, settings, &outcome);
         scale_down::plan(memory, &mut world, input, settings, &mut outcome);
         self.calm = Calm::after(&outcome, memory, input, &world);
         self.world = Some(world);
         outcome
     }
 
+    /// Gangs of which pods that wait are expected on a node, by the last pass.
+    fn gangs_expected_on(&mut self, node: &str) -> Vec<String> {
+        self.world.as_mut().map(|world| world.gangs_expected_on(node)).unwrap_or_default()
+    }
+
     /// What the last pass said, if another would say the same.
     fn unchanged(&self, memory: &Memory, input: &Input) -> Option<Outcome> {
         let (calm, world) = (self.calm.as_ref()?, self.world.as_ref()?);
         let same = input.expected.is_empty()
+            && input.requests.is_empty()
             && input.removing.is_empty()
             && memory.unneeded.is_empty()
             && memory.unremovable.is_empty()
@@ -215,6 +238,7 @@ impl Calm {
             && memory.unneeded.is_empty()
             && memory.unremovable.is_empty()
             && input.expected.is_empty()
+            && input.requests.is_empty()
             && input.removing.is_empty()
             && world.unbound.is_empty()
             && !world.has_pods_that_end();

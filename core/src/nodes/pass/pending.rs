@@ -10,11 +10,12 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    Input, Outcome, PassSettings, Waiting, place,
+    Input, Memory, Outcome, PassSettings, Waiting, place,
+    requests::{self, Wanting},
     world::{World, by_key, invite},
 };
 use crate::{
-    nodes::buffer::is_virtual,
+    nodes::{buffer::is_virtual, provisioning_request::consumed_by},
     scheduling::{
         ClassId, LeftOut, Pod,
         pod::{Phase, Scheduled},
@@ -35,6 +36,8 @@ pub struct PendingSettings {
     pub schedulers: Vec<String>,
     /// `--bypassed-scheduler-names`.
     pub bypassed: Vec<String>,
+    /// `--enable-provisioning-requests`.
+    pub requests: bool,
 }
 
 impl PendingSettings {
@@ -75,12 +78,14 @@ impl PendingSettings {
             (self.is_expendable(pod), Ignored::Expendable),
             (pod.created.is_some_and(|created| now.duration_since(created) < delay), Ignored::TooYoung),
         ];
-        reasons.into_iter().find_map(|(holds, reason)| holds.then_some(reason))
+        let request =
+            || consumed_by(pod).filter(|_| self.requests).map(|name| Ignored::Consumes(name.into()));
+        reasons.into_iter().find_map(|(holds, reason)| holds.then_some(reason)).or_else(request)
     }
 }
 
 /// Why a pod asks for no node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ignored {
     /// It has one.
     Bound,
@@ -100,11 +105,13 @@ pub enum Ignored {
     Expendable,
     /// `--new-pod-scale-up-delay`, or its annotation, has not passed.
     TooYoung,
+    /// The ProvisioningRequest of this name asks for its room.
+    Consumes(Arc<str>),
 }
 
 impl fmt::Display for Ignored {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+        let text = match self {
             Self::Bound => "it has a node",
             Self::Deleted => "it is being deleted",
             Self::Ended => "it has ended",
@@ -114,19 +121,24 @@ impl fmt::Display for Ignored {
             Self::DaemonSet => "pods of DaemonSets run on the nodes that there are",
             Self::Expendable => "its priority is below --expendable-pods-priority-cutoff",
             Self::TooYoung => "--new-pod-scale-up-delay or its annotation has not passed yet",
-        })
+            Self::Consumes(request) => {
+                return write!(f, "it consumes ProvisioningRequest {request}, which asks for its room");
+            }
+        };
+        f.write_str(text)
     }
 }
 
-/// The pods that fit neither what is there nor what is on its way. Those that fit are on the snapshot afterwards, as are
-/// the nodes on their way. Gangs that are left out are looked at as if they were not there.
+/// The pods and the requests that fit neither what is there nor what is on its way. Those that fit are on the snapshot
+/// afterwards, as are the nodes on their way. Gangs that are left out are looked at as if they were not there.
 pub(super) fn waiting(
+    memory: &Memory,
     world: &mut World,
     input: &Input,
     settings: &PassSettings,
     left_out: &LeftOut,
     outcome: &mut Outcome,
-) -> Vec<Waiting> {
+) -> (Vec<Waiting>, Vec<Wanting>) {
     let mut pods = asking(world, input, settings);
     pods.retain(|pod| !left_out.has(pod));
     let tried = u32::try_from(pods.len()).unwrap_or(u32::MAX);
@@ -138,11 +150,25 @@ pub(super) fn waiting(
     outcome.unschedulable = waiting.iter().flat_map(|waiting| waiting.pods.iter().cloned()).collect();
     outcome.unschedulable.sort_by(|one, other| by_turn(one, other));
     outcome.fitting = tried - u32::try_from(outcome.unschedulable.len()).unwrap_or(tried);
+    let moving = moving(world, input);
+    waiting.extend(fit(world, moving));
+    let wanting = requests::place(memory, world, input, outcome);
     // Those that nobody has seen fail yet come last: they must not take the room of those that have.
-    let expected = input.expected.iter().filter(|pod| settings.pending.expects(pod)).cloned();
-    let unseen = moving(world, input).into_iter().chain(expected).collect();
-    waiting.extend(fit(world, unseen));
-    waiting
+    let expected = input.expected.iter().filter(|pod| settings.pending.expects(pod)).cloned().collect();
+    waiting.extend(fit(world, expected));
+    outcome.consuming = consuming(world, input, settings);
+    (waiting, wanting)
+}
+
+/// The pods that would ask for a node if no request did so in their place.
+fn consuming(world: &World, input: &Input, settings: &PassSettings) -> Vec<Arc<Pod>> {
+    let consumes =
+        |pod: &&Arc<Pod>| matches!(settings.pending.ignores(pod, input.now), Some(Ignored::Consumes(_)));
+    if settings.pending.requests {
+        world.unbound.iter().filter(consumes).cloned().collect()
+    } else {
+        Vec::new()
+    }
 }
 
 /// The pods that ask for a node, in the scheduler's order.
@@ -168,8 +194,8 @@ fn moving(world: &World, input: &Input) -> Vec<Arc<Pod>> {
         .collect()
 }
 
-/// Puts pods on the snapshot, in their order; returns those that fit nowhere, by class.
-fn fit(world: &mut World, pods: Vec<Arc<Pod>>) -> Vec<Waiting> {
+/// Pods by class, in the order in which each class comes first.
+pub(super) fn by_class(world: &mut World, pods: Vec<Arc<Pod>>) -> Vec<Waiting> {
     let mut order: Vec<ClassId> = Vec::new();
     let mut by_class: BTreeMap<ClassId, Vec<Arc<Pod>>> = BTreeMap::new();
     for pod in pods {
@@ -180,9 +206,14 @@ fn fit(world: &mut World, pods: Vec<Arc<Pod>>) -> Vec<Waiting> {
         }
         same.push(pod);
     }
+    let of = |class| Some(Waiting { class, pods: by_class.remove(&class)? });
+    order.into_iter().filter_map(of).collect()
+}
+
+/// Puts pods on the snapshot, in their order; returns those that fit nowhere, by class.
+pub(super) fn fit(world: &mut World, pods: Vec<Arc<Pod>>) -> Vec<Waiting> {
     let mut waiting = Vec::new();
-    for class in order {
-        let Some(mut pods) = by_class.remove(&class) else { continue };
+    for Waiting { class, mut pods } in by_class(world, pods) {
         let count = u32::try_from(pods.len()).unwrap_or(u32::MAX);
         let guests = &mut world.guests;
         let left = place(&mut world.snapshot, class, count, None, |node, count| {
@@ -202,8 +233,7 @@ pub(super) fn add_upcoming(world: &mut World, input: &Input, outcome: &mut Outco
         let Some(template) = input.templates.get(id) else { continue };
         for number in 0..state.upcoming {
             let mut node = template.node.clone();
-            node.name = format!("{}-upcoming-{number}", node.name).into();
-            node.labels.insert(crate::scheduling::HOSTNAME.to_owned(), node.name.to_string());
+            node.rename(format!("{}-upcoming-{number}", node.name).into());
             let node = world.snapshot.add_node(&node);
             for pod in &template.pods {
                 let class = world.snapshot.class(pod);

@@ -7,6 +7,7 @@ use super::{
 use crate::scheduling::{Node, Resources};
 
 /// What the cluster may still grow by.
+#[derive(Clone)]
 pub(super) struct Room {
     /// Nodes; `None` without a limit.
     pub(super) nodes: Option<u32>,

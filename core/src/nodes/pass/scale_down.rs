@@ -19,7 +19,7 @@ use crate::{
         group::NodeGroup,
         utilization::{DevicePools, Ignored, Utilization, node_utilization},
     },
-    scheduling::{Node, NodeId, Pod, Resources, devices::Slice},
+    scheduling::{Node, NodeId, Pod, Resources, devices::Slice, gang},
 };
 
 /// Annotation of nodes that stay, whatever they run.
@@ -128,6 +128,8 @@ pub enum UnremovableReason {
     RecentlyUnremovable,
     /// Its pods fit nowhere else.
     NoPlaceToMovePods,
+    /// A gang is disrupted as a whole or not at all (no reason of Cluster Autoscaler).
+    DividesGang,
     /// A pod keeps it.
     BlockedByPod(BlockingReason),
     /// A pod has to end first.
@@ -152,6 +154,7 @@ impl UnremovableReason {
             Self::NotUnderutilized => "NotUnderutilized",
             Self::RecentlyUnremovable => "RecentlyUnremovable",
             Self::NoPlaceToMovePods => "NoPlaceToMovePods",
+            Self::DividesGang => "DividesGang",
             Self::BlockedByPod(_) => "BlockedByPod",
             Self::BlockedByOnCompletionPod => "BlockedByOnCompletionPod",
             Self::UnexpectedError => "UnexpectedError",
@@ -301,7 +304,9 @@ fn simulate(
     for Eligible { node, group, id, utilization, .. } in eligible {
         let pods = world.pods_on(&node.name);
         let verdict = drain::node(pods, &settings.drain, input.owners.as_ref(), &budgets, input.now);
-        if let Err((reason, text)) = try_without(world, node, id, &verdict) {
+        let held = gang::held(&verdict.drain, &input.pods, &input.surroundings);
+        let divides = held.map(|held| (UnremovableReason::DividesGang, held.to_string()));
+        if let Err((reason, text)) = divides.map_or_else(|| try_without(world, node, id, &verdict), Err) {
             memory.unremovable.insert(node.name.to_string(), input.now + settings.scale_down.recheck);
             outcome.unremovable.push(Unremovable { node: node.name.clone(), reason, text });
             continue;

@@ -3,6 +3,8 @@
 //! As Cluster Autoscaler's orchestrator (`core/scaleup/orchestrator`), except that several groups may grow in one pass:
 //! after each choice the nodes that it adds are part of the snapshot, and what still fits nowhere is weighed again.
 
+mod all_or_nothing;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -10,7 +12,9 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::{Choose, Input, Memory, Outcome, PassSettings, World, buffers, place, room::Room};
+use super::{
+    Choose, Input, Memory, Outcome, PassSettings, World, buffers, place, requests::Wanting, room::Room,
+};
 use crate::{
     nodes::{
         action::{Action, Increase},
@@ -419,7 +423,7 @@ fn nodes(nodes: u32) -> Limits {
 pub(super) fn plan(
     memory: &mut Memory,
     world: &mut World,
-    waiting: Vec<Waiting>,
+    (waiting, wanting): (Vec<Waiting>, Vec<Wanting>),
     input: &Input,
     settings: &PassSettings,
     choose: &mut Choose<'_>,
@@ -427,17 +431,24 @@ pub(super) fn plan(
 ) {
     let mut room = Room::new(input, outcome, settings);
     let short = buffers::short_of(&waiting);
-    if !waiting.is_empty() && (settings.scale_up.from_zero || outcome.found.total.ready > 0) {
+    let is_short = !(waiting.is_empty() && wanting.is_empty());
+    if is_short && (settings.scale_up.from_zero || outcome.found.total.ready > 0) {
         outcome.max_nodes_reached = settings.scale_up.max_nodes.filter(|_| room.nodes == Some(0));
         let candidates = candidates(memory, input, outcome);
         let mut scale_up = ScaleUp::new(&mut world.snapshot, candidates, waiting, input.now);
         let spare = scale_up.hold_back();
         grow(&mut scale_up, &mut room, &settings.scale_up, choose);
+        for wanting in &wanting {
+            let answered = wanting.grow(&mut scale_up, &mut room, &settings.scale_up, choose);
+            outcome.requests.push(answered);
+        }
         if !spare.is_empty() {
             scale_up.release(&spare);
             grow(&mut scale_up, &mut room, &settings.scale_up, choose);
         }
         outcome.plan = scale_up.finish();
+    } else {
+        outcome.requests.extend(wanting.iter().map(Wanting::refuse));
     }
     outcome.buffers = buffers::settle(input, &settings.pending, &short, &outcome.plan);
     // Nobody has heard of pods that do not exist yet, or again.
@@ -456,7 +467,12 @@ pub(super) fn plan(
 }
 
 /// Chooses one group after another, until none is chosen.
-fn grow(scale_up: &mut ScaleUp<'_>, room: &mut Room, settings: &ScaleUpSettings, choose: &mut Choose<'_>) {
+pub(super) fn grow(
+    scale_up: &mut ScaleUp<'_>,
+    room: &mut Room,
+    settings: &ScaleUpSettings,
+    choose: &mut Choose<'_>,
+) {
     loop {
         let options = scale_up.options(settings.most_at_once);
         let Some(option) = choose(scale_up, &options).and_then(|chosen| options.get(chosen)) else {

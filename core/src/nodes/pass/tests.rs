@@ -8,6 +8,7 @@ mod gangs;
 mod gpus;
 mod incremental;
 mod properties;
+mod requests;
 mod scale_down;
 mod scale_up;
 
@@ -23,7 +24,7 @@ use crate::{
     },
     scheduling::{
         HOSTNAME, Resources,
-        pod::{Owner, Phase, Scheduled, Shape},
+        pod::{Owner, Phase, Scheduled, Shape, Traits},
     },
 };
 
@@ -157,7 +158,7 @@ fn pod(name: &str, cpu: i64) -> Pod {
         api_version: "apps/v1".into(),
     };
     let requests = Resources { cpu, memory: 1 << 20, pods: 1, ..Resources::default() };
-    let shape = Shape { requests, owner: Some(owner), ..Shape::default() };
+    let shape = Shape::new(requests, Traits { owner: Some(owner), ..Traits::default() });
     Pod { name: name.into(), uid: name.into(), shape: Arc::new(shape), ..Pod::default() }
 }
 

@@ -9,7 +9,7 @@ use std::{
 use super::{Input, PassSettings};
 use crate::{
     nodes::cluster_state::Found,
-    scheduling::{Checkpoint, ClassId, Node, NodeId, Pod, Snapshot, Surroundings},
+    scheduling::{Checkpoint, ClassId, Node, NodeId, Pod, Snapshot, Surroundings, gang},
 };
 
 /// Classes of pods that are gone stay on a snapshot; with so many times the classes that it began with, it is made anew.
@@ -218,6 +218,21 @@ impl World {
                 invite(self.guests.entry(id).or_default(), class, 1);
             }
         }
+    }
+
+    /// Gangs of which pods that wait are expected on a node, `NAMESPACE/NAME` each.
+    pub(super) fn gangs_expected_on(&mut self, node: &str) -> Vec<String> {
+        let guests = self.id(node).and_then(|id| self.guests.get(&id)).cloned().unwrap_or_default();
+        let mut gangs = BTreeSet::new();
+        for pod in &self.unbound {
+            if let Some((namespace, name)) = gang::key(pod) {
+                let class = self.snapshot.class(pod);
+                if guests.iter().any(|(guest, _)| *guest == class) {
+                    gangs.insert(format!("{namespace}/{name}"));
+                }
+            }
+        }
+        gangs.into_iter().collect()
     }
 
     /// The node of a name, if it can run pods.

@@ -76,10 +76,11 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::scheduling::pod::Traits;
 
     fn pod(deletion_cost: &str, priority: i32) -> Shape {
         let annotations = BTreeMap::from([(DELETION_COST.to_owned(), deletion_cost.to_owned())]);
-        Shape { annotations, priority: Some(priority), ..Shape::default() }
+        Shape::from(Traits { annotations, priority: Some(priority), ..Traits::default() })
     }
 
     #[test]

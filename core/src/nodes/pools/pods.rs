@@ -42,7 +42,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::scheduling::pod::Shape;
+    use crate::scheduling::pod::{Shape, Traits};
 
     #[test]
     fn protection_may_end() {
@@ -55,7 +55,7 @@ mod tests {
             ("false", 0, false),
         ] {
             let annotations = [(DO_NOT_DISRUPT.to_owned(), said.to_owned())].into();
-            let shape = Arc::new(Shape { annotations, ..Shape::default() });
+            let shape = Arc::new(Shape::from(Traits { annotations, ..Traits::default() }));
             let pod = Pod { shape, started: Some(start), ..Pod::default() };
             assert_eq!(
                 is_protected(&pod, start + SignedDuration::from_secs(after)),

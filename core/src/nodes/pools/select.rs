@@ -304,7 +304,7 @@ mod tests {
     use super::*;
     use crate::{
         nodes::pools::requirements::{Requirement, labels::ZONE},
-        scheduling::pod::Shape,
+        scheduling::pod::{Shape, Traits},
     };
 
     /// So many cores at a dollar each, in zone `z`.
@@ -320,7 +320,10 @@ mod tests {
     fn pod(cpu: i64, zone: Option<&str>) -> Pod {
         let node_selector = zone.map(|zone| (ZONE.to_owned(), zone.to_owned())).into_iter().collect();
         let requests = Resources { cpu, pods: 1, ..Resources::default() };
-        Pod { shape: Arc::new(Shape { requests, node_selector, ..Shape::default() }), ..Pod::default() }
+        Pod {
+            shape: Arc::new(Shape::new(requests, Traits { node_selector, ..Traits::default() })),
+            ..Pod::default()
+        }
     }
 
     fn pool<'a>(types: &'a [Arc<InstanceType>], well_known: &'a WellKnownLabels) -> Pool<'a> {

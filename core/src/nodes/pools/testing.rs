@@ -24,7 +24,7 @@ use crate::{
     api::karpenter::{NodeClaim, NodePoolSpec, RequirementWithMinValues},
     scheduling::{
         Node, Pod, Resources,
-        pod::{Owner, Scheduled, Shape},
+        pod::{Owner, Scheduled, Shape, Traits},
     },
 };
 
@@ -94,7 +94,10 @@ pub(super) fn pod(name: &str, app: &str, cpu: i64) -> Pod {
     Pod {
         name: name.into(),
         uid: format!("uid-of-{name}").into(),
-        shape: Arc::new(Shape { namespace, labels, requests, owner: Some(owner), ..Shape::default() }),
+        shape: Arc::new(Shape::new(
+            requests,
+            Traits { namespace, labels, owner: Some(owner), ..Traits::default() },
+        )),
         scheduled: Scheduled::Unschedulable(Timestamp::UNIX_EPOCH),
         ..Pod::default()
     }

@@ -129,7 +129,7 @@ mod tests {
     use super::*;
     use crate::scheduling::{
         Resources,
-        pod::{Owner, Shape},
+        pod::{Owner, Shape, Traits},
     };
 
     fn pod(cpu: i64, owner: &str) -> Arc<Pod> {
@@ -137,7 +137,7 @@ mod tests {
             Owner { kind: owner.into(), name: "o".into(), uid: "u".into(), api_version: "apps/v1".into() };
         let requests = Resources { cpu, memory: 1, ..Resources::default() };
         Arc::new(Pod {
-            shape: Arc::new(Shape { requests, owner: Some(owner), ..Shape::default() }),
+            shape: Arc::new(Shape::new(requests, Traits { owner: Some(owner), ..Traits::default() })),
             ..Pod::default()
         })
     }

@@ -26,6 +26,7 @@ use tandem_core::{
 use super::{
     AwsPools, Ready,
     class::{image_for, named},
+    end::PROFILE,
     family::Family,
     status::Refusal,
     template::{Parts, template},
@@ -121,6 +122,7 @@ impl AwsPools {
         let image = plan.find(&name).and_then(|one| image_for(&ready.images, one));
         launched.image = image.map(|image| image.id.clone());
         launched.annotations.insert(CLASS_HASH.to_owned(), ready.hash.clone());
+        launched.annotations.insert(PROFILE.to_owned(), ready.instance_profile.clone());
         launched.sold_out = sold_out;
         Ok(launched)
     }

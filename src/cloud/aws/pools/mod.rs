@@ -420,6 +420,10 @@ impl PoolProvider for AwsPools {
         })
     }
 
+    async fn tidy_class(&self, class: &Class, claims: &[Arc<NodeClaim>]) -> Result<(), CloudError> {
+        self.forget(class, claims).await
+    }
+
     async fn end_class(&self, class: &Class) -> Result<(), CloudError> {
         self.end(class).await
     }

@@ -18,7 +18,7 @@ use kube::{Api, Client, Resource as _, ResourceExt as _};
 use parking_lot::Mutex;
 use tandem_core::{
     api::autoscaling::{ACTIVE_CAPACITY, CapacityBuffer},
-    nodes::buffer::{self, Allotment, Placement, Problem, Quota, allot},
+    nodes::buffer::{self, Allotment, Placement, Problem, Quota, Traits, allot},
     scheduling::{Pod, pod::Shape},
 };
 use tokio::sync::{Notify, watch};
@@ -30,7 +30,8 @@ use crate::cluster::{
     scale::Scales,
     world::World,
 };
-use source::{Models, Template, Unresolved};
+pub(super) use source::Template;
+use source::{Found, Models, Unresolved};
 
 /// What no watch tells of (the replicas of kinds that are not watched) is read again after so long. The peers take 30 s.
 const PERIOD: Duration = Duration::from_secs(10);
@@ -96,6 +97,8 @@ pub struct Buffers {
 struct Kept {
     /// A pod's shape, as its template or workload has it.
     shape: Arc<Shape>,
+    /// What quotas tell its pods apart by.
+    traits: Traits,
     /// How many it asks for.
     wanted: u32,
     allotment: Allotment,
@@ -234,19 +237,20 @@ impl Buffers {
                     let reference = "workload".to_owned();
                     return Err(Problem::Unscalable { reference, why: error.to_string() });
                 };
-                allot(former.allotment.replicas, &former.shape.requests, quotas);
+                allot(former.allotment.replicas, (&former.shape.requests, &former.traits), quotas);
                 return Ok(former);
             }
         };
         let wanted = buffer::replicas(&buffer.spec, &found.shape.requests, found.replicas)?;
-        let allotment = allot(wanted, &found.shape.requests, quotas);
+        let allotment = allot(wanted, (&found.shape.requests, &found.traits), quotas);
         let count = allotment.replicas as usize;
         // Who looks again and again at the same pods reads them once.
         let pods = match former {
             Some(former) if *former.shape == *found.shape && former.pods.len() == count => former.pods,
             _ => buffer::pods(&key.namespace, &key.name, &found.shape, allotment.replicas),
         };
-        Ok(Kept { shape: found.shape, wanted, allotment, template: found.template, pods })
+        let Found { shape, traits, template, .. } = found;
+        Ok(Kept { shape, traits, wanted, allotment, template, pods })
     }
 
     /// What is free of the quotas of each namespace.

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use tandem_core::{
     api::autoscaling::{CapacityBuffer, CapacityBufferSpec, ScalableReference},
     nodes::{
-        buffer::{Problem, Source},
+        buffer::{Problem, Source, Traits},
         drain::selects,
     },
     scheduling::{Pod, pod::Shape},
@@ -23,19 +23,26 @@ use crate::cluster::{
 
 /// What is kept of a PodTemplate.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Template {
+pub(in crate::controllers::nodes) struct Template {
     generation: i64,
     shape: Arc<Shape>,
+    traits: Traits,
 }
 
 impl Template {
-    pub(super) fn read(template: &k8s::PodTemplate) -> Self {
+    pub(in crate::controllers::nodes) fn read(template: &k8s::PodTemplate) -> Self {
         let of = template.template.clone().unwrap_or_default();
+        let traits = of.spec.as_ref().map(Traits::read).unwrap_or_default();
         let mut pod =
             k8s::Pod { metadata: of.metadata.unwrap_or_default(), spec: of.spec, ..k8s::Pod::default() };
         pod.metadata.namespace.clone_from(&template.metadata.namespace);
         let generation = template.metadata.generation.unwrap_or_default();
-        Self { generation, shape: Arc::new(Shape::read(&pod)) }
+        Self { generation, shape: Arc::new(Shape::read(&pod)), traits }
+    }
+
+    /// What its pods are like.
+    pub(in crate::controllers::nodes) fn shape(&self) -> Arc<Shape> {
+        self.shape.clone()
     }
 }
 
@@ -43,6 +50,7 @@ impl Template {
 #[derive(Debug)]
 pub(super) struct Found {
     pub(super) shape: Arc<Shape>,
+    pub(super) traits: Traits,
     /// Of a workload.
     pub(super) replicas: Option<i32>,
     /// Name and generation of a PodTemplate.
@@ -87,8 +95,8 @@ impl Buffers {
                 let (namespace, name) = (key.namespace.clone(), name.to_owned());
                 let found = self.templates.get(&namespace, &name);
                 let template = found.ok_or_else(|| Problem::NoTemplate { namespace, name: name.clone() })?;
-                let shape = template.shape.clone();
-                Ok(Found { shape, replicas: None, template: Some((name, template.generation)) })
+                let (shape, traits) = (template.shape.clone(), template.traits.clone());
+                Ok(Found { shape, traits, replicas: None, template: Some((name, template.generation)) })
             }
             Source::Scalable(reference) => self.scalable(key, reference).await,
         }
@@ -115,7 +123,8 @@ impl Buffers {
             reference: written(reference),
             why: "it has no pods and no spec.template".to_owned(),
         })?;
-        Ok(Found { shape: pod.shape.clone(), replicas: Some(replicas), template: None })
+        let (shape, traits) = (pod.shape.clone(), model.traits.clone());
+        Ok(Found { shape, traits, replicas: Some(replicas), template: None })
     }
 
     /// What a workload makes its pods from; of those that are watched read once a generation.
@@ -169,7 +178,7 @@ mod tests {
         let template = json!({"metadata": {"name": "small", "namespace": "shop", "generation": 4}, "template": {
             "metadata": {"labels": {"app": "web"}},
             "spec": {"containers": [{"name": "c", "resources": {"requests": {"cpu": "500m"}}}]}}});
-        let Template { generation, shape } = Template::read(&serde_json::from_value(template).unwrap());
+        let Template { generation, shape, .. } = Template::read(&serde_json::from_value(template).unwrap());
         assert_eq!((generation, shape.requests.cpu, &*shape.namespace), (4, 500, "shop"));
         assert_eq!(shape.labels["app"], "web");
     }

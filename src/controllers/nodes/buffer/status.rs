@@ -72,13 +72,17 @@ pub(super) async fn write(
 mod tests {
     use std::sync::Arc;
 
-    use tandem_core::{nodes::buffer::Allotment, scheduling::pod::Shape};
+    use tandem_core::{
+        nodes::buffer::{Allotment, Traits},
+        scheduling::pod::Shape,
+    };
 
     use super::*;
 
     fn kept() -> Kept {
         Kept {
             shape: Arc::new(Shape::default()),
+            traits: Traits::default(),
             wanted: 3,
             allotment: Allotment { replicas: 2, by: vec!["few".into()] },
             template: Some(("small".to_owned(), 7)),

@@ -52,17 +52,22 @@ pub async fn look(
     let daemon_sets = world.daemon_sets.all();
     let mut templates = BTreeMap::new();
     for group in &groups {
-        let own = nodes
-            .iter()
-            .filter(|node| group.instances.iter().any(|instance| instance.id == node.provider_id));
-        let (node, pods) = match template::model(own, &slices, now) {
+        let of_group =
+            |node: &&Arc<Node>| group.instances.iter().any(|instance| instance.id == node.provider_id);
+        let fresh = |node: &Node| template::fresh(node, &group.id, passing, &surroundings);
+        let (node, pods) = match template::model(nodes.iter().filter(of_group), &slices, now) {
             Some(node) => {
                 let devices = slices.get(&node.name).map(|own| own.as_slice().into());
-                let fresh = template::fresh(node, &group.id, passing);
-                (Node { slices: devices, ..fresh }, Vec::new())
+                (Node { slices: devices, ..fresh(node) }, Vec::new())
             }
             None => match provider.template(&group.id).await {
-                Ok(Some(Template { node, pods })) => (template::fresh(&node, &group.id, passing), pods),
+                Ok(Some(Template { mut node, pods })) => {
+                    // The first that runs tells at once what the provider cannot.
+                    if let Some(first) = nodes.iter().find(|node| node.ready && of_group(node)) {
+                        node.declared = first.declared.clone();
+                    }
+                    (fresh(&node), pods)
+                }
                 Ok(None) => continue,
                 Err(error) => {
                     let group = &group.id;
@@ -81,6 +86,7 @@ pub async fn look(
         nodes,
         pods: world.pods.all(),
         expected: Vec::new(),
+        requests: Vec::new(),
         daemon_sets,
         budgets: world.budgets(),
         owners: Some(world.owners()),

@@ -11,14 +11,20 @@ mod report;
 pub mod settings;
 pub mod status_map;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
+use jiff::Timestamp;
 use kube::Client;
 use parking_lot::Mutex;
 use tandem_core::nodes::{
     action::Action,
     group::NodeGroup,
     pass::{self, Input, Memory, Model, Outcome, PassSettings, ScaleUp},
+    provisioning_request::{Answer, Answered},
     template::PassingTaints,
 };
 use tokio::{
@@ -39,6 +45,7 @@ use crate::{
     controllers::nodes::{
         buffer::{Buffers, Loop},
         demand::Demand,
+        provisioning_request::{Requests, Seen, requests},
     },
     dry_run::Recorder,
     telemetry::events::Events,
@@ -58,6 +65,7 @@ pub struct NodeGroups {
     world: Arc<World>,
     demand: Option<Arc<Demand>>,
     buffers: Option<Arc<Buffers>>,
+    requests: Option<Requests>,
     provider: Arc<dyn CloudProvider>,
     args: NodeArgs,
     settings: PassSettings,
@@ -110,6 +118,7 @@ impl NodeGroups {
             world,
             demand,
             buffers: None,
+            requests: None,
             provider,
             args,
         })
@@ -119,6 +128,12 @@ impl NodeGroups {
     #[must_use]
     pub fn keeping(self, buffers: Option<Arc<Buffers>>) -> Self {
         Self { buffers, ..self }
+    }
+
+    /// Answers ProvisioningRequests, too.
+    #[must_use]
+    pub fn answering(self, requests: Option<Requests>) -> Self {
+        Self { requests, ..self }
     }
 
     /// What `/metrics` shows of it.
@@ -131,6 +146,9 @@ impl NodeGroups {
         self.world.synced().await;
         if let Some(buffers) = &self.buffers {
             buffers.synced().await;
+        }
+        if let Some(requests) = &self.requests {
+            requests.synced().await;
         }
         let mut rises = self.demand.as_ref().map(|demand| demand.rises());
         let (removed, mut removals) = mpsc::unbounded_channel();
@@ -214,7 +232,7 @@ impl NodeGroups {
             self.rehearsal = Some(rehearsal);
             return Ok((outcome, groups));
         }
-        let input = self.input(groups.clone()).await;
+        let (input, seen) = self.input(groups.clone()).await;
         if first {
             for action in pass::left_over(&input.nodes, &input.removing) {
                 self.act(&action, memory, removed).await;
@@ -226,6 +244,7 @@ impl NodeGroups {
         self.tell(&outcome).await;
         let actions = outcome.actions.clone();
         self.act_all(&actions, memory, removed).await;
+        self.answer(seen, &outcome, memory).await;
         Ok((outcome, groups))
     }
 
@@ -239,7 +258,23 @@ impl NodeGroups {
         }
     }
 
-    async fn input(&self, groups: Vec<NodeGroup>) -> Input {
+    /// Tells ProvisioningRequests what became of them. Those whose groups refused to grow are tried again, as others are that
+    /// found no room.
+    async fn answer(&self, seen: Vec<Seen>, outcome: &Outcome, memory: &mut Memory) {
+        let Some(requests) = &self.requests else { return };
+        let now = Timestamp::now();
+        let grown = outcome.plan.increases.iter().map(|increase| &increase.group);
+        let failed: BTreeSet<Arc<str>> =
+            grown.filter(|group| memory.cluster.backoffs.of(group, now).is_some()).cloned().collect();
+        for Answered { uid, answer, .. } in &outcome.requests {
+            if matches!(answer, Answer::Provisioned(groups) if groups.iter().any(|it| failed.contains(it))) {
+                memory.requests.fail(uid, "CapacityIsNotFound", "", now, self.settings.requests);
+            }
+        }
+        requests.tell(seen, &outcome.requests, &failed).await;
+    }
+
+    async fn input(&self, groups: Vec<NodeGroup>) -> (Input, Vec<Seen>) {
         let mut input = look::look(&self.world, &*self.provider, &self.passing, groups).await;
         if let Some(demand) = &self.demand {
             input.expected = demand.expected(&input.pods).await;
@@ -247,8 +282,11 @@ impl NodeGroups {
         if let Some(buffers) = &self.buffers {
             input.expected.extend(buffers.pods());
         }
+        let seen = self.requests.as_ref().map(|requests| requests.look(&input.pods, input.now));
+        let seen = seen.unwrap_or_default();
+        input.requests = requests(&seen);
         input.removing = self.removing.lock().clone();
-        input
+        (input, seen)
     }
 
     /// The pass itself, off the threads that serve: it computes for as long as a second on a great cluster.

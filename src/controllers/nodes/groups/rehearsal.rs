@@ -68,7 +68,7 @@ impl NodeGroups {
         groups: &[NodeGroup],
         memory: &mut Memory,
     ) -> (Outcome, Rehearsal) {
-        let mut input = self.input(groups.to_vec()).await;
+        let (mut input, _) = self.input(groups.to_vec()).await;
         // Whoever removes a node has put its taint on first.
         let leaves = |node: &&Arc<Node>| node.taint(TO_BE_DELETED).is_some();
         input.removing = input.nodes.iter().filter(leaves).map(|node| (node.name.clone(), true)).collect();

@@ -8,6 +8,7 @@ use tandem_core::{
     nodes::{
         buffer::reasons::{not_trigger_scale_up, triggered_scale_up},
         pass::{Buffered, Outcome},
+        provisioning_request::{consumed_by, reasons as requests},
         reasons,
     },
     pods::reasons::Event,
@@ -105,9 +106,9 @@ impl Reporter {
         };
         {
             let mut told = self.told.lock();
-            let waits = |uid: &Arc<str>| outcome.unschedulable.iter().any(|pod| pod.uid == *uid);
-            if told.len() > outcome.unschedulable.len() {
-                told.retain(|uid, _| waits(uid));
+            let waiting = || outcome.unschedulable.iter().chain(&outcome.consuming);
+            if told.len() > waiting().count() {
+                told.retain(|uid, _| waiting().any(|pod| pod.uid == *uid));
             }
             let helped = plan
                 .helped
@@ -115,7 +116,11 @@ impl Reporter {
                 .map(|(pod, groups)| (pod, reasons::triggered_scale_up(&increases_of(groups))));
             let refused =
                 plan.refused.iter().map(|(pod, refusals)| (pod, reasons::not_trigger_scale_up(refusals)));
-            for (pod, event) in helped.chain(refused) {
+            let consuming = outcome
+                .consuming
+                .iter()
+                .filter_map(|pod| Some((pod, requests::consuming(&pod.shape.namespace, consumed_by(pod)?))));
+            for (pod, event) in helped.chain(refused).chain(consuming) {
                 if events.len() >= POD_EVENTS {
                     break;
                 }

@@ -46,6 +46,7 @@ fn of_flags(args: &NodeArgs, provider: &str, gpu_label: &str) -> PassSettings {
             delay: signed(args.new_pod_scale_up_delay),
             schedulers: named(&args.allowed_scheduler_names),
             bypassed: named(&args.bypassed_scheduler_names),
+            requests: args.enable_provisioning_requests,
         },
         scale_up: ScaleUpSettings {
             most_at_once: args.max_nodes_per_scaleup,
@@ -84,6 +85,11 @@ fn of_flags(args: &NodeArgs, provider: &str, gpu_label: &str) -> PassSettings {
             skip_custom_controllers: args.skip_nodes_with_custom_controller_pods,
             min_replica_count: args.min_replica_count,
             system_pod_timeout: signed(args.blocking_system_pod_distruption_timeout),
+        },
+        requests: BackoffSettings {
+            first: signed(args.provisioning_request_initial_backoff_time),
+            longest: signed(args.provisioning_request_max_backoff_time),
+            forgotten: SignedDuration::MAX,
         },
     }
 }

@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::ResourceExt as _;
-use tandem_core::{api::karpenter::NodeClassReference, pods::reasons::Event};
+use tandem_core::{
+    api::karpenter::{NodeClaim, NodeClassReference},
+    pods::reasons::Event,
+};
 
 use super::Pools;
 use crate::cloud::{CloudError, pools::Class};
@@ -39,7 +42,13 @@ async fn look(pools: &Pools, class: &Class) -> Option<Event> {
     let not_ready = |message| Event { type_: "Warning", reason: "NodeClassNotReady", message };
     match pools.provider.class_state(class).await {
         Ok(state) if state.is_ending => end(pools, class).await,
-        Ok(state) => state.not_ready.map(|(_, why)| not_ready(why)),
+        Ok(state) => {
+            if let Err(error) = pools.provider.tidy_class(class, &claims_of(pools, class)).await {
+                let class = &class.reference.name;
+                tracing::warn!(class, %error, "what was made for the node class before is still there");
+            }
+            state.not_ready.map(|(_, why)| not_ready(why))
+        }
         Err(CloudError::NotFound(_)) => None,
         Err(error) => Some(not_ready(error.to_string())),
     }
@@ -47,10 +56,7 @@ async fn look(pools: &Pools, class: &Class) -> Option<Event> {
 
 /// A class that is deleted goes when no claim is left that was made with it (aws, `pkg/controllers/nodeclass`).
 async fn end(pools: &Pools, class: &Class) -> Option<Event> {
-    let claims = pools.claims_of(None).into_iter();
-    let users =
-        claims.filter(|claim| claim.spec.node_class_ref == class.reference).map(|claim| claim.name_any());
-    let users: Vec<_> = users.collect();
+    let users: Vec<_> = claims_of(pools, class).iter().map(|claim| claim.name_any()).collect();
     if !users.is_empty() {
         let message = format!("Waiting on NodeClaim termination for {}", shortened(&users));
         return Some(Event { type_: "Normal", reason: "WaitingOnNodeClaimTermination", message });
@@ -58,6 +64,12 @@ async fn end(pools: &Pools, class: &Class) -> Option<Event> {
     let error = pools.provider.end_class(class).await.err()?;
     let message = format!("what was made for it is still there: {error}");
     Some(Event { type_: "Warning", reason: "TerminationFailed", message })
+}
+
+/// The claims that were made with a class.
+fn claims_of(pools: &Pools, class: &Class) -> Vec<Arc<NodeClaim>> {
+    let claims = pools.claims_of(None).into_iter();
+    claims.filter(|claim| claim.spec.node_class_ref == class.reference).collect()
 }
 
 /// The first of them, and how many more there are.

@@ -11,7 +11,7 @@ use tandem_core::{
         provision::{Input, provision},
         solver::Options,
     },
-    scheduling::Pod,
+    scheduling::{Node, Pod, Presumed, Unmet, declared, gang},
 };
 
 use super::{
@@ -26,6 +26,8 @@ pub struct PodOfPools {
     pub fits: Option<String>,
     /// Each pool, by name.
     pub pools: Vec<PoolVerdict>,
+    /// Its gang, if fewer of it would run than have to.
+    pub gang: Option<Unmet>,
 }
 
 /// What one pool could do for a pod.
@@ -35,21 +37,31 @@ pub struct PoolVerdict {
     pub pool: String,
     /// Why it cannot help; `None` if it can.
     pub refusal: Option<String>,
+    /// What is taken for granted of its new node, since nobody can know it.
+    pub presumed: Vec<Presumed>,
 }
 
 /// Explains a pod that has no node.
 pub async fn pod(pools: &Pools, pod: &Arc<Pod>) -> PodOfPools {
     pools.synced().await;
     let (cluster, options) = (observe(pools, Timestamp::now()).await, options(pools));
-    let pods = [pod.clone()];
+    // A gang is placed whole, so the others of it that wait are asked for too.
+    let mut pods = vec![pod.clone()];
+    if let Some(gang) = gang::key(pod) {
+        let waits = |fellow: &&Arc<Pod>| fellow.node.is_none() && fellow.uid != pod.uid;
+        pods.extend(gang::fellows(&gang, &cluster.pods).filter(waits).cloned());
+    }
     let plan = provision(&Input { cluster: &cluster, pods: &pods, options: options.clone() });
-    let fits = plan.nominations.first().map(|(_, target)| target.to_string());
+    let fits = plan.nominations.iter().find(|(at, _)| *at == 0).map(|(_, target)| target.to_string());
+    let gang =
+        plan.unschedulable.into_iter().find(|failure| failure.pod == 0).and_then(|failure| failure.gang);
     let verdict = |pool: &Pool| verdict(&cluster, pool, &pods, &options);
-    PodOfPools { fits, pools: cluster.pools.iter().map(verdict).collect() }
+    PodOfPools { fits, pools: cluster.pools.iter().map(verdict).collect(), gang }
 }
 
 /// What a pool could do if there were no other, and no node.
 fn verdict(cluster: &Cluster, pool: &Pool, pods: &[Arc<Pod>], options: &Options) -> PoolVerdict {
+    let mut presumed = Vec::new();
     let refusal = if !pool.is_usable {
         Some("it is not ready, or is being deleted; see its conditions".to_owned())
     } else if pool.spec.is_static() {
@@ -58,9 +70,13 @@ fn verdict(cluster: &Cluster, pool: &Pool, pods: &[Arc<Pod>], options: &Options)
         // Nodes stay out of it, claims do not: they count against its limits.
         let alone = Cluster { pools: vec![pool.clone()], nodes: Vec::new(), ..cluster.clone() };
         let plan = provision(&Input { cluster: &alone, pods, options: options.clone() });
-        plan.unschedulable.first().map(ToString::to_string)
+        if let (Some(claim), Some(pod)) = (plan.claims.first(), pods.first()) {
+            let node = Node { labels: claim.requirements.labels(&options.well_known), ..Node::default() };
+            presumed = declared::presumed(pod, &node, &cluster.surroundings);
+        }
+        plan.unschedulable.iter().find(|failure| failure.pod == 0).map(ToString::to_string)
     };
-    PoolVerdict { pool: pool.name.to_string(), refusal }
+    PoolVerdict { pool: pool.name.to_string(), refusal, presumed }
 }
 
 /// What becomes of a node.

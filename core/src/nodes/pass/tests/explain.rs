@@ -2,6 +2,7 @@ use super::{
     super::explain::{self, Fate, Fit},
     *,
 };
+use crate::scheduling::{Declared, Presumed};
 
 fn one() -> Cluster {
     Cluster::default().group("a", (0, 9), 1)
@@ -32,6 +33,24 @@ fn each_group_says_why_it_cannot_help() {
         assert_eq!(groups.len(), 1, "{name}");
         assert_eq!(groups[0].refusal.as_deref(), expected, "{name}");
     }
+}
+
+#[test]
+fn a_pod_says_what_nobody_knows_of_new_nodes() {
+    let mut cluster = one().running("a-0", 3500, |_| {}).waiting(1, 1000);
+    let pod = Arc::make_mut(cluster.input.pods.last_mut().unwrap());
+    Arc::make_mut(&mut pod.shape).features = ["New"].into();
+    let presumed = explained(&cluster, &Memory::default()).groups.remove(0).presumed;
+    assert_eq!(presumed, [Presumed::Features(["New"].into())]);
+    let declared = Declared { features: Some(["New".into()].into()), ..Declared::default() };
+    let template = cluster.input.templates.get_mut("a").unwrap();
+    template.node.declared = Arc::new(declared);
+    let group = explained(&cluster, &Memory::default()).groups.remove(0);
+    assert_eq!((group.refusal, group.presumed), (None, vec![]));
+    cluster.input.templates.get_mut("a").unwrap().node.declared =
+        Arc::new(Declared { features: Some([].into()), ..Declared::default() });
+    let refusal = explained(&cluster, &Memory::default()).groups.remove(0).refusal;
+    assert_eq!(refusal.as_deref(), Some("node(s) didn't match Pod's required features"));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::*;
+use super::{super::explain, *};
 use crate::scheduling::Surroundings;
 
 /// A cluster that knows how many pods each gang takes.
@@ -73,6 +73,68 @@ fn a_pod_is_told_what_its_gang_lacks() {
     assert_eq!(reasons(3), ["gang group g: 3 of 4 pods fit", "max node group size reached"]);
     let told = crate::nodes::reasons::not_trigger_scale_up(&outcome.plan.refused[0].1);
     assert_eq!(told.message, "pod didn't trigger scale-up: 1 gang group g: 3 of 4 pods fit");
+}
+
+/// Two nodes are there, two more on their way, or never.
+fn half_there(max: u32, coming: bool) -> Cluster {
+    let mut cluster = Cluster::default().group("a", (0, max), 2);
+    if coming {
+        cluster = cluster.instance("a", "a-2", false).instance("a", "a-3", false);
+    }
+    knowing(gang(cluster, "g", 4, 3000), &[("g", 4)])
+}
+
+#[test]
+fn a_gang_keeps_the_nodes_that_it_waits_for() {
+    let unneeded = |cluster: Cluster| {
+        let outcome = once(cluster);
+        assert_eq!(grown(&outcome), vec![]);
+        outcome.unneeded.iter().map(|unneeded| unneeded.node.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(unneeded(half_there(4, true)), [""; 0], "the others come");
+    assert_eq!(unneeded(half_there(3, false)), ["a-0", "a-1"], "the others never come");
+}
+
+#[test]
+fn a_member_moves_only_where_it_has_a_place() {
+    let running = |room: i64| {
+        let cluster = Cluster::default().group("a", (0, 9), 2);
+        let cluster = member(member(cluster, "g", "a-0", 1000), "g", "a-1", 1000);
+        knowing(cluster.running("a-1", 3000 - room, |_| {}), &[("g", 2)])
+    };
+    let stays = |cluster: Cluster| {
+        let outcome = once(cluster);
+        outcome.unneeded.iter().all(|unneeded| &*unneeded.node != "a-0")
+    };
+    assert_eq!([0, 1000].map(|room| stays(running(room))), [true, false]);
+}
+
+#[test]
+fn a_gang_that_is_disrupted_as_a_whole_keeps_its_nodes() {
+    let cluster = Cluster::default().group("a", (0, 9), 3);
+    let cluster = member(member(cluster, "g", "a-0", 1000), "g", "a-1", 1000);
+    let mut cluster = knowing(cluster, &[("g", 2)]);
+    Arc::make_mut(&mut cluster.input.surroundings).undivided.insert(("".into(), "g".into()));
+    let outcome = once(cluster);
+    let names: Vec<_> = outcome.unneeded.iter().map(|unneeded| &*unneeded.node).collect();
+    assert_eq!(names, ["a-2"]);
+    let kept = outcome.unremovable.iter().filter(|kept| kept.reason == UnremovableReason::DividesGang);
+    assert_eq!(kept.map(|kept| &*kept.node).collect::<Vec<_>>(), ["a-0", "a-1"]);
+}
+
+#[test]
+fn explanations_name_the_gang() {
+    let explained = |cluster: &Cluster| {
+        let (memory, settings) = (Memory::default(), settings());
+        let pod = explain::pod(cluster.input.pods.last().unwrap(), &memory, &cluster.input, &settings);
+        let node = explain::node(&cluster.input.nodes[0], &memory, &cluster.input, &settings);
+        (pod.gang.map(|gang| (gang.to_string(), gang.lacks())), node.gangs)
+    };
+    assert_eq!(explained(&half_there(4, true)), (None, vec!["/g".to_owned()]));
+    let lacks = |fit: u32| Some((format!("gang group g: {fit} of 4 pods fit"), 4 - fit));
+    assert_eq!(explained(&half_there(3, false)), (lacks(3), vec![]));
+    let alone = knowing(gang(Cluster::default().group("a", (0, 9), 1), "g", 1, 3000), &[("g", 4)]);
+    assert_eq!(explained(&alone), (lacks(1), vec![]), "three pods are not there yet");
 }
 
 proptest! {

@@ -2,7 +2,10 @@
 
 use proptest::prelude::*;
 
-use super::*;
+use super::{
+    requests::{ATOMIC, CHECK, request},
+    *,
+};
 use crate::scheduling::surroundings::Claim;
 
 /// Something that happens between two passes; numbers choose among what there is.
@@ -13,6 +16,7 @@ enum Change {
     Run(usize, i64),
     Wait(i64),
     Expect(i64),
+    Ask(usize, i64),
     Nominate(usize, usize),
     End(usize),
     Vanish(usize),
@@ -38,6 +42,7 @@ fn change() -> impl Strategy<Value = Change> {
         3 => (any.clone(), cpu.clone()).prop_map(|(node, cpu)| Change::Run(node, cpu)),
         3 => cpu.clone().prop_map(Change::Wait),
         1 => cpu.clone().prop_map(Change::Expect),
+        1 => (any.clone(), cpu.clone()).prop_map(|(class, cpu)| Change::Ask(class, cpu)),
         1 => (any.clone(), any.clone()).prop_map(|(pod, node)| Change::Nominate(pod, node)),
         1 => any.clone().prop_map(Change::End),
         2 => any.clone().prop_map(Change::Vanish),
@@ -76,6 +81,10 @@ impl Cluster {
             }
             Change::Wait(cpu) => self = self.waiting(1, cpu),
             Change::Expect(cpu) => self.input.expected = vec![Arc::new(pod("expected", cpu))],
+            Change::Ask(class, cpu) => {
+                let class = [CHECK, ATOMIC][class % 2];
+                self.input.requests = vec![request("asked", class, &[(3, cpu)])];
+            }
             Change::Nominate(pod, node) => {
                 let node = name(&self.input.nodes, node);
                 self.change_pod(pod, |pod| pod.nominated = node);

@@ -24,7 +24,7 @@ use crate::{
             labels::{CAPACITY_TYPE, INSTANCE_TYPE, ZONE},
         },
     },
-    scheduling::{Node, Pod, taints::tolerates},
+    scheduling::{Node, Pod, gang, gang::Held, taints::tolerates},
 };
 
 /// What keeps a node that would go.
@@ -45,6 +45,9 @@ pub enum Blocked {
     /// The API evicts no pod that several budgets cover.
     #[error("eviction does not support multiple PDBs (PodDisruptionBudget=[{0}])")]
     Pdbs(String),
+    /// A gang is disrupted as a whole or not at all.
+    #[error(transparent)]
+    Gang(Held),
     /// Nothing can take its place, in words.
     #[error("{0}")]
     Irreplaceable(String),
@@ -174,7 +177,8 @@ pub(super) fn find(input: &Input<'_>) -> Found {
         let blocked = blocked(input, &candidate, &pods);
         // Where its end has a time, drift waits for nobody.
         let bounded = candidate.claim.spec.termination_grace_period.is_some();
-        let by_pods = matches!(blocked, Some(Blocked::Pod(_) | Blocked::Pdb(_) | Blocked::Pdbs(_)));
+        let by_pods =
+            matches!(blocked, Some(Blocked::Pod(_) | Blocked::Pdb(_) | Blocked::Pdbs(_) | Blocked::Gang(_)));
         if has_drifted && (blocked.is_none() || (bounded && by_pods)) {
             candidate.reasons.push(Reason::Drifted);
         }
@@ -237,6 +241,10 @@ fn blocked(input: &Input<'_>, candidate: &Candidate, pods: &[Arc<Pod>]) -> Optio
     let active = || pods.iter().filter(|pod| pod.deleting.is_none() && !pod.is_mirror());
     if let Some(pod) = active().find(|pod| is_protected(pod, input.now)) {
         return Some(Blocked::Pod(pod.key()));
+    }
+    let cluster = input.cluster;
+    if let Some(held) = gang::held(&candidate.pods, &cluster.pods, &cluster.surroundings) {
+        return Some(Blocked::Gang(held));
     }
     let taint = disrupted();
     let stays = |pod: &Pod| pod.shape.tolerations.iter().any(|toleration| tolerates(toleration, &taint));

@@ -244,6 +244,21 @@ fn what_keeps_a_node_is_said() {
 }
 
 #[test]
+fn a_gang_that_is_disrupted_as_a_whole_keeps_its_nodes() {
+    let mut case = nodes(&[(4, 1_000), (4, 1_000), (4, 500)]);
+    for pod in case.cluster.pods.iter_mut().take(2) {
+        *pod = Arc::new(Pod { gang: Some("train".into()), ..(**pod).clone() });
+    }
+    assert!(case.decide().blocked.is_empty(), "each for itself");
+    Arc::make_mut(&mut case.cluster.surroundings).undivided.insert(("default".into(), "train".into()));
+    let blocked = case.decide().blocked;
+    let names: Vec<_> = blocked.iter().map(|(name, _)| &**name).collect();
+    assert_eq!(names, ["a", "b"]);
+    let text = "pod default/pod-a is of gang train, which is disrupted as a whole or not at all";
+    assert_eq!(blocked[0].1.to_string(), text);
+}
+
+#[test]
 fn pools_say_what_may_go_and_how_much() {
     let mut case = nodes(&[(4, 0), (4, 0), (4, 0)]);
     case.pool().budgets = Some(vec![karpenter::Budget::of("2")]);

@@ -18,7 +18,7 @@ use crate::{
     },
     scheduling::{
         ClassId, Node, Pod, Snapshot,
-        pod::Shape,
+        pod::{Shape, Traits},
         rules::{Selector, Value},
         taints::tolerates,
     },
@@ -144,8 +144,8 @@ impl<'a> Catalog<'a> {
     }
 
     /// The levels of a pod's preferences.
-    pub(super) fn levels(&self, shape: &Arc<Shape>) -> Vec<Arc<Shape>> {
-        levels(shape, self.options.preferences == Preferences::Respect, self.prefer_no_schedule)
+    pub(super) fn levels(&self, traits: &Arc<Traits>) -> Vec<Arc<Traits>> {
+        levels(traits, self.options.preferences == Preferences::Respect, self.prefer_no_schedule)
     }
 
     /// The kind of a pod at one level of its preferences.

@@ -1,10 +1,10 @@
 //! Preferences, given up one by one (core, `preferences.go`).
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use k8s_openapi::api::core::v1::{Affinity, Toleration};
 
-use crate::scheduling::pod::Shape;
+use crate::scheduling::pod::{Shape, Traits};
 
 /// The effect of taints that pods only should not ignore.
 pub(super) const PREFER_NO_SCHEDULE: &str = "PreferNoSchedule";
@@ -23,10 +23,10 @@ fn take_heaviest<T>(terms: &mut Option<Vec<T>>, weight: impl Fn(&T) -> i32) -> O
 ///
 /// `respect` says whether wishes count at all, `prefer_no_schedule` whether any pool has a taint of that effect. Alternatives
 /// of the required node affinity are given up first, from the front; the last form is what the pod insists on.
-pub(super) fn levels(shape: &Arc<Shape>, respect: bool, prefer_no_schedule: bool) -> Vec<Arc<Shape>> {
-    let mut state = Wishes::read(shape, respect);
+pub(super) fn levels(traits: &Arc<Traits>, respect: bool, prefer_no_schedule: bool) -> Vec<Arc<Traits>> {
+    let mut state = Wishes::read(traits, respect);
     if !state.is_any() && !prefer_no_schedule {
-        return vec![shape.clone()];
+        return vec![traits.clone()];
     }
     let mut levels = vec![state.as_demands()];
     while state.give_one_up() {
@@ -47,19 +47,48 @@ pub(super) fn levels(shape: &Arc<Shape>, respect: bool, prefer_no_schedule: bool
     levels
 }
 
-/// A shape whose wishes are not given up yet.
-struct Wishes(Shape);
+/// The levels of shapes, worked out once for all that share their traits.
+#[derive(Default)]
+pub(super) struct Levels {
+    of_traits: HashMap<*const Traits, Vec<Arc<Traits>>>,
+    of_shapes: HashMap<*const Shape, Vec<Arc<Shape>>>,
+}
+
+impl Levels {
+    /// Those of a shape, which outlives this.
+    pub(super) fn of(
+        &mut self,
+        shape: &Arc<Shape>,
+        relax: impl FnOnce(&Arc<Traits>) -> Vec<Arc<Traits>>,
+    ) -> &[Arc<Shape>] {
+        self.of_shapes.entry(Arc::as_ptr(shape)).or_insert_with(|| {
+            let levels =
+                self.of_traits.entry(Arc::as_ptr(&shape.traits)).or_insert_with(|| relax(&shape.traits));
+            let with = |traits: &Arc<Traits>| {
+                if Arc::ptr_eq(traits, &shape.traits) {
+                    shape.clone()
+                } else {
+                    Arc::new(Shape { requests: shape.requests.clone(), traits: traits.clone() })
+                }
+            };
+            levels.iter().map(with).collect()
+        })
+    }
+}
+
+/// Traits whose wishes are not given up yet.
+struct Wishes(Traits);
 
 impl Wishes {
-    fn read(shape: &Shape, respect: bool) -> Self {
-        let mut shape = shape.clone();
+    fn read(traits: &Traits, respect: bool) -> Self {
+        let mut traits = traits.clone();
         if !respect {
-            shape.spread.retain(|rule| rule.when_unsatisfiable != SCHEDULE_ANYWAY);
-            if let Some(affinity) = &mut shape.affinity {
+            traits.spread.retain(|rule| rule.when_unsatisfiable != SCHEDULE_ANYWAY);
+            if let Some(affinity) = &mut traits.affinity {
                 forget(affinity);
             }
         }
-        Self(shape)
+        Self(traits)
     }
 
     /// Whether anything could be given up.
@@ -86,23 +115,23 @@ impl Wishes {
 
     /// Gives up what comes next; whether there was anything.
     fn give_one_up(&mut self) -> bool {
-        let Shape { affinity, spread, .. } = &mut self.0;
+        let Traits { affinity, spread, .. } = &mut self.0;
         affinity.as_deref_mut().is_some_and(give_up_affinity) || {
             let anyway = spread.iter().position(|rule| rule.when_unsatisfiable == SCHEDULE_ANYWAY);
             anyway.map(|at| spread.swap_remove(at)).is_some()
         }
     }
 
-    /// The shape, with what is wished for required: of alternatives and of preferred nodes the first.
-    fn as_demands(&self) -> Arc<Shape> {
-        let mut shape = self.0.clone();
-        for rule in &mut shape.spread {
+    /// The traits, with what is wished for required: of alternatives and of preferred nodes the first.
+    fn as_demands(&self) -> Arc<Traits> {
+        let mut traits = self.0.clone();
+        for rule in &mut traits.spread {
             DO_NOT_SCHEDULE.clone_into(&mut rule.when_unsatisfiable);
         }
-        if let Some(affinity) = &mut shape.affinity {
+        if let Some(affinity) = &mut traits.affinity {
             demand(affinity);
         }
-        Arc::new(shape)
+        Arc::new(traits)
     }
 }
 

@@ -3,7 +3,6 @@
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet, HashMap},
-    sync::Arc,
 };
 
 use super::{
@@ -14,6 +13,7 @@ use super::{
     market::{FIXED, certain},
     mask::Mask,
     places::{Entry, View},
+    relax::Levels,
 };
 use crate::{
     nodes::{
@@ -116,7 +116,7 @@ impl<'r, 'a> Run<'r, 'a> {
             let size = (Reverse(requests.cpu), Reverse(requests.memory));
             (is_virtual(pod), size, pod.created, pod.uid.clone(), *place)
         });
-        let mut levels_of = HashMap::new();
+        let mut levels = Levels::default();
         let mut plan_of = HashMap::new();
         let mut group_of: HashMap<Vec<usize>, usize> = HashMap::new();
         let (mut cpu, mut memory) = (0_i64, 0_i64);
@@ -124,9 +124,8 @@ impl<'r, 'a> Run<'r, 'a> {
             let pod = &pods[place];
             cpu = cpu.saturating_add(pod.shape.requests.cpu);
             memory = memory.saturating_add(pod.shape.requests.memory);
-            let levels =
-                levels_of.entry(Arc::as_ptr(&pod.shape)).or_insert_with(|| self.catalog.levels(&pod.shape));
             let levels: Vec<usize> = levels
+                .of(&pod.shape, |traits| self.catalog.levels(traits))
                 .iter()
                 .map(|level| {
                     let kind = self.catalog.kind(self.snapshot, pod, level);

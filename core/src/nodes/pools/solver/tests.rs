@@ -24,7 +24,7 @@ use crate::{
     },
     scheduling::{
         Node, Surroundings,
-        pod::{HostPort, Shape},
+        pod::{HostPort, Shape, Traits},
     },
 };
 
@@ -63,10 +63,15 @@ fn pool<'a>(name: &str, types: &'a [Arc<InstanceType>]) -> Pool<'a> {
 }
 
 /// A pod of so many thousandths of a core, labelled `app=APP`.
+fn with(mut shape: Shape, change: impl FnOnce(&mut Traits)) -> Shape {
+    change(&mut shape);
+    shape
+}
+
 fn shape(app: &str, cpu: i64) -> Shape {
     let requests = Resources { cpu, memory: 1 << 20, pods: 1, ..Resources::default() };
     let labels = [("app".to_owned(), app.to_owned())].into();
-    Shape { namespace: "default".into(), labels, requests, ..Shape::default() }
+    Shape::new(requests, Traits { namespace: "default".into(), labels, ..Traits::default() })
 }
 
 fn pods(shape: Shape, count: usize) -> Vec<Pod> {
@@ -158,7 +163,7 @@ fn pods_share_nodes_as_their_rules_allow() {
         ("at most the largest", shape("a", 1_000), 9, 2, None, 1),
         (
             "spread over zones",
-            Shape { spread: vec![spread("a", ZONE, 1, "DoNotSchedule")], ..shape("a", 100) },
+            with(shape("a", 100), |shape| shape.spread = vec![spread("a", ZONE, 1, "DoNotSchedule")]),
             6,
             3,
             zone,
@@ -166,7 +171,7 @@ fn pods_share_nodes_as_their_rules_allow() {
         ),
         (
             "spread over nodes",
-            Shape { spread: vec![spread("a", HOSTNAME, 1, "DoNotSchedule")], ..shape("a", 100) },
+            with(shape("a", 100), |shape| shape.spread = vec![spread("a", HOSTNAME, 1, "DoNotSchedule")]),
             4,
             4,
             None,
@@ -174,7 +179,7 @@ fn pods_share_nodes_as_their_rules_allow() {
         ),
         (
             "two on a node",
-            Shape { spread: vec![spread("a", HOSTNAME, 2, "DoNotSchedule")], ..shape("a", 100) },
+            with(shape("a", 100), |shape| shape.spread = vec![spread("a", HOSTNAME, 2, "DoNotSchedule")]),
             4,
             2,
             None,
@@ -182,7 +187,7 @@ fn pods_share_nodes_as_their_rules_allow() {
         ),
         (
             "spread of others",
-            Shape { spread: vec![spread("b", HOSTNAME, 1, "DoNotSchedule")], ..shape("a", 100) },
+            with(shape("a", 100), |shape| shape.spread = vec![spread("b", HOSTNAME, 1, "DoNotSchedule")]),
             4,
             1,
             None,
@@ -190,11 +195,10 @@ fn pods_share_nodes_as_their_rules_allow() {
         ),
         (
             "spread over what they may have",
-            Shape {
-                spread: vec![spread("a", ZONE, 1, "DoNotSchedule")],
-                affinity: Some(on(vec![one_of(ZONE, &["zone-1", "zone-2"])], None)),
-                ..shape("a", 100)
-            },
+            with(shape("a", 100), |shape| {
+                shape.spread = vec![spread("a", ZONE, 1, "DoNotSchedule")];
+                shape.affinity = Some(on(vec![one_of(ZONE, &["zone-1", "zone-2"])], None));
+            }),
             6,
             2,
             zone,
@@ -202,27 +206,47 @@ fn pods_share_nodes_as_their_rules_allow() {
         ),
         (
             "spread among two architectures",
-            Shape {
-                spread: vec![spread("a", ZONE, 1, "DoNotSchedule")],
-                affinity: Some(on(vec![one_of(ARCH, &["amd64", "arm64"])], None)),
-                ..shape("a", 100)
-            },
+            with(shape("a", 100), |shape| {
+                shape.spread = vec![spread("a", ZONE, 1, "DoNotSchedule")];
+                shape.affinity = Some(on(vec![one_of(ARCH, &["amd64", "arm64"])], None));
+            }),
             6,
             3,
             zone,
             3,
         ),
-        ("near each other", Shape { affinity: Some(near("a", ZONE)), ..shape("a", 3_000) }, 4, 2, zone, 1),
+        (
+            "near each other",
+            with(shape("a", 3_000), |shape| shape.affinity = Some(near("a", ZONE))),
+            4,
+            2,
+            zone,
+            1,
+        ),
         (
             "near each other on a node",
-            Shape { affinity: Some(near("a", HOSTNAME)), ..shape("a", 100) },
+            with(shape("a", 100), |shape| shape.affinity = Some(near("a", HOSTNAME))),
             4,
             1,
             None,
             1,
         ),
-        ("apart on nodes", Shape { affinity: Some(apart("a", HOSTNAME)), ..shape("a", 100) }, 4, 4, None, 1),
-        ("apart in zones", Shape { affinity: Some(apart("a", ZONE)), ..shape("a", 100) }, 3, 3, zone, 3),
+        (
+            "apart on nodes",
+            with(shape("a", 100), |shape| shape.affinity = Some(apart("a", HOSTNAME))),
+            4,
+            4,
+            None,
+            1,
+        ),
+        (
+            "apart in zones",
+            with(shape("a", 100), |shape| shape.affinity = Some(apart("a", ZONE))),
+            3,
+            3,
+            zone,
+            3,
+        ),
     ];
     for (name, shape, count, claims, key, domains) in cases {
         let solution = solved(std::slice::from_ref(&pool), &pods(shape, count));
@@ -251,7 +275,7 @@ fn who_fits_nowhere_is_told_why() {
         (&no_cpu, shape("a", 100), "all available instance types exceed limits for nodepool"),
         (
             &plain,
-            Shape { affinity: Some(near("b", ZONE)), ..shape("a", 100) },
+            with(shape("a", 100), |shape| shape.affinity = Some(near("b", ZONE))),
             "unsatisfiable topology constraint, key=topology.kubernetes.io/zone",
         ),
         (
@@ -261,7 +285,9 @@ fn who_fits_nowhere_is_told_why() {
         ),
         (
             &plain,
-            Shape { node_selector: [("disk".to_owned(), "ssd".to_owned())].into(), ..shape("a", 100) },
+            with(shape("a", 100), |shape| {
+                shape.node_selector = [("disk".to_owned(), "ssd".to_owned())].into();
+            }),
             "incompatible requirements, label \"disk\" does not have known values",
         ),
     ] {
@@ -286,19 +312,20 @@ fn preferences_count_until_they_cannot_be_met() {
     let plain = pool("default", &types);
     let avoided = Pool { taints: vec![taint("PreferNoSchedule")], ..pool("avoided", &types) };
     let preferring =
-        Shape { affinity: Some(on(Vec::new(), Some(one_of(ZONE, &["zone-2"])))), ..shape("a", 100) };
+        with(shape("a", 100), |shape| shape.affinity = Some(on(Vec::new(), Some(one_of(ZONE, &["zone-2"])))));
     let dreaming =
-        Shape { affinity: Some(on(Vec::new(), Some(one_of(ZONE, &["zone-9"])))), ..shape("a", 100) };
+        with(shape("a", 100), |shape| shape.affinity = Some(on(Vec::new(), Some(one_of(ZONE, &["zone-9"])))));
     let either = on(vec![one_of(ZONE, &["zone-9"]), one_of(ZONE, &["zone-3"])], None);
-    let either = Shape { affinity: Some(either), ..shape("a", 100) };
+    let either = with(shape("a", 100), |shape| shape.affinity = Some(either));
     let weighted = WeightedPodAffinityTerm { weight: 1, pod_affinity_term: term("a", HOSTNAME) };
     let anti = PodAntiAffinity {
         preferred_during_scheduling_ignored_during_execution: Some(vec![weighted]),
         ..PodAntiAffinity::default()
     };
     let anti = Affinity { pod_anti_affinity: Some(anti), ..Affinity::default() };
-    let lonely = Shape { affinity: Some(Box::new(anti)), ..shape("a", 100) };
-    let anyway = Shape { spread: vec![spread("a", HOSTNAME, 1, "ScheduleAnyway")], ..shape("a", 100) };
+    let lonely = with(shape("a", 100), |shape| shape.affinity = Some(Box::new(anti)));
+    let anyway =
+        with(shape("a", 100), |shape| shape.spread = vec![spread("a", HOSTNAME, 1, "ScheduleAnyway")]);
     let limited = Pool { remaining: [("nodes".into(), 2)].into(), ..plain.clone() };
     for (name, pool, shape, ignored, claims, zone) in [
         ("met", &plain, &preferring, false, 1, Some("zone-2")),
@@ -333,11 +360,13 @@ fn preferences_count_until_they_cannot_be_met() {
 fn what_cannot_be_had_together_is_kept_apart() {
     let types = types();
     let pool = pool("default", &types);
-    let os = |os: &str| Shape { node_selector: [(OS.to_owned(), os.to_owned())].into(), ..shape(os, 100) };
+    let os = |os: &str| {
+        with(shape(os, 100), |shape| shape.node_selector = [(OS.to_owned(), os.to_owned())].into())
+    };
     let mixed = [pods(os("linux"), 2), pods(os("windows"), 2)].concat();
     assert_eq!(solved(std::slice::from_ref(&pool), &mixed).claims.len(), 2);
     let port = HostPort { ip: "".into(), protocol: "TCP".into(), port: 80 };
-    let serving = Shape { ports: vec![port], ..shape("a", 100) };
+    let serving = with(shape("a", 100), |shape| shape.ports = vec![port]);
     assert_eq!(solved(std::slice::from_ref(&pool), &pods(serving.clone(), 3)).claims.len(), 3);
     let daemons = pods(serving.clone(), 1);
     let pool = Pool { daemons: &daemons, ..pool };
@@ -364,7 +393,7 @@ fn limits_count_the_most_that_a_claim_may_turn_out_to_have() {
     let types = types();
     // The first claim may become eight cores; then seven are left, and the second is of four at most.
     let limited = Pool { remaining: [("cpu".into(), 15_000)].into(), ..pool("default", &types) };
-    let apart = Shape { affinity: Some(apart("a", HOSTNAME)), ..shape("a", 100) };
+    let apart = with(shape("a", 100), |shape| shape.affinity = Some(apart("a", HOSTNAME)));
     let solution = solved(&[limited], &pods(apart, 5));
     assert_eq!(solution.claims.len(), 4);
     let largest: Vec<i64> = solution
@@ -399,7 +428,7 @@ fn nodes_that_are_there_come_first() {
         BTreeMap::from([(ZONE.to_owned(), "zone-1".to_owned()), (HOSTNAME.to_owned(), "old".to_owned())]);
     let allocatable = Resources { cpu: 2_000, memory: 1 << 40, pods: 10, ..Resources::default() };
     let node = snapshot.add_node(&Node { name: "old".into(), labels, allocatable, ..Node::default() });
-    let spread = Shape { spread: vec![spread("a", ZONE, 1, "DoNotSchedule")], ..shape("a", 1_000) };
+    let spread = with(shape("a", 1_000), |shape| shape.spread = vec![spread("a", ZONE, 1, "DoNotSchedule")]);
     let solution = solve(&mut snapshot, &[pool], &pods(spread, 4), Options::default());
     assert_eq!(solution.placements[0], (0, Place::Node(node)));
     assert_eq!(solution.failures, []);

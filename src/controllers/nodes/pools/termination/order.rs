@@ -50,15 +50,19 @@ pub(super) fn overruns(pod: &Pod, deadline: Timestamp, now: Timestamp) -> bool {
 #[cfg(test)]
 mod tests {
     use k8s_openapi::api::core::v1::Toleration;
-    use tandem_core::scheduling::pod::{Owner, Shape};
+    use tandem_core::scheduling::pod::{Owner, Shape, Traits};
 
     use super::*;
 
     fn pod(name: &str, priority: i32, kind: &str) -> Arc<Pod> {
         let owner =
             Owner { kind: kind.into(), name: "o".into(), uid: "u".into(), api_version: "apps/v1".into() };
-        let shape =
-            Shape { priority: Some(priority), owner: Some(owner), grace_seconds: 30, ..Shape::default() };
+        let shape = Shape::from(Traits {
+            priority: Some(priority),
+            owner: Some(owner),
+            grace_seconds: 30,
+            ..Traits::default()
+        });
         Arc::new(Pod { name: name.into(), shape: Arc::new(shape), ..Pod::default() })
     }
 
@@ -83,7 +87,7 @@ mod tests {
     fn who_tolerates_the_taint_stays() {
         let everything = Toleration { operator: Some("Exists".to_owned()), ..Toleration::default() };
         let mut stays = (*pod("stays", 0, "DaemonSet")).clone();
-        stays.shape = Arc::new(Shape { tolerations: vec![everything], ..(*stays.shape).clone() });
+        Arc::make_mut(&mut stays.shape).tolerations = vec![everything];
         let now = Timestamp::UNIX_EPOCH + SignedDuration::from_secs(61);
         let mut stuck = (*pod("stuck", 0, "ReplicaSet")).clone();
         stuck.deleting = Some(Timestamp::UNIX_EPOCH);

@@ -190,21 +190,21 @@ fn any_shape() -> impl Strategy<Value = Shape> {
         let shape = shape(own, cpu);
         let selecting = |key: &str, value: &str| [(key.to_owned(), value.to_owned())].into();
         match rule {
-            0 => Shape { spread: vec![spread(other, ZONE, 1, "DoNotSchedule")], ..shape },
-            1 => Shape { spread: vec![spread(other, HOSTNAME, 1, "DoNotSchedule")], ..shape },
-            2 => Shape { spread: vec![spread(own, ZONE, 2, "DoNotSchedule")], ..shape },
-            3 => Shape { affinity: Some(near(own, ZONE)), ..shape },
-            4 => Shape { affinity: Some(near(other, ZONE)), ..shape },
-            5 => Shape { affinity: Some(apart(other, HOSTNAME)), ..shape },
-            6 => Shape { affinity: Some(apart(own, ZONE)), ..shape },
-            7 => Shape { affinity: Some(near(own, HOSTNAME)), ..shape },
-            8 => Shape { node_selector: selecting(ZONE, "zone-1"), ..shape },
-            9 => Shape { node_selector: selecting(ARCH, "arm64"), ..shape },
-            10 => Shape { node_selector: selecting(OS, "windows"), ..shape },
-            11 => Shape { tolerations: vec![toleration()], ..shape },
-            12 => {
-                Shape { ports: vec![HostPort { ip: "".into(), protocol: "TCP".into(), port: 80 }], ..shape }
-            }
+            0 => with(shape, |shape| shape.spread = vec![spread(other, ZONE, 1, "DoNotSchedule")]),
+            1 => with(shape, |shape| shape.spread = vec![spread(other, HOSTNAME, 1, "DoNotSchedule")]),
+            2 => with(shape, |shape| shape.spread = vec![spread(own, ZONE, 2, "DoNotSchedule")]),
+            3 => with(shape, |shape| shape.affinity = Some(near(own, ZONE))),
+            4 => with(shape, |shape| shape.affinity = Some(near(other, ZONE))),
+            5 => with(shape, |shape| shape.affinity = Some(apart(other, HOSTNAME))),
+            6 => with(shape, |shape| shape.affinity = Some(apart(own, ZONE))),
+            7 => with(shape, |shape| shape.affinity = Some(near(own, HOSTNAME))),
+            8 => with(shape, |shape| shape.node_selector = selecting(ZONE, "zone-1")),
+            9 => with(shape, |shape| shape.node_selector = selecting(ARCH, "arm64")),
+            10 => with(shape, |shape| shape.node_selector = selecting(OS, "windows")),
+            11 => with(shape, |shape| shape.tolerations = vec![toleration()]),
+            12 => with(shape, |shape| {
+                shape.ports = vec![HostPort { ip: "".into(), protocol: "TCP".into(), port: 80 }];
+            }),
             _ => shape,
         }
     })
