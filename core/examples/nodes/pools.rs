@@ -190,6 +190,7 @@ fn pool(types: &[Arc<InstanceType>]) -> Pool<'_> {
         taints: Vec::new(),
         types,
         daemons: &[],
+        told: tandem_core::nodes::told::Told::default(),
         remaining: [("cpu".into(), 10_000_000_000), ("memory".into(), 10_000_000 << 30)].into(),
     }
 }

@@ -17,4 +17,5 @@ pub mod reasons;
 pub mod similar;
 pub mod status;
 pub mod template;
+pub mod told;
 pub mod utilization;

@@ -144,10 +144,18 @@ impl Snapshot {
         self.classes.get(class.0).family.affinity.map(Selector)
     }
 
-    /// Whether the volumes of a class can be reached from a node with these labels.
-    pub(crate) fn reaches_volumes(&self, class: ClassId, node: &super::fleet::NodeInfo) -> bool {
-        let filters = &self.classes.get(class.0).family.storage.filters;
-        filters.iter().all(|(filter, _)| self.filters.judge(*filter, node, &self.strings))
+    /// Why a node does not do for a class: what its volumes ask of a node, or what its kubelet has to declare.
+    pub(crate) fn lacks(&self, class: ClassId, node: &super::fleet::NodeInfo) -> Option<Reason> {
+        let family = &self.classes.get(class.0).family;
+        let features = family.features.map(|filter| (filter, Reason::Features));
+        let mut asked = family.storage.filters.iter().cloned().chain(features);
+        asked.find(|(filter, _)| !self.filters.judge(*filter, node, &self.strings)).map(|(_, reason)| reason)
+    }
+
+    /// Whether there is anything that [`Snapshot::lacks`] could say of a class.
+    pub(crate) fn asks_of_nodes(&self, class: ClassId) -> bool {
+        let family = &self.classes.get(class.0).family;
+        !family.storage.filters.is_empty() || family.features.is_some()
     }
 
     /// What is taken for granted if a pod of a class is sent to a node that nobody has seen yet.

@@ -21,6 +21,7 @@ use tandem_core::{
             requirements::WellKnownLabels,
         },
         template,
+        told::Told,
     },
     scheduling::{HOSTNAME, Node, Pod, Resources},
 };
@@ -208,7 +209,7 @@ impl Compiler<'_> {
         for manifest in self.of_kind("NodePool") {
             let Some(pool) = self.typed::<NodePool>(manifest) else { continue };
             let (name, spec) = (manifest.name().into(), pool.spec);
-            pools.push(Pool { name, spec, types: types.clone(), is_usable: true });
+            pools.push(Pool { name, spec, types: types.clone(), is_usable: true, told: Told::default() });
         }
         for manifest in self.of_kind("Provisioner") {
             let name = manifest.name();
@@ -216,7 +217,13 @@ impl Compiler<'_> {
             if !pools.iter().any(|pool| *pool.name == *name)
                 && let Some(spec) = self.provisioner(manifest)
             {
-                pools.push(Pool { name: name.into(), spec, types: types.clone(), is_usable: true });
+                pools.push(Pool {
+                    name: name.into(),
+                    spec,
+                    types: types.clone(),
+                    is_usable: true,
+                    told: Told::default(),
+                });
             }
         }
         pools.sort_by(|one, other| one.name.cmp(&other.name));

@@ -8,6 +8,7 @@ use kube::{Api, Client};
 use tandem_core::nodes::{
     action::TO_BE_DELETED,
     pass::{Input, Memory, PassSettings},
+    told::Learned,
 };
 
 use super::{OfNodes, buffers};
@@ -41,7 +42,8 @@ pub(super) async fn read(
     let settings = of.nodes.provider_settings();
     let provider = provider::connect(name, &settings, client.clone()).await?;
     let groups = groups(&*provider).await.context("the provider's node groups cannot be read")?;
-    let mut input = look(world, &*provider, &settings::passing_taints(&of.nodes), groups).await;
+    let mut input =
+        look(world, &*provider, &settings::passing_taints(&of.nodes), &mut Learned::default(), groups).await;
     // Whoever removes a node has put its taint on first.
     let leaves = |node: &&Arc<_>| -> bool {
         let node: &tandem_core::scheduling::Node = node;

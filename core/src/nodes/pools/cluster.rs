@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     api::karpenter::{NodeClaim, NodePoolSpec, RequirementWithMinValues},
+    nodes::told::Told,
     scheduling::{Node, NodeId, Pod, Resources, Snapshot, Surroundings},
 };
 
@@ -35,6 +36,8 @@ pub struct Pool {
     pub types: Vec<Arc<InstanceType>>,
     /// Whether nodes may be launched of it: it is ready, and nobody deletes it.
     pub is_usable: bool,
+    /// What its nodes told of themselves.
+    pub told: Told,
 }
 
 /// Labels that every node of a pool has because the pool says so.
@@ -194,6 +197,7 @@ impl Cluster {
                 types: &pool.types,
                 daemons,
                 remaining: self.remaining(pool),
+                told: pool.told.clone(),
             })
             .collect()
     }

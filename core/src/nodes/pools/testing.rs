@@ -67,7 +67,13 @@ pub(super) fn pool(name: &str) -> Pool {
         vec![RequirementWithMinValues::new(CAPACITY_TYPE, Operator::In, &[ON_DEMAND])];
     spec.template.spec.node_class_ref.kind = "Class".to_owned();
     spec.disruption.budgets = Some(vec![crate::api::karpenter::Budget::of("100%")]);
-    Pool { name: name.into(), spec, types: (1..=20).map(instance_type).collect(), is_usable: true }
+    Pool {
+        name: name.into(),
+        spec,
+        types: (1..=20).map(instance_type).collect(),
+        is_usable: true,
+        told: crate::nodes::told::Told::default(),
+    }
 }
 
 /// A cluster of one pool, `general`, and nothing else.

@@ -8,6 +8,7 @@ use tandem_core::{
         group::{NodeGroup, Template},
         pass::Input,
         template::{self, PassingTaints},
+        told::Learned,
     },
     scheduling::{Node, devices::Slice},
 };
@@ -37,12 +38,16 @@ pub async fn groups(provider: &dyn CloudProvider) -> Result<Vec<NodeGroup>, Clou
     Ok(groups)
 }
 
+/// Nodes of a group are all alike: what they tell is kept without their instance type.
+const ONE_TYPE: &str = "";
+
 /// The cluster, and what new nodes of these groups would look like. What only the running process knows is left empty:
 /// expected pods, and removals under way.
 pub async fn look(
     world: &World,
     provider: &dyn CloudProvider,
     passing: &PassingTaints,
+    told: &mut Learned,
     groups: Vec<NodeGroup>,
 ) -> Input {
     let now = Timestamp::now();
@@ -58,7 +63,11 @@ pub async fn look(
         let (node, pods) = match template::model(nodes.iter().filter(of_group), &slices, now) {
             Some(node) => {
                 let devices = slices.get(&node.name).map(|own| own.as_slice().into());
-                (Node { slices: devices, ..fresh(node) }, Vec::new())
+                let fresh = fresh(node);
+                if fresh.declared.drivers.is_some() {
+                    told.note(&group.id, ONE_TYPE, fresh.declared.clone(), now);
+                }
+                (Node { slices: devices, ..fresh }, Vec::new())
             }
             None => match provider.template(&group.id).await {
                 Ok(Some(Template { mut node, pods })) => {
@@ -66,7 +75,11 @@ pub async fn look(
                     if let Some(first) = nodes.iter().find(|node| node.ready && of_group(node)) {
                         node.declared = first.declared.clone();
                     }
-                    (fresh(&node), pods)
+                    let mut node = fresh(&node);
+                    if let Some(declared) = told.of(&group.id).known(ONE_TYPE) {
+                        node.declared = declared.clone();
+                    }
+                    (node, pods)
                 }
                 Ok(None) => continue,
                 Err(error) => {
@@ -78,6 +91,7 @@ pub async fn look(
         };
         templates.insert(group.id.clone(), template::with_daemon_pods(node, pods, &daemon_sets));
     }
+    told.forget(now);
     if !slices.is_empty() {
         await_devices(&mut nodes, &groups, &templates, &slices, now);
     }

@@ -26,6 +26,7 @@ use tandem_core::nodes::{
     pass::{self, Input, Memory, Model, Outcome, PassSettings, ScaleUp},
     provisioning_request::{Answer, Answered},
     template::PassingTaints,
+    told::Learned,
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -71,6 +72,8 @@ pub struct NodeGroups {
     settings: PassSettings,
     /// What the last pass saw; a pass that breaks off loses it.
     model: Option<Model>,
+    /// What nodes told of themselves.
+    told: Learned,
     removal: RemoveOptions,
     passing: PassingTaints,
     chooser: Chooser,
@@ -102,6 +105,7 @@ impl NodeGroups {
             chooser: Chooser::new(client.clone(), namespace, &args, provider.clone())?,
             settings: settings::pass(&args, &*provider),
             model: None,
+            told: Learned::default(),
             removal: settings::remove(&args),
             passing: settings::passing_taints(&args),
             reporter: Reporter::new(events, map),
@@ -275,7 +279,7 @@ impl NodeGroups {
     }
 
     async fn input(&self, groups: Vec<NodeGroup>) -> (Input, Vec<Seen>) {
-        let mut input = look::look(&self.world, &*self.provider, &self.passing, groups).await;
+        let mut input = look::look(&self.world, &*self.provider, &self.passing, &mut self.told, groups).await;
         if let Some(demand) = &self.demand {
             input.expected = demand.expected(&input.pods).await;
         }

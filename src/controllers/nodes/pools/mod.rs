@@ -38,10 +38,13 @@ use kube::{Api, Client, Resource, ResourceExt, api::DeleteParams, api::Precondit
 use parking_lot::Mutex;
 use tandem_core::{
     api::karpenter::{AWSNodeTemplate, NodeClaim, NodeClassReference, NodePool, Provisioner},
-    nodes::pools::{
-        node_claim::pool_of,
-        provisioner::{ProvisionerError, Translation, translate},
-        sold_out::SoldOut,
+    nodes::{
+        pools::{
+            node_claim::pool_of,
+            provisioner::{ProvisionerError, Translation, translate},
+            sold_out::SoldOut,
+        },
+        told::Learned,
     },
     pods::reasons::Event,
     scheduling::{Node, Pod},
@@ -116,6 +119,8 @@ pub struct Pools {
     /// Names of nodes by their provider ids, of this version of the nodes.
     names_of_nodes: Mutex<(u64, NodeNames)>,
     sold_out: Mutex<SoldOut>,
+    /// What nodes told of themselves.
+    told: Mutex<Learned>,
     nominations: Nominations,
     /// Claims, by name, that are deleted as soon as their replacements are ready.
     leaving: Mutex<BTreeSet<Arc<str>>>,
@@ -152,6 +157,7 @@ impl Pools {
             names_of_nodes: Mutex::default(),
             metrics: Metrics::default(),
             sold_out: Mutex::default(),
+            told: Mutex::default(),
             nominations: Nominations::default(),
             leaving: Mutex::default(),
             replacing: tokio::sync::Mutex::default(),

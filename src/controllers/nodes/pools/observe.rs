@@ -13,6 +13,8 @@ use crate::cli::pools::PreferencePolicy;
 
 /// What is there, what is on its way, and what can be had. Pools whose instance types cannot be told are left out.
 pub(super) async fn observe(pools: &Pools, now: Timestamp) -> Cluster {
+    let (nodes, surroundings) = (pools.world.nodes(), Arc::new(pools.world.surroundings()));
+    pools.told.lock().learn(&nodes, &surroundings, now);
     let mut served = Vec::new();
     for pool in pools.pools() {
         match pools.provider.instance_types(&pool.class).await {
@@ -21,14 +23,15 @@ pub(super) async fn observe(pools: &Pools, now: Timestamp) -> Cluster {
                 spec: pool.spec.clone(),
                 types: pools.sold_out.lock().mask(&types, now),
                 is_usable: pool.is_ready && !pool.is_deleting,
+                told: pools.told.lock().of(&pool.name),
             }),
             Err(error) => tracing::warn!(pool = pool.name, %error, "its instance types cannot be told"),
         }
     }
     Cluster {
-        nodes: pools.world.nodes(),
+        nodes,
         daemon_sets: pools.world.daemon_sets.all(),
-        surroundings: Arc::new(pools.world.surroundings()),
+        surroundings,
         pools: served,
         well_known: pools.provider.well_known().clone(),
         ..present(pools)

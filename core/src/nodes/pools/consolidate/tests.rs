@@ -56,6 +56,7 @@ fn decide<T>(
         types: &types,
         daemons: &[],
         remaining: BTreeMap::new(),
+        told: crate::nodes::told::Told::default(),
     }];
     let mut snapshot = Snapshot::default();
     let mut candidates = Vec::new();

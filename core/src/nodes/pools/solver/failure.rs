@@ -102,6 +102,9 @@ impl Run<'_, '_> {
         if let Some(reason) = self.snapshot.devices_of_new_node(kind.class) {
             return Refusal::Devices(reason);
         }
+        if let Some(reason) = self.catalog.lacking.get(&(kind.class, market)) {
+            return Refusal::Volume(reason.clone());
+        }
         if self.catalog.markets[market].all.is_empty() {
             return Refusal::NoTypes;
         }

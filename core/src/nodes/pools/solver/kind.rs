@@ -14,10 +14,13 @@ use super::{
 use crate::{
     nodes::pools::{
         launch::MinValuesPolicy,
-        requirements::{Requirements, labels::HOSTNAME},
+        requirements::{
+            Requirements,
+            labels::{HOSTNAME, INSTANCE_TYPE},
+        },
     },
     scheduling::{
-        ClassId, Node, Pod, Snapshot,
+        ClassId, Node, Pod, Reason, Snapshot,
         pod::{Shape, Traits},
         rules::{Selector, Value},
         taints::tolerates,
@@ -74,6 +77,8 @@ pub(super) struct Catalog<'a> {
     pub(super) kinds: Vec<Kind>,
     pub(super) keys: Vec<Key>,
     by_class: HashMap<(ClassId, ClassId), usize>,
+    /// What no node of a market has that pods of a class need.
+    pub(super) lacking: BTreeMap<(ClassId, usize), Reason>,
     /// Daemons that take ports, by market, with the offers on which they run.
     ports: Vec<Vec<(ClassId, Mask)>>,
     prefer_no_schedule: bool,
@@ -92,6 +97,7 @@ impl<'a> Catalog<'a> {
             kinds: Vec::new(),
             keys: Vec::new(),
             by_class: HashMap::new(),
+            lacking: BTreeMap::new(),
             ports: Vec::new(),
             options,
         };
@@ -184,39 +190,41 @@ impl<'a> Catalog<'a> {
     fn fit_of(
         &mut self,
         snapshot: &mut Snapshot,
-        market: usize,
+        place: usize,
         class: ClassId,
         shape: &Shape,
         requirements: &Requirements,
     ) -> Option<Fit> {
-        let mut fit = self.fit(market, shape, requirements, false)?;
+        let mut fit = self.fit(place, shape, requirements, false)?;
         if snapshot.impossible(class).is_some() || snapshot.devices_of_new_node(class).is_some() {
             return None;
         }
-        for (daemon, offers) in &self.ports[market] {
+        for (daemon, offers) in &self.ports[place] {
             if snapshot.ports_conflict(class, *daemon) {
                 fit.offers.drop_all(offers);
             }
         }
-        let market = &mut self.markets[market];
+        let market = &mut self.markets[place];
         for (name, amount) in &shape.requests.other {
             fit.offers.keep(market.roomy_of(name, *amount));
         }
-        if snapshot.has_placed_volumes(class) {
-            let reached: Vec<usize> = fit
-                .offers
-                .iter()
-                .filter(|at| {
-                    let labels = market.labels(*at);
-                    let mold = snapshot.mold(&Node { labels, ..Node::default() });
-                    snapshot.reaches_volumes(class, mold.info())
-                })
-                .collect();
-            let mut mask = Mask::none(market.offers.len());
-            for at in reached {
-                mask.set(at);
+        if snapshot.asks_of_nodes(class) {
+            let mut served = Mask::none(market.offers.len());
+            let mut lacking = None;
+            for at in fit.offers.iter() {
+                let labels = market.labels(at);
+                let told = labels.get(INSTANCE_TYPE).map(|of_type| market.pool.told.of(of_type));
+                let node = Node { labels, declared: told.unwrap_or_default(), ..Node::default() };
+                let mold = snapshot.mold(&node);
+                match snapshot.lacks(class, mold.info()) {
+                    None => served.set(at),
+                    Some(reason) => lacking = lacking.or(Some(reason)),
+                }
             }
-            fit.offers = mask;
+            fit.offers = served;
+            if let Some(reason) = lacking.filter(|_| fit.offers.is_empty()) {
+                self.lacking.insert((class, place), reason);
+            }
         }
         (!fit.offers.is_empty()).then_some(fit)
     }

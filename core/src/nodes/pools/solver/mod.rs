@@ -26,7 +26,10 @@ use super::{
     launch::{MOST_INSTANCE_TYPES, MinValuesPolicy},
     requirements::{Requirements, WellKnownLabels},
 };
-use crate::scheduling::{NodeId, Pod, Resources, Snapshot};
+use crate::{
+    nodes::told::Told,
+    scheduling::{NodeId, Pod, Resources, Snapshot},
+};
 
 /// The limit of a pool that counts nodes.
 pub const NODES: &str = "nodes";
@@ -46,6 +49,8 @@ pub struct Pool<'a> {
     pub types: &'a [Arc<InstanceType>],
     /// A pod of each DaemonSet.
     pub daemons: &'a [Pod],
+    /// What its nodes told of themselves.
+    pub told: Told,
     /// What its limits leave, by resource, in the units of [`Resources`]; [`NODES`] counts nodes. What is absent has no limit.
     pub remaining: BTreeMap<Box<str>, i64>,
 }

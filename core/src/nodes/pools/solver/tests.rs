@@ -2,8 +2,12 @@
 
 mod judge;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
+use jiff::Timestamp;
 use k8s_openapi::{
     api::core::v1::{
         Affinity, NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, PodAffinity,
@@ -15,15 +19,20 @@ use k8s_openapi::{
 
 use super::*;
 use crate::{
-    nodes::pools::{
-        requirements::{
-            Operator, Requirement,
-            labels::{ARCH, CAPACITY_TYPE, HOSTNAME, INSTANCE_TYPE, ON_DEMAND, OS, SPOT, ZONE},
+    nodes::{
+        pools::{
+            requirements::{
+                Operator, Requirement,
+                labels::{
+                    ARCH, CAPACITY_TYPE, HOSTNAME, INSTANCE_TYPE, NODE_POOL, ON_DEMAND, OS, SPOT, ZONE,
+                },
+            },
+            testing::{ZONES, offerings},
         },
-        testing::{ZONES, offerings},
+        told::Learned,
     },
     scheduling::{
-        Node, Surroundings,
+        Declared, Node, Surroundings,
         pod::{HostPort, Shape, Traits},
     },
 };
@@ -59,6 +68,7 @@ fn pool<'a>(name: &str, types: &'a [Arc<InstanceType>]) -> Pool<'a> {
         types,
         daemons: &[],
         remaining: BTreeMap::new(),
+        told: Told::default(),
     }
 }
 
@@ -457,6 +467,38 @@ fn no_node_is_made_for_devices_that_nobody_knows() {
     let request = crate::scheduling::devices::ClaimSpec::default();
     objects.templates.insert(key, Arc::new(request));
     assert!(refused(Some(Arc::new(objects))).contains("nobody knows which devices a new node will have"));
+}
+
+#[test]
+fn no_second_node_is_made_for_what_the_first_had_not() {
+    let types = types();
+    let asking = pods(with(shape("a", 100), |traits| traits.features = ["Feature"].into()), 1);
+    let after = |told: usize| {
+        let node = |of: &Arc<InstanceType>| {
+            let labels = [(NODE_POOL, "default"), (INSTANCE_TYPE, &of.name)];
+            let said = Declared {
+                features: Some(BTreeSet::new()),
+                drivers: Some(BTreeSet::new()),
+                ..Declared::default()
+            };
+            Arc::new(Node {
+                labels: labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
+                declared: Arc::new(said),
+                ..Node::default()
+            })
+        };
+        let nodes: Vec<_> = types.iter().take(told).map(node).collect();
+        let mut memory = Learned::default();
+        memory.learn(&nodes, &Surroundings::default(), Timestamp::UNIX_EPOCH);
+        let pool = Pool { told: memory.of("default"), ..pool("default", &types) };
+        solve(&mut Snapshot::default(), &[pool], &asking, Options::default())
+    };
+    assert_eq!(after(0).claims[0].types.len(), types.len());
+    assert_eq!(after(1).claims[0].types.len(), types.len() - 1);
+    let nowhere = after(3);
+    assert!(nowhere.claims.is_empty());
+    let why = nowhere.failures[0].to_string();
+    assert!(why.contains("node(s) didn't match Pod's required features"), "{why}");
 }
 
 #[test]

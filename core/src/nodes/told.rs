@@ -1,0 +1,155 @@
+//! What nodes of a group or a pool have told of themselves, so that no second one is bought for what the first had not.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::pools::requirements::labels::{INSTANCE_TYPE, NODE_POOL};
+use crate::scheduling::{Declared, Node, Surroundings, room_after};
+
+/// Of so many instance types of a pool at most it is presumed that they have what no node has told of yet. A pod that asks for
+/// more than any machine has buys no more machines than this.
+const TRIES: usize = 3;
+
+/// So long what a node told is remembered when it is gone; then something else may come of its pool, with another image, say.
+const REMEMBERED: SignedDuration = SignedDuration::from_hours(6);
+
+/// What new nodes of one group or pool have, as far as nodes of it told, by instance type.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Told(BTreeMap<Box<str>, (Timestamp, Arc<Declared>)>);
+
+impl Told {
+    /// What nodes of an instance type told last.
+    pub fn known(&self, instance_type: &str) -> Option<&Arc<Declared>> {
+        self.0.get(instance_type).map(|(_, declared)| declared)
+    }
+
+    /// What a new node of an instance type will say of itself.
+    pub fn of(&self, instance_type: &str) -> Arc<Declared> {
+        match self.known(instance_type) {
+            Some(declared) => declared.clone(),
+            None if self.0.len() < TRIES => Arc::default(),
+            None => Arc::new(self.0.values().map(|(_, declared)| declared).fold(Declared::default(), most)),
+        }
+    }
+}
+
+/// What nodes told, by group or pool.
+#[derive(Debug, Default)]
+pub struct Learned(BTreeMap<Box<str>, Told>);
+
+impl Learned {
+    /// Takes in what the newest settled node of each pool and instance type says, and forgets what is too old.
+    pub fn learn(&mut self, nodes: &[Arc<Node>], surroundings: &Surroundings, now: Timestamp) {
+        let mut newest: BTreeMap<(&str, &str), &Node> = BTreeMap::new();
+        for node in nodes.iter().filter(|node| node.declared.drivers.is_some()) {
+            let (Some(pool), Some(of_type)) = (node.labels.get(NODE_POOL), node.labels.get(INSTANCE_TYPE))
+            else {
+                continue;
+            };
+            let newest = newest.entry((pool, of_type)).or_insert(node);
+            if (newest.created, &newest.name) < (node.created, &node.name) {
+                *newest = node;
+            }
+        }
+        for ((pool, of_type), node) in newest {
+            self.note(pool, of_type, Arc::new(of_next(node, surroundings)), now);
+        }
+        self.forget(now);
+    }
+
+    /// Takes in what a node of a group or pool says, for one that comes after it.
+    pub fn note(&mut self, of: &str, instance_type: &str, declared: Arc<Declared>, now: Timestamp) {
+        self.0.entry(of.into()).or_default().0.insert(instance_type.into(), (now, declared));
+    }
+
+    /// Forgets what is too old.
+    pub fn forget(&mut self, now: Timestamp) {
+        for told in self.0.values_mut() {
+            told.0.retain(|_, (at, _)| now.duration_since(*at) < REMEMBERED);
+        }
+    }
+
+    /// What nodes of a group or pool told.
+    pub fn of(&self, pool: &str) -> Told {
+        self.0.get(pool).cloned().unwrap_or_default()
+    }
+}
+
+/// What a node says, for one of its kind that comes after it.
+fn of_next(node: &Node, surroundings: &Surroundings) -> Declared {
+    let mut next = node.clone();
+    // No real node has a name with a space.
+    next.rename("new node".into());
+    Declared { room: room_after(node, &next, surroundings), ..(*node.declared).clone() }
+}
+
+/// What either says.
+fn most(mut one: Declared, other: &Arc<Declared>) -> Declared {
+    let union = |one: &mut Option<BTreeSet<Box<str>>>, other: &Option<BTreeSet<Box<str>>>| {
+        if let Some(other) = other {
+            one.get_or_insert_default().extend(other.iter().cloned());
+        }
+    };
+    union(&mut one.features, &other.features);
+    union(&mut one.drivers, &other.drivers);
+    for (class, bytes) in &other.room {
+        let most = one.room.entry(class.clone()).or_default();
+        *most = (*most).max(*bytes);
+    }
+    one
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(number: i64, of_type: &str, drivers: Option<&[&str]>) -> Arc<Node> {
+        let labels = [(NODE_POOL, "web"), (INSTANCE_TYPE, of_type)];
+        let drivers = drivers.map(|names| names.iter().map(|name| (*name).into()).collect());
+        Arc::new(Node {
+            name: format!("node-{number}").into(),
+            labels: labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
+            created: Timestamp::from_second(number).ok(),
+            declared: Arc::new(Declared { drivers, ..Declared::default() }),
+            ..Node::default()
+        })
+    }
+
+    fn drivers(memory: &Learned, of_type: &str) -> Option<Vec<String>> {
+        let declared = memory.of("web").of(of_type);
+        declared.drivers.as_ref().map(|drivers| drivers.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn the_newest_settled_node_tells_of_the_next() {
+        let mut memory = Learned::default();
+        let nodes =
+            [node(2, "large", Some(&["new"])), node(1, "large", Some(&["old"])), node(3, "large", None)];
+        memory.learn(&nodes, &Surroundings::default(), Timestamp::UNIX_EPOCH);
+        assert_eq!(drivers(&memory, "large"), Some(vec!["new".to_owned()]));
+        assert_eq!(drivers(&memory, "small"), None, "nobody has told of this one");
+        let soon = Timestamp::UNIX_EPOCH + SignedDuration::from_hours(5);
+        memory.learn(&[], &Surroundings::default(), soon);
+        assert_eq!(
+            drivers(&memory, "large"),
+            Some(vec!["new".to_owned()]),
+            "the node is gone, its word is not"
+        );
+        memory.learn(&[], &Surroundings::default(), Timestamp::UNIX_EPOCH + REMEMBERED);
+        assert_eq!(drivers(&memory, "large"), None);
+    }
+
+    #[test]
+    fn after_some_types_no_other_is_presumed_to_have_more() {
+        let mut memory = Learned::default();
+        let nodes = [node(1, "a", Some(&["one"])), node(2, "b", Some(&["two"])), node(3, "c", Some(&[]))];
+        memory.learn(&nodes[..TRIES - 1], &Surroundings::default(), Timestamp::UNIX_EPOCH);
+        assert_eq!(drivers(&memory, "other"), None);
+        memory.learn(&nodes, &Surroundings::default(), Timestamp::UNIX_EPOCH);
+        assert_eq!(drivers(&memory, "other"), Some(vec!["one".to_owned(), "two".to_owned()]));
+    }
+}
