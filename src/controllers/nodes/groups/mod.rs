@@ -278,7 +278,7 @@ impl NodeGroups {
         requests.tell(seen, &outcome.requests, &failed).await;
     }
 
-    async fn input(&self, groups: Vec<NodeGroup>) -> (Input, Vec<Seen>) {
+    async fn input(&mut self, groups: Vec<NodeGroup>) -> (Input, Vec<Seen>) {
         let mut input = look::look(&self.world, &*self.provider, &self.passing, &mut self.told, groups).await;
         if let Some(demand) = &self.demand {
             input.expected = demand.expected(&input.pods).await;
