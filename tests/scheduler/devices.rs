@@ -209,7 +209,7 @@ impl Worlds {
             let mut pool = self.pool("net", "nic.test", &access);
             if access["perDeviceNodeSelection"] == true {
                 for device in
-                    pool.iter_mut().flat_map(|slice| slice["spec"]["devices"].as_array_mut()).flatten()
+                    pool.iter_mut().filter_map(|slice| slice["spec"]["devices"].as_array_mut()).flatten()
                 {
                     match self.0.below(3) {
                         0 => device["allNodes"] = json!(true),

@@ -24,6 +24,7 @@ use cel::{
 use cel::{add_member_overload, add_overload};
 
 use super::{
+    depth::{MAX_DEPTH, depth},
     semver::Semver,
     slice::{Attribute, Device},
 };
@@ -41,6 +42,9 @@ static SEMVER: Type = Type::new_unspecified_type("kubernetes.Semver");
 
 /// Compiles an expression.
 pub(super) fn compile(expression: &str) -> Result<Program, String> {
+    if depth(expression) > MAX_DEPTH {
+        return Err(format!("CEL compile error: nested too deeply, more than {MAX_DEPTH} levels"));
+    }
     let env = LANGUAGE.as_ref().map_err(Clone::clone)?;
     env.compile(expression).map_err(|error| format!("CEL compile error: {error}"))
 }
@@ -384,4 +388,38 @@ fn minor(version: &Version) -> CelInt {
 
 fn patch(version: &Version) -> CelInt {
     part(version, 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What tokio's threads have.
+    const STACK: usize = 2 << 20;
+
+    #[test]
+    fn the_deepest_expressions_need_no_more_stack_than_threads_have() {
+        let deepest = [
+            format!("{}true{}", "(".repeat(MAX_DEPTH / 2), ")".repeat(MAX_DEPTH / 2)),
+            vec!["1"; MAX_DEPTH].join("+") + " == 1",
+            format!("{}1{}", "[".repeat(MAX_DEPTH / 2), "]".repeat(MAX_DEPTH / 2)),
+            format!("device{}", "['x']".repeat(MAX_DEPTH - 1)),
+            vec!["true"; 2_000].join("&&"),
+            vec!["false"; 2_000].join("||"),
+        ];
+        let ask = move || {
+            let device = Device::default();
+            for expression in &deepest {
+                let program = compile(expression).unwrap_or_else(|error| panic!("{expression}: {error}"));
+                let _ = holds(&program, &device, "gpu.test");
+            }
+        };
+        std::thread::Builder::new().stack_size(STACK).spawn(ask).unwrap().join().unwrap();
+    }
+
+    #[test]
+    fn what_is_deeper_is_refused() {
+        let error = compile(&"(".repeat(10_000)).err().unwrap();
+        assert!(error.contains("nested too deeply"), "{error}");
+    }
 }

@@ -8,6 +8,7 @@ mod allocate;
 mod capacity;
 mod claim;
 mod demand;
+mod depth;
 mod expression;
 mod held;
 mod ledger;
