@@ -42,28 +42,33 @@ impl Told {
 pub struct Learned(BTreeMap<Box<str>, Told>);
 
 impl Learned {
-    /// Takes in what the newest settled node of each pool and instance type says, and forgets what is too old.
+    /// Takes in what the newest nodes of each pool and instance type say, and forgets what is too old. A kubelet speaks when
+    /// its node is ready, drivers a while later.
     pub fn learn(&mut self, nodes: &[Arc<Node>], surroundings: &Surroundings, now: Timestamp) {
-        let mut newest: BTreeMap<(&str, &str), &Node> = BTreeMap::new();
-        for node in nodes.iter().filter(|node| node.declared.drivers.is_some()) {
-            let (Some(pool), Some(of_type)) = (node.labels.get(NODE_POOL), node.labels.get(INSTANCE_TYPE))
-            else {
-                continue;
-            };
-            let newest = newest.entry((pool, of_type)).or_insert(node);
-            if (newest.created, &newest.name) < (node.created, &node.name) {
-                *newest = node;
-            }
+        for ((pool, of_type), node) in newest(nodes, |node| node.ready && node.declared.features.is_some()) {
+            let features = node.declared.features.clone();
+            self.note(pool, of_type, &Declared { features, ..Declared::default() }, now);
         }
-        for ((pool, of_type), node) in newest {
-            self.note(pool, of_type, Arc::new(of_next(node, surroundings)), now);
+        for ((pool, of_type), node) in newest(nodes, |node| node.declared.drivers.is_some()) {
+            self.note(pool, of_type, &of_next(node, surroundings), now);
         }
         self.forget(now);
     }
 
-    /// Takes in what a node of a group or pool says, for one that comes after it.
-    pub fn note(&mut self, of: &str, instance_type: &str, declared: Arc<Declared>, now: Timestamp) {
-        self.0.entry(of.into()).or_default().0.insert(instance_type.into(), (now, declared));
+    /// Takes in what a node of a group or pool says, for one that comes after it; of what it does not say yet, the word of the
+    /// one before it stands.
+    pub fn note(&mut self, of: &str, instance_type: &str, said: &Declared, now: Timestamp) {
+        let told = self.0.entry(of.into()).or_default();
+        let (at, declared) = told.0.entry(instance_type.into()).or_insert_with(|| (now, Arc::default()));
+        *at = now;
+        let declared = Arc::make_mut(declared);
+        if said.features.is_some() {
+            declared.features.clone_from(&said.features);
+        }
+        if said.drivers.is_some() {
+            declared.drivers.clone_from(&said.drivers);
+            declared.room.clone_from(&said.room);
+        }
     }
 
     /// Forgets what is too old.
@@ -77,6 +82,20 @@ impl Learned {
     pub fn of(&self, pool: &str) -> Told {
         self.0.get(pool).cloned().unwrap_or_default()
     }
+}
+
+/// The newest node that `speaks`, by pool and instance type.
+fn newest(nodes: &[Arc<Node>], speaks: impl Fn(&Node) -> bool) -> BTreeMap<(&str, &str), &Node> {
+    let mut newest: BTreeMap<(&str, &str), &Node> = BTreeMap::new();
+    for node in nodes.iter().filter(|node| speaks(node)) {
+        if let (Some(pool), Some(of_type)) = (node.labels.get(NODE_POOL), node.labels.get(INSTANCE_TYPE)) {
+            let newest = newest.entry((pool, of_type)).or_insert(node);
+            if (newest.created, &newest.name) < (node.created, &node.name) {
+                *newest = node;
+            }
+        }
+    }
+    newest
 }
 
 /// What a node says, for one of its kind that comes after it.
@@ -141,6 +160,19 @@ mod tests {
         );
         memory.learn(&[], &Surroundings::default(), Timestamp::UNIX_EPOCH + REMEMBERED);
         assert_eq!(drivers(&memory, "large"), None);
+    }
+
+    #[test]
+    fn a_kubelet_speaks_before_drivers_do() {
+        let mut memory = Learned::default();
+        let mut young = (*node(2, "large", None)).clone();
+        young.ready = true;
+        young.declared = Arc::new(Declared { features: Some(["New".into()].into()), ..Declared::default() });
+        let nodes = [node(1, "large", Some(&["csi"])), Arc::new(young)];
+        memory.learn(&nodes, &Surroundings::default(), Timestamp::UNIX_EPOCH);
+        let declared = memory.of("web").of("large");
+        assert_eq!(declared.features, Some(["New".into()].into()));
+        assert_eq!(drivers(&memory, "large"), Some(vec!["csi".to_owned()]));
     }
 
     #[test]

@@ -20,8 +20,9 @@ use crate::scheduling::{
 /// The most devices that a claim may have (API: `AllocationResultsMaxSize`).
 const MOST_DEVICES: usize = 32;
 
-/// Devices that are tried before the search is given up. kube-scheduler gives up after ten seconds; this is about a second.
-const MOST_STEPS: u32 = 1_000_000;
+/// Devices that are tried before the search on a node is given up: some fifty milliseconds, since it may be one of thousands.
+/// kube-scheduler gives up after ten seconds; what is there to be found comes early.
+const MOST_STEPS: u32 = 50_000;
 
 /// Why the search goes no further.
 #[derive(Debug)]

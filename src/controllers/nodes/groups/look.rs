@@ -64,9 +64,7 @@ pub async fn look(
             Some(node) => {
                 let devices = slices.get(&node.name).map(|own| own.as_slice().into());
                 let fresh = fresh(node);
-                if fresh.declared.drivers.is_some() {
-                    told.note(&group.id, ONE_TYPE, fresh.declared.clone(), now);
-                }
+                told.note(&group.id, ONE_TYPE, &fresh.declared, now);
                 (Node { slices: devices, ..fresh }, Vec::new())
             }
             None => match provider.template(&group.id).await {
