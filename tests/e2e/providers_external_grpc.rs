@@ -61,7 +61,7 @@ pub(crate) async fn node_bytes(case: &Case<'_>) -> Result<()> {
     let template = provider.template("any").await?.context("no template")?;
 
     let nodes: Api<ApiNode> = Api::all(case.client());
-    let wanted = Node::read(&nodes.get("node-0").await?);
+    let wanted = Node::describe(&nodes.get("node-0").await?);
     ensure!(!wanted.conditions.is_empty() && wanted.ready && wanted.allocatable.cpu > 0, "{wanted:?}");
     // The protocol's subset leaves out when it was created.
     ensure!(Node { created: wanted.created, ..template.node } == wanted, "not {wanted:?}");
