@@ -161,11 +161,10 @@ fn rehearse(shared: &Arc<Shared>, recorder: &Arc<Recorder>, version: &str) -> Re
 
 /// A missing CRD is said at once, with what to do, instead of a watch that fails for ever.
 async fn check_crds(client: &Client) -> anyhow::Result<()> {
-    let served = client.list_api_group_resources("keda.sh/v1alpha1").await;
-    let names: Vec<_> =
-        served.map(|list| list.resources.into_iter().map(|r| r.name).collect()).unwrap_or_default();
+    let served = cluster::client::served(client, "keda.sh/v1alpha1").await;
+    let served = served.context("kube-apiserver does not say which kinds it has")?;
     for wanted in ["scaledobjects", "scaledjobs", "triggerauthentications", "clustertriggerauthentications"] {
-        if !names.iter().any(|name| name == wanted) {
+        if !served.contains(wanted) {
             bail!("CRD {wanted}.keda.sh is not installed; apply the crds folder: kubectl apply -f crds/");
         }
     }

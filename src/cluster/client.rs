@@ -1,6 +1,6 @@
 //! The API client: kubeconfig or in-cluster, with retries that obey the server.
 
-use std::path::Path;
+use std::{collections::BTreeSet, path::Path};
 
 use kube::{
     Client, Config,
@@ -52,4 +52,17 @@ pub async fn connect(kubeconfig: Option<&Path>) -> Result<Client, ClientError> {
     let builder = ClientBuilder::try_from(config)?;
     let retry = RetryLayer::new(RetryPolicy::server_retry());
     Ok(builder.with_layer(&BufferLayer::new(QUEUE)).with_layer(&retry).build())
+}
+
+/// The kinds, by their plural names, that the API server has in a version of a group (`GROUP/VERSION`); none if it has not that
+/// version.
+///
+/// # Errors
+/// It did not say.
+pub async fn served(client: &Client, api_version: &str) -> kube::Result<BTreeSet<String>> {
+    match client.list_api_group_resources(api_version).await {
+        Ok(list) => Ok(list.resources.into_iter().map(|resource| resource.name).collect()),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(BTreeSet::new()),
+        Err(error) => Err(error),
+    }
 }

@@ -24,7 +24,7 @@ use parking_lot::RwLock;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
-use super::Key;
+use super::{Key, client::served};
 
 /// After discovery failed, before the next try.
 const RETRY: Duration = Duration::from_secs(1);
@@ -73,9 +73,9 @@ impl<T: PartialEq + Send + Sync + 'static> Mirror<T> {
         let filled = mirror.clone();
         tokio::spawn(async move {
             loop {
-                match is_served::<K>(&client).await {
-                    Ok(true) => break,
-                    Ok(false) => {
+                match served(&client, &K::api_version(&())).await {
+                    Ok(kinds) if kinds.contains(&*K::plural(&())) => break,
+                    Ok(_) => {
                         filled.synced.send_replace(true);
                         return;
                     }
@@ -240,15 +240,6 @@ where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
 {
     Api::<K>::all(client.clone()).list(&ListParams::default().limit(1)).await.map(|_| ())
-}
-
-/// Whether the API server has a kind in this version.
-async fn is_served<K: Resource<DynamicType = ()>>(client: &Client) -> Result<bool, kube::Error> {
-    match client.list_api_group_resources(&K::api_version(&())).await {
-        Ok(list) => Ok(list.resources.iter().any(|resource| resource.name == K::plural(&()))),
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(false),
-        Err(error) => Err(error),
-    }
 }
 
 #[cfg(test)]

@@ -27,8 +27,13 @@ impl Told {
         self.0.get(instance_type).map(|(_, declared)| declared)
     }
 
+    /// What a new node with these labels will say of itself.
+    pub fn of_node(&self, labels: &BTreeMap<String, String>) -> Arc<Declared> {
+        labels.get(INSTANCE_TYPE).map(|of_type| self.of(of_type)).unwrap_or_default()
+    }
+
     /// What a new node of an instance type will say of itself.
-    pub fn of(&self, instance_type: &str) -> Arc<Declared> {
+    fn of(&self, instance_type: &str) -> Arc<Declared> {
         match self.known(instance_type) {
             Some(declared) => declared.clone(),
             None if self.0.len() < TRIES => Arc::default(),
@@ -73,9 +78,10 @@ impl Learned {
 
     /// Forgets what is too old.
     pub fn forget(&mut self, now: Timestamp) {
-        for told in self.0.values_mut() {
+        self.0.retain(|_, told| {
             told.0.retain(|_, (at, _)| now.duration_since(*at) < REMEMBERED);
-        }
+            !told.0.is_empty()
+        });
     }
 
     /// What nodes of a group or pool told.

@@ -26,6 +26,7 @@ use tokio::sync::{Notify, watch};
 use crate::cluster::{
     Key,
     cache::{Cache, Scope, watch_custom},
+    client::served,
     mirror::Mirror,
     scale::Scales,
     world::World,
@@ -45,22 +46,27 @@ pub enum Loop {
     Pools,
 }
 
-/// Their kind is not there.
+/// Why buffers cannot be watched.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "CRD capacitybuffers.autoscaling.x-k8s.io is not installed; apply it: \
-     kubectl apply -f crds/autoscaling.x-k8s.io_capacitybuffers.yaml"
-)]
-pub struct NotInstalled;
+pub enum NotServed {
+    /// Their kind is not there.
+    #[error(
+        "CRD capacitybuffers.autoscaling.x-k8s.io is not installed; apply it: \
+         kubectl apply -f crds/autoscaling.x-k8s.io_capacitybuffers.yaml"
+    )]
+    NotInstalled,
+    /// The API server did not say.
+    #[error("it is not known whether there are CapacityBuffers: {0}")]
+    Unknown(#[from] kube::Error),
+}
 
 /// Says at once what a watch would wait for in vain.
 ///
 /// # Errors
-/// The API server has no CapacityBuffers.
-pub async fn check_installed(client: &Client) -> Result<(), NotInstalled> {
-    let served = client.list_api_group_resources(buffer::API_VERSION).await.map_err(|_| NotInstalled)?;
-    let is_there = served.resources.iter().any(|resource| resource.name == "capacitybuffers");
-    if is_there { Ok(()) } else { Err(NotInstalled) }
+/// See [`NotServed`].
+pub async fn check_installed(client: &Client) -> Result<(), NotServed> {
+    let is_there = served(client, buffer::API_VERSION).await?.contains("capacitybuffers");
+    if is_there { Ok(()) } else { Err(NotServed::NotInstalled) }
 }
 
 /// What buffers need.

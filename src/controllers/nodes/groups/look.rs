@@ -68,10 +68,10 @@ pub async fn look(
                 (Node { slices: devices, ..fresh }, Vec::new())
             }
             None => match provider.template(&group.id).await {
-                Ok(Some(Template { mut node, pods })) => {
+                Ok(Some(Template { node, pods })) => {
                     // The first that runs tells at once what the provider cannot.
                     if let Some(first) = nodes.iter().find(|node| node.ready && of_group(node)) {
-                        node.declared = first.declared.clone();
+                        told.note(&group.id, ONE_TYPE, &fresh(first).declared, now);
                     }
                     let mut node = fresh(&node);
                     if let Some(declared) = told.of(&group.id).known(ONE_TYPE) {

@@ -71,7 +71,8 @@ fn verdict(cluster: &Cluster, pool: &Pool, pods: &[Arc<Pod>], options: &Options)
         let alone = Cluster { pools: vec![pool.clone()], nodes: Vec::new(), ..cluster.clone() };
         let plan = provision(&Input { cluster: &alone, pods, options: options.clone() });
         if let (Some(claim), Some(pod)) = (plan.claims.first(), pods.first()) {
-            let node = Node { labels: claim.requirements.labels(&options.well_known), ..Node::default() };
+            let labels = claim.requirements.labels(&options.well_known);
+            let node = Node { declared: pool.told.of_node(&labels), labels, ..Node::default() };
             presumed = declared::presumed(pod, &node, &cluster.surroundings);
         }
         plan.unschedulable.iter().find(|failure| failure.pod == 0).map(ToString::to_string)

@@ -23,6 +23,7 @@ use super::buffer::Template;
 use crate::cluster::{
     Key,
     cache::{Cache, Scope, watch_custom},
+    client::served,
     mirror::Mirror,
     world::World,
 };
@@ -32,13 +33,19 @@ const VERSIONS: [&str; 2] = ["v1", "v1beta1"];
 /// How the kind is called in paths.
 const PLURAL: &str = "provisioningrequests";
 
-/// Their kind is not there.
+/// Why requests cannot be watched.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "CRD provisioningrequests.autoscaling.x-k8s.io is not installed, and --enable-provisioning-requests is set; apply it: \
-     kubectl apply --server-side -f crds/autoscaling.x-k8s.io_provisioningrequests.yaml"
-)]
-pub struct NotInstalled;
+pub enum NotServed {
+    /// Their kind is not there.
+    #[error(
+        "CRD provisioningrequests.autoscaling.x-k8s.io is not installed, and --enable-provisioning-requests is set; apply \
+         it: kubectl apply --server-side -f crds/autoscaling.x-k8s.io_provisioningrequests.yaml"
+    )]
+    NotInstalled,
+    /// The API server did not say.
+    #[error("it is not known whether there are ProvisioningRequests: {0}")]
+    Unknown(#[from] kube::Error),
+}
 
 /// All requests, in the version that is served.
 enum Objects {
@@ -90,22 +97,19 @@ impl Requests {
     /// Starts the watches.
     ///
     /// # Errors
-    /// The API server has no ProvisioningRequests.
+    /// See [`NotServed`].
     pub async fn start(
         client: &Client,
         world: &Arc<World>,
         instance: &str,
         writes: bool,
-    ) -> Result<Self, NotInstalled> {
-        let mut served = None;
+    ) -> Result<Self, NotServed> {
+        let mut best = None;
         for version in VERSIONS {
-            let resources = client.list_api_group_resources(&format!("{API_GROUP}/{version}")).await;
-            let is_there = |list: &k8s_openapi::apimachinery::pkg::apis::meta::v1::APIResourceList| {
-                list.resources.iter().any(|resource| resource.name == PLURAL)
-            };
-            served = served.or_else(|| resources.is_ok_and(|list| is_there(&list)).then_some(version));
+            let is_there = served(client, &format!("{API_GROUP}/{version}")).await?.contains(PLURAL);
+            best = best.or(is_there.then_some(version));
         }
-        let version = served.ok_or(NotInstalled)?;
+        let version = best.ok_or(NotServed::NotInstalled)?;
         // Whoever asks for room waits for no interval.
         let tell = || {
             let world = world.clone();

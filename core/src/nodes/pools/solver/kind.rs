@@ -14,10 +14,7 @@ use super::{
 use crate::{
     nodes::pools::{
         launch::MinValuesPolicy,
-        requirements::{
-            Requirements,
-            labels::{HOSTNAME, INSTANCE_TYPE},
-        },
+        requirements::{Requirements, labels::HOSTNAME},
     },
     scheduling::{
         ClassId, Node, Pod, Reason, Snapshot,
@@ -213,8 +210,8 @@ impl<'a> Catalog<'a> {
             let mut lacking = None;
             for at in fit.offers.iter() {
                 let labels = market.labels(at);
-                let told = labels.get(INSTANCE_TYPE).map(|of_type| market.pool.told.of(of_type));
-                let node = Node { labels, declared: told.unwrap_or_default(), ..Node::default() };
+                let declared = market.pool.told.of_node(&labels);
+                let node = Node { labels, declared, ..Node::default() };
                 let mold = snapshot.mold(&node);
                 match snapshot.lacks(class, mold.info()) {
                     None => served.set(at),
