@@ -8,6 +8,7 @@ use super::{
     demand::{Demand, DemandId, Need},
     ledger::{Given, Ledger, Reach, SliceId, Stock},
     pools,
+    slice::PoolName,
 };
 use crate::scheduling::{
     fleet::NodeInfo,
@@ -223,6 +224,17 @@ impl Snapshot {
         if is_elsewhere { Err(Reason::DevicesElsewhere) } else { Ok(found) }
     }
 
+    /// The devices that a pod of a class would get on a node beside those that its claims have already, by pool and name.
+    ///
+    /// # Errors
+    /// The node has not what it asks for.
+    pub fn devices_for(&self, class: ClassId, node: NodeId) -> Result<Vec<(PoolName, Arc<str>)>, Reason> {
+        let Some(demand) = self.classes.get(class.0).family.devices else { return Ok(Vec::new()) };
+        let found = self.find_devices(demand, node.index())?;
+        let devices = found.iter().flat_map(|given| given.parts.iter().map(|part| part.device));
+        Ok(devices.filter_map(|device| self.devices.stock.told(device)).collect())
+    }
+
     fn search(&self, id: NodeId, node: &NodeInfo, needs: &[&Need]) -> Result<Vec<Given>, Reason> {
         let (own, is_imagined): (&[SliceId], bool) =
             node.devices.as_ref().map_or((&[], false), |devices| (&devices.slices, devices.is_imagined));
@@ -413,9 +425,9 @@ impl Snapshot {
     /// What devices in use take together, each by the number in its name.
     #[cfg(test)]
     pub(super) fn units_in_use(&self, of: &[u8]) -> usize {
-        let names = |device: &super::ledger::DeviceId| self.devices.stock.names_of(device.name);
         let numbers = self.devices.ledger.holders().filter_map(|(device, _)| {
-            names(&device).and_then(|name| name.strip_prefix("gpu-")?.parse::<usize>().ok())
+            let (_, name) = self.devices.stock.told(device)?;
+            name.strip_prefix("gpu-")?.parse::<usize>().ok()
         });
         numbers.map(|number| usize::from(of[number])).sum()
     }

@@ -182,10 +182,11 @@ impl Stock {
         id
     }
 
-    /// The name of a number.
-    #[cfg(test)]
-    pub(super) fn names_of(&self, number: u32) -> Option<&Arc<str>> {
-        self.names.iter().find(|(_, id)| **id == number).map(|(name, _)| name)
+    /// The pool and the name of a device.
+    pub(super) fn told(&self, device: DeviceId) -> Option<(PoolName, Arc<str>)> {
+        let (pool, _) = self.pools.iter().find(|(_, id)| **id == device.pool)?;
+        let (name, _) = self.names.iter().find(|(_, id)| **id == device.name)?;
+        Some((pool.clone(), name.clone()))
     }
 
     fn name(&mut self, name: &Arc<str>) -> u32 {
