@@ -7,6 +7,7 @@
 
 mod buffers;
 mod demand;
+mod devices;
 mod gangs;
 mod groups;
 mod interruption;
@@ -53,6 +54,7 @@ fn scenarios() -> Vec<Trial> {
         scenario("groups::walk_through", groups::walk_through),
         scenario("groups::a_pod_that_fits_no_group", groups::a_pod_that_fits_no_group),
         scenario("provider::is_told_at_the_end", provider::is_told_at_the_end),
+        scenario("devices::walk_through", devices::walk_through),
         scenario("interruption::walk_through", interruption::walk_through),
         scenario("buffers::walk_through", buffers::walk_through),
         scenario("provisioning_requests::walk_through", provisioning_requests::walk_through),

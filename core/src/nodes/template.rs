@@ -106,11 +106,17 @@ pub fn model<'a>(
 ///
 /// Source: Cluster Autoscaler, `processors/customresources/dra_processor.go`, which waits for ever.
 pub fn awaits_devices(template: &Node, node: &Node, own: &[Arc<Slice>], now: Timestamp) -> bool {
-    if node.created.is_none_or(|created| now.duration_since(created) > DEVICES_AWAITED) {
-        return false;
-    }
     let there = drivers(own);
-    template.slices.as_deref().is_some_and(|slices| drivers(slices).iter().any(|it| !there.contains(it)))
+    may_await_devices(node, now)
+        && template
+            .slices
+            .as_deref()
+            .is_some_and(|slices| drivers(slices).iter().any(|it| !there.contains(it)))
+}
+
+/// Whether a node is so young that its drivers may yet publish what they find there.
+pub(super) fn may_await_devices(node: &Node, now: Timestamp) -> bool {
+    node.created.is_some_and(|created| now.duration_since(created) <= DEVICES_AWAITED)
 }
 
 /// The drivers of slices.

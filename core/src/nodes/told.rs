@@ -7,8 +7,11 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::pools::requirements::labels::{INSTANCE_TYPE, NODE_POOL};
-use crate::scheduling::{Declared, Node, Surroundings, room_after};
+use super::{
+    pools::requirements::labels::{INSTANCE_TYPE, NODE_POOL},
+    template::may_await_devices,
+};
+use crate::scheduling::{Declared, Node, Surroundings, devices::Slice, room_after};
 
 /// Of so many instance types of a pool at most it is presumed that they have what no node has told of yet. A pod that asks for
 /// more than any machine has buys no more machines than this.
@@ -44,7 +47,12 @@ impl Told {
 
 /// What nodes told, by group or pool.
 #[derive(Debug, Default)]
-pub struct Learned(BTreeMap<Box<str>, Told>);
+pub struct Learned {
+    told: BTreeMap<Box<str>, Told>,
+    /// What drivers published of the nodes of each group. It is kept as long as the group is: no node would ever come that
+    /// could tell it again.
+    devices: BTreeMap<Box<str>, Arc<[Arc<Slice>]>>,
+}
 
 impl Learned {
     /// Takes in what the newest nodes of each pool and instance type say, and forgets what is too old. A kubelet speaks when
@@ -63,7 +71,7 @@ impl Learned {
     /// Takes in what a node of a group or pool says, for one that comes after it; of what it does not say yet, the word of the
     /// one before it stands.
     pub fn note(&mut self, of: &str, instance_type: &str, said: &Declared, now: Timestamp) {
-        let told = self.0.entry(of.into()).or_default();
+        let told = self.told.entry(of.into()).or_default();
         let (at, declared) = told.0.entry(instance_type.into()).or_insert_with(|| (now, Arc::default()));
         *at = now;
         let declared = Arc::make_mut(declared);
@@ -76,9 +84,34 @@ impl Learned {
         }
     }
 
+    /// Takes in the devices of the model of a group, and that a node which is not so young any more has none.
+    pub fn note_devices(
+        &mut self,
+        group: &str,
+        model: &Node,
+        published: Option<&Arc<[Arc<Slice>]>>,
+        now: Timestamp,
+    ) {
+        if let Some(slices) = published {
+            self.devices.insert(group.into(), slices.clone());
+        } else if !may_await_devices(model, now) {
+            self.devices.remove(group);
+        }
+    }
+
+    /// The devices that nodes of a group had last.
+    pub fn devices_of(&self, group: &str) -> Option<&Arc<[Arc<Slice>]>> {
+        self.devices.get(group)
+    }
+
+    /// Forgets the devices of groups that are gone.
+    pub fn retain_groups(&mut self, is_there: impl Fn(&str) -> bool) {
+        self.devices.retain(|group, _| is_there(group));
+    }
+
     /// Forgets what is too old.
     pub fn forget(&mut self, now: Timestamp) {
-        self.0.retain(|_, told| {
+        self.told.retain(|_, told| {
             told.0.retain(|_, (at, _)| now.duration_since(*at) < REMEMBERED);
             !told.0.is_empty()
         });
@@ -86,7 +119,7 @@ impl Learned {
 
     /// What nodes of a group or pool told.
     pub fn of(&self, pool: &str) -> Told {
-        self.0.get(pool).cloned().unwrap_or_default()
+        self.told.get(pool).cloned().unwrap_or_default()
     }
 }
 
@@ -166,6 +199,23 @@ mod tests {
         );
         memory.learn(&[], &Surroundings::default(), Timestamp::UNIX_EPOCH + REMEMBERED);
         assert_eq!(drivers(&memory, "large"), None);
+    }
+
+    #[test]
+    fn a_group_has_the_devices_that_its_nodes_had_last() {
+        let mut memory = Learned::default();
+        let at = |minutes| Timestamp::UNIX_EPOCH + SignedDuration::from_mins(minutes);
+        let (model, slices): (_, Arc<[_]>) = (node(0, "", None), [Arc::default()].into());
+        memory.note_devices("web", &model, Some(&slices), at(1));
+        memory.forget(at(1) + REMEMBERED);
+        assert_eq!(memory.devices_of("web"), Some(&slices), "the group may be empty for long");
+        memory.note_devices("web", &model, None, at(10));
+        assert_eq!(memory.devices_of("web"), Some(&slices), "the driver may be on its way");
+        memory.note_devices("web", &model, None, at(20));
+        assert_eq!(memory.devices_of("web"), None);
+        memory.note_devices("web", &model, Some(&slices), at(21));
+        memory.retain_groups(|group| group != "web");
+        assert_eq!(memory.devices_of("web"), None);
     }
 
     #[test]

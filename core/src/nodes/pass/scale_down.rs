@@ -263,7 +263,9 @@ fn judge(
         daemon_sets: group.options.ignore_daemon_sets.unwrap_or(settings.ignore_daemon_sets),
         mirrors: settings.ignore_mirror_pods,
     };
-    let gpu = gpus::resource(node, &settings.gpu_label);
+    // Where a driver publishes the devices there is no device plugin to come.
+    let gpu = gpus::resource(node, &settings.gpu_label)
+        .filter(|resource| slices.is_empty() || node.allocatable.get(resource) > 0);
     let objects = input.surroundings.devices.as_ref().filter(|_| !slices.is_empty());
     let claims: Vec<_> = objects.into_iter().flat_map(|objects| objects.allocations(pods)).collect();
     let devices = DevicePools { slices, claims: &claims };

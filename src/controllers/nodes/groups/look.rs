@@ -62,10 +62,11 @@ pub async fn look(
         let fresh = |node: &Node| template::fresh(node, &group.id, passing, &surroundings);
         let (node, pods) = match template::model(nodes.iter().filter(of_group), &slices, now) {
             Some(node) => {
-                let devices = slices.get(&node.name).map(|own| own.as_slice().into());
+                let published: Option<Arc<[_]>> = slices.get(&node.name).map(|own| own.as_slice().into());
+                told.note_devices(&group.id, node, published.as_ref(), now);
                 let fresh = fresh(node);
                 told.note(&group.id, ONE_TYPE, &fresh.declared, now);
-                (Node { slices: devices, ..fresh }, Vec::new())
+                (Node { slices: told.devices_of(&group.id).cloned(), ..fresh }, Vec::new())
             }
             None => match provider.template(&group.id).await {
                 Ok(Some(Template { node, pods })) => {
@@ -77,6 +78,7 @@ pub async fn look(
                     if let Some(declared) = told.of(&group.id).known(ONE_TYPE) {
                         node.declared = declared.clone();
                     }
+                    node.slices = told.devices_of(&group.id).cloned();
                     (node, pods)
                 }
                 Ok(None) => continue,
@@ -90,6 +92,7 @@ pub async fn look(
         templates.insert(group.id.clone(), template::with_daemon_pods(node, pods, &daemon_sets));
     }
     told.forget(now);
+    told.retain_groups(|id| groups.iter().any(|group| *group.id == *id));
     if !slices.is_empty() {
         await_devices(&mut nodes, &groups, &templates, &slices, now);
     }

@@ -80,7 +80,7 @@ fn a_node_goes_if_others_have_the_devices_for_its_pods() {
         // What its claims have is what the API says: nothing yet, so its pools count as in use by nobody.
         asking(cluster, 0)
     };
-    let removed = |more| {
+    let removed = |more, label: &str| {
         let mut cluster = pods(more);
         let objects = cluster.input.surroundings.devices.clone().unwrap();
         let mut objects = (*objects).clone();
@@ -101,15 +101,23 @@ fn a_node_goes_if_others_have_the_devices_for_its_pods() {
         }
         cluster.input.surroundings =
             Arc::new(Surroundings { devices: Some(Arc::new(objects)), ..Surroundings::default() });
-        let (mut memory, settings) = (Memory::default(), settings());
+        for node in &mut cluster.input.nodes {
+            Arc::make_mut(node).labels.insert("accelerator".to_owned(), "a100".to_owned());
+        }
+        let (mut memory, mut settings) = (Memory::default(), settings());
+        label.clone_into(&mut settings.scale_down.gpu_label);
         cluster.pass(&mut memory, 1, &settings);
         let outcome = cluster.pass(&mut memory, 60, &settings);
         let stays = outcome.unremovable.iter().map(|it| (&*it.node, it.text.clone())).collect::<Vec<_>>();
         (removals(&outcome).len(), format!("{stays:?}"))
     };
-    assert_eq!(removed(1).0, 1, "{}", removed(1).1);
-    let (count, stays) = removed(2);
-    assert_eq!(count, 0);
-    assert!(stays.contains("fits on no other node"), "{stays}");
-    assert!(stays.contains("gpu.test/a-1 requested (100.000000%"), "{stays}");
+    // That the provider calls them GPUs says nothing of nodes without a device plugin for them.
+    for label in ["", "accelerator"] {
+        let (count, stays) = removed(1, label);
+        assert_eq!(count, 1, "{stays}");
+        let (count, stays) = removed(2, label);
+        assert_eq!(count, 0);
+        assert!(stays.contains("fits on no other node"), "{stays}");
+        assert!(stays.contains("gpu.test/a-1 requested (100.000000%"), "{stays}");
+    }
 }

@@ -33,6 +33,7 @@ use crate::{
     },
     scheduling::{
         Declared, Node, Surroundings,
+        devices::{ClaimSpec, DeviceClass, ExtendedRequest, Objects, PodClaim},
         pod::{HostPort, Shape, Traits},
     },
 };
@@ -452,7 +453,7 @@ fn nodes_that_are_there_come_first() {
 fn no_node_is_made_for_devices_that_nobody_knows() {
     let types = types();
     let mut asking = pods(shape("a", 100), 1);
-    let claim = crate::scheduling::devices::PodClaim::Own { template: "t".into(), name: None };
+    let claim = PodClaim::Own { template: "t".into(), name: None };
     asking[0].device_claims = vec![claim];
     let refused = |devices| {
         let surroundings = Surroundings { devices, ..Surroundings::default() };
@@ -461,12 +462,36 @@ fn no_node_is_made_for_devices_that_nobody_knows() {
         solution.failures[0].to_string()
     };
     assert!(refused(None).contains("cannot be judged: claims of devices (resource.k8s.io/v1)"));
-    let mut objects = crate::scheduling::devices::Objects::default();
+    let mut objects = Objects::default();
     let key = ("default".into(), "t".into());
     assert!(refused(Some(Arc::new(objects.clone()))).contains("resourceclaimtemplate \"t\" not found"));
-    let request = crate::scheduling::devices::ClaimSpec::default();
+    let request = ClaimSpec::default();
     objects.templates.insert(key, Arc::new(request));
     assert!(refused(Some(Arc::new(objects))).contains("nobody knows which devices a new node will have"));
+}
+
+/// Of the types that a pod finds one has two GPUs, which a DeviceClass may stand for, too.
+#[test]
+fn a_resource_that_a_type_offers_asks_for_no_device() {
+    const GPU: &str = "example.com/gpu";
+    let mut offering = (*instance_type(4, "amd64")).clone();
+    offering.capacity.set(GPU, 2);
+    let InstanceType { name, requirements, capacity, offerings, .. } = offering;
+    let offering = InstanceType::new(&name, requirements, capacity, Resources::default(), offerings);
+    let (offers, none) = ([types(), vec![Arc::new(offering)]].concat(), types());
+    let mut asking = shape("a", 100);
+    asking.requests.set(GPU, 1);
+    asking.extended = [ExtendedRequest { name: "r".into(), resource: GPU.into(), count: 1 }].into();
+    let asking = pods(asking, 3);
+    let mut objects = Objects::default();
+    let class = DeviceClass { extended_resource: Some(GPU.into()), ..DeviceClass::default() };
+    objects.classes.insert("gpu".into(), Arc::new(class));
+    let devices = Some(Arc::new(objects));
+    let mut snapshot = Snapshot::new(Arc::new(Surroundings { devices, ..Surroundings::default() }));
+    let solution = solve(&mut snapshot, &[pool("default", &offers)], &asking, Options::default());
+    assert_eq!((solution.claims.len(), solution.failures.len()), (2, 0));
+    let solution = solve(&mut snapshot, &[pool("default", &none)], &asking, Options::default());
+    assert_eq!((solution.claims.len(), solution.failures.len()), (0, 3));
 }
 
 #[test]
