@@ -402,7 +402,9 @@ impl Snapshot {
 
     /// Whether pods of a node have devices.
     pub(crate) fn holds_devices(&self, node: NodeId) -> bool {
-        self.node(node).devices.as_ref().is_some_and(|devices| !devices.held.is_empty())
+        let some = |held: &Held| !(held.own.is_empty() && held.shared.is_empty());
+        let devices = self.node(node).devices.as_ref();
+        devices.is_some_and(|devices| devices.held.iter().any(|(_, held)| some(held)))
     }
 
     /// Why claims of a class cannot be met on a node that is still to be had and whose devices nobody knows.
