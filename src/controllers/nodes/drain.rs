@@ -130,7 +130,8 @@ async fn wait_gone(mirror: &Mirror<Pod>, mut leaving: Vec<Arc<Pod>>, options: &D
         grace(pod, options)
             .unwrap_or_else(|| Duration::from_secs(u64::try_from(pod.shape.grace_seconds).unwrap_or(0)))
     });
-    let deadline = Instant::now() + longest.max().unwrap_or_default() + HEADROOM;
+    // A grace period may be longer than there is time; then nothing ends the wait but the pods.
+    let deadline = Instant::now().checked_add(longest.max().unwrap_or_default().saturating_add(HEADROOM));
     loop {
         leaving.retain(|pod| {
             let now = mirror.get(&pod.shape.namespace, &pod.name);
@@ -139,7 +140,7 @@ async fn wait_gone(mirror: &Mirror<Pod>, mut leaving: Vec<Arc<Pod>>, options: &D
         if leaving.is_empty() {
             return Vec::new();
         }
-        if Instant::now() >= deadline {
+        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             let why = "evicted, but still there after its grace period".to_owned();
             return leaving.into_iter().map(|pod| Left { pod, why: why.clone() }).collect();
         }
