@@ -32,11 +32,15 @@ impl Events {
         write(&self.recorder, object, event).await;
     }
 
+    /// Writes events apart from all others: only those that it published itself are counted up.
+    pub fn apart(&self) -> Self {
+        let recorder = Recorder::new(self.client.clone(), self.reporter.clone());
+        Self { recorder, ..self.clone() }
+    }
+
     /// As [`Self::publish`], for what happens once: a node that goes, a group that grows. Every one has its own note.
     pub async fn tell(&self, object: &ObjectReference, event: &Decided) {
-        // A recorder without a past counts nothing up.
-        let recorder = Recorder::new(self.client.clone(), self.reporter.clone());
-        write(&recorder, object, event).await;
+        self.apart().publish(object, event).await;
     }
 }
 
