@@ -10,6 +10,7 @@ mod activation;
 mod admission;
 mod authentication;
 mod case;
+mod demo;
 mod disruption;
 mod drift;
 mod dry_run;
@@ -111,6 +112,7 @@ fn side_by_side(bed: &Arc<Bed>) -> Vec<Trial> {
         bed.scenario("admission::targets_taken", admission::targets_taken),
         bed.scenario("admission::warnings", admission::warnings),
         bed.scenario("scaled_job", scaled_job::is_not_ready),
+        bed.scenario("demo::sources", demo::sources),
         bed.scenario("simulation::replica_by_replica", simulation::replica_by_replica),
         bed.scenario("simulation::from_prometheus", simulation::from_prometheus),
         bed.scenario("providers::kwok", providers::kwok),

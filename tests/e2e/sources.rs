@@ -139,7 +139,8 @@ pub(crate) async fn out_of_reach(case: &Case<'_>) -> Result<()> {
     });
     let plain = Source::start().await?;
     let not_tls = plain.server.url().replace("http://", "https://");
-    let unknown_authority = format!("https://{}", case.world.install.metrics_api);
+    // Its port is that of https.
+    let unknown_authority = format!("https://{}", case.world.install.metrics_api.ip());
     // (the object, its source, what the event must name)
     let cases = [
         ("nobody", format!("http://{nobody}"), "cannot reach http://"),

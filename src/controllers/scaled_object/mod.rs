@@ -199,6 +199,10 @@ impl Task {
     }
 
     async fn build(&mut self, object: &Arc<ScaledObject>, fresh: bool) {
+        if fresh {
+            // What fails from here on fails anew.
+            self.failures.values_mut().for_each(|failure| failure.lasts = false);
+        }
         let before = self.samples.take();
         let builder = build::Builder {
             cluster: &self.shared.cluster,

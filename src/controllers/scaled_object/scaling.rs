@@ -29,7 +29,7 @@ pub(super) struct Failure {
     /// Where it was told: told again, it is counted up, and no other source's failure with it.
     events: Events,
     /// Whether the source failed at the last look too.
-    lasts: bool,
+    pub(super) lasts: bool,
 }
 
 impl Task {
