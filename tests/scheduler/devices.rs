@@ -57,7 +57,7 @@ pub(crate) struct Ways {
     pub(crate) by_plugin: u32,
     /// Resources by name, for which the scheduler made a claim.
     pub(crate) by_claim: u32,
-    /// Pods that some node would take but for a DeviceTaintRule.
+    /// Pods that some node would take but for a `DeviceTaintRule`.
     pub(crate) by_rule: u32,
     /// Pods that waited until a device was attached.
     pub(crate) after_waiting: u32,

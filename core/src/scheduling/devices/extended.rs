@@ -1,4 +1,4 @@
-//! Extended resources that a DeviceClass stands for (`example.com/gpu: 2`): where no device plugin offers one, the scheduler
+//! Extended resources that a `DeviceClass` stands for (`example.com/gpu: 2`): where no device plugin offers one, the scheduler
 //! makes a claim for it.
 //!
 //! Source: kube-scheduler, `plugins/dynamicresources/extendeddynamicresources.go`.
@@ -24,7 +24,7 @@ pub struct ExtendedRequest {
     pub count: i64,
 }
 
-/// What a class of pods asks for by the names of resources that have a DeviceClass.
+/// What a class of pods asks for by the names of resources that have a `DeviceClass`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Extended {
     /// The ordinal of the resource of each request.

@@ -470,7 +470,7 @@ fn no_node_is_made_for_devices_that_nobody_knows() {
     assert!(refused(Some(Arc::new(objects))).contains("nobody knows which devices a new node will have"));
 }
 
-/// Of the types that a pod finds one has two GPUs, which a DeviceClass may stand for, too.
+/// Of the types that a pod finds one has two GPUs, which a `DeviceClass` may stand for, too.
 #[test]
 fn a_resource_that_a_type_offers_asks_for_no_device() {
     const GPU: &str = "example.com/gpu";

@@ -40,6 +40,9 @@ fn naming(resource: &str, count: u8) -> Pod {
     Pod::read(&pod, Arc::new)
 }
 
+/// A name, init containers, containers, and what they ask for.
+type Case<'a> = (&'a str, Vec<Value>, Vec<Value>, &'a [(&'a str, i64)]);
+
 #[test]
 fn containers_ask_as_the_scheduler_has_it() {
     let gpus = |count: u8| container(&json!({"cpu": "1", GPU: count.to_string()}));
@@ -51,7 +54,7 @@ fn containers_ask_as_the_scheduler_has_it() {
     let none =
         || container(&json!({"cpu": "1", "memory": "1Gi", "kubernetes.io/x": "1", "hugepages-2Mi": "2Mi"}));
     let nics = container(&json!({"example.com/nic": "3", GPU: "1"}));
-    let cases: [(&str, Vec<Value>, Vec<Value>, &[(&str, i64)]); 9] = [
+    let cases: [Case<'_>; 9] = [
         ("nothing", vec![none()], vec![none()], &[]),
         ("zero", vec![], vec![gpus(0)], &[]),
         (
