@@ -4,6 +4,7 @@
 
 mod buffers;
 mod defaults;
+mod delays;
 pub mod explain;
 mod gangs;
 mod gpus;
@@ -34,6 +35,7 @@ use crate::scheduling::{ClassId, LeftOut, Node, NodeId, Pod, Snapshot, Surroundi
 use world::World;
 
 pub use buffers::Buffered;
+pub use delays::Changes;
 pub use pending::{Ignored, PendingSettings};
 pub use scale_down::{ScaleDownSettings, Unneeded, Unremovable, UnremovableReason};
 pub use scale_up::{
@@ -45,6 +47,8 @@ pub use scale_up::{
 pub struct PassSettings {
     /// Groups beyond one pass.
     pub cluster: ClusterStateSettings,
+    /// What becomes of instances that no node comes of.
+    pub repair: RepairSettings,
     /// Which pods count.
     pub pending: PendingSettings,
     /// How groups grow.
@@ -55,6 +59,15 @@ pub struct PassSettings {
     pub drain: drain::Options,
     /// How long a ProvisioningRequest waits that found no room.
     pub requests: BackoffSettings,
+}
+
+/// Whether instances that no node comes of are terminated even below the minimum of their group.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RepairSettings {
+    /// `--force-delete-failed-nodes`: those that could not be made.
+    pub force_failed: bool,
+    /// `--force-delete-unregistered-nodes`: those that never registered.
+    pub force_unregistered: bool,
 }
 
 /// What a pass sees.
@@ -101,6 +114,9 @@ pub struct Memory {
     pub shrunk: Option<Timestamp>,
     /// When a removal last failed.
     pub failed: Option<Timestamp>,
+    /// When groups last changed, by id, as long as a delay holds.
+    #[serde(default)]
+    pub changes: BTreeMap<String, Changes>,
     /// ProvisioningRequests that found no room, by uid.
     #[serde(default)]
     pub requests: Backoffs,
@@ -181,7 +197,7 @@ impl Model {
         let settings = &self.settings;
         let found = memory.cluster.update(&input.nodes, &input.groups, input.now, &settings.cluster);
         let mut outcome = Outcome { found, ..Outcome::default() };
-        repair(input, &mut outcome);
+        repair(input, settings.repair, &mut outcome);
         self.calm = None;
         if !outcome.found.healthy {
             // Too much is broken to tell what is needed; every node is looked at afresh when it works again.
@@ -192,7 +208,9 @@ impl Model {
         let mut world = World::of(self.world.take(), input, &outcome.found, settings);
         gangs::plan(memory, &mut world, input, settings, choose, &mut outcome);
         requests::remember(memory, input, settings, &outcome);
+        delays::note_growth(memory, &outcome.actions, input.now);
         scale_down::plan(memory, &mut world, input, settings, &mut outcome);
+        delays::note_removals(memory, &outcome.actions, input.now, &settings.scale_down);
         self.calm = Calm::after(&outcome, memory, input, &world);
         self.world = Some(world);
         outcome
@@ -216,7 +234,7 @@ impl Model {
             && input.templates == calm.templates
             && world.is_of(input);
         let outcome = || {
-            let held = scale_down::held(memory, input.now, &self.settings.scale_down);
+            let held = delays::held(memory, input.now, &self.settings.scale_down);
             let held = held.filter(|_| self.settings.scale_down.enabled);
             Outcome { scale_down_held: held, ..calm.outcome.clone() }
         };
@@ -271,18 +289,21 @@ fn place(
 }
 
 /// What is wrong with groups is put right first: instances that failed or never came, targets that nothing stands behind.
-/// No group gets below its minimum.
-fn repair(input: &Input, outcome: &mut Outcome) {
+/// No group gets below its minimum, unless the flags say so.
+fn repair(input: &Input, settings: RepairSettings, outcome: &mut Outcome) {
     for group in &input.groups {
         let Some(state) = outcome.found.groups.get(&group.id) else { continue };
         let mut spare = group.target.saturating_sub(group.min);
         let failed = state.failed.iter().map(|(id, _)| id);
         let lost = state.long_unregistered.iter();
-        let faults: [(InstanceFault, Vec<_>); 2] =
-            [(InstanceFault::Failed, failed.collect()), (InstanceFault::NeverRegistered, lost.collect())];
-        for (cause, ids) in faults {
-            let instances: Vec<_> = ids.into_iter().take(spare as usize).cloned().collect();
-            spare -= u32::try_from(instances.len()).unwrap_or(spare);
+        let faults: [(InstanceFault, bool, Vec<_>); 2] = [
+            (InstanceFault::Failed, settings.force_failed, failed.collect()),
+            (InstanceFault::NeverRegistered, settings.force_unregistered, lost.collect()),
+        ];
+        for (cause, force, ids) in faults {
+            let most = if force { ids.len() } else { spare as usize };
+            let instances: Vec<_> = ids.into_iter().take(most).cloned().collect();
+            spare = spare.saturating_sub(u32::try_from(instances.len()).unwrap_or(spare));
             if !instances.is_empty() {
                 let group = group.id.clone();
                 outcome.actions.push(Action::DeleteInstances { group, instances, cause });

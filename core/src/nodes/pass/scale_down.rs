@@ -7,9 +7,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    Input, Memory, Outcome, PassSettings, gpus, place,
+    Input, Memory, Outcome, PassSettings, delays, gpus, place,
     quota::Quota,
-    within,
     world::{World, invite},
 };
 use crate::{
@@ -47,6 +46,8 @@ pub struct ScaleDownSettings {
     pub delay_after_delete: SignedDuration,
     /// `--scale-down-delay-after-failure`.
     pub delay_after_failure: SignedDuration,
+    /// `--scale-down-delay-type-local`: those delays hold for the group that grew or shrank, not for all.
+    pub delay_by_group: bool,
     /// `--max-scale-down-parallelism`.
     pub parallelism: u32,
     /// `--max-drain-parallelism`.
@@ -114,6 +115,8 @@ pub enum UnremovableReason {
     NotUnneededLongEnough,
     /// It has not been unready for long enough.
     NotUnreadyLongEnough,
+    /// Its group grew or shrank a short while ago (`--scale-down-delay-type-local`).
+    NotUnneededOtherReason,
     /// Its group may not get smaller.
     NodeGroupMinSizeReached,
     /// Its group goes as a whole or not at all.
@@ -147,6 +150,7 @@ impl UnremovableReason {
             Self::NotAutoscaled => "NotAutoscaled",
             Self::NotUnneededLongEnough => "NotUnneededLongEnough",
             Self::NotUnreadyLongEnough => "NotUnreadyLongEnough",
+            Self::NotUnneededOtherReason => "NotUnneededOtherReason",
             Self::NodeGroupMinSizeReached => "NodeGroupMinSizeReached",
             Self::AtomicScaleDownFailed => "AtomicScaleDownFailed",
             Self::MinimalResourceLimitExceeded => "MinimalResourceLimitExceeded",
@@ -188,7 +192,7 @@ pub(super) fn plan(
     let since = outcome.unneeded.iter().map(|unneeded| (unneeded.node.to_string(), unneeded.since));
     memory.unneeded = since.collect();
     mark(input, settings, outcome);
-    outcome.scale_down_held = held(memory, input.now, &settings.scale_down);
+    outcome.scale_down_held = delays::held(memory, input.now, &settings.scale_down);
     if outcome.scale_down_held.is_none() {
         remove(memory, input, settings, outcome);
     }
@@ -405,17 +409,6 @@ fn mark(input: &Input, settings: &PassSettings, outcome: &mut Outcome) {
     outcome.actions.extend(changes.take(most.max(1)));
 }
 
-/// Why no node is removed now.
-pub(super) fn held(memory: &Memory, now: Timestamp, settings: &ScaleDownSettings) -> Option<String> {
-    let delays = [
-        (memory.grown, settings.delay_after_add, "a group grew"),
-        (memory.shrunk, settings.delay_after_delete, "a node was removed"),
-        (memory.failed, settings.delay_after_failure, "a removal failed"),
-    ];
-    let (since, delay, what) = delays.into_iter().find(|(since, delay, _)| within(*since, *delay, now))?;
-    Some(format!("{what} at {}, less than {delay:#} ago", since?))
-}
-
 /// Says which of the nodes that are not needed go now.
 fn remove(memory: &mut Memory, input: &Input, settings: &PassSettings, outcome: &mut Outcome) {
     let settings = &settings.scale_down;
@@ -427,7 +420,9 @@ fn remove(memory: &mut Memory, input: &Input, settings: &PassSettings, outcome: 
     let in_turn = outcome.unneeded.iter().filter(|unneeded| unneeded.in_turn);
     for unneeded in at_once.chain(in_turn) {
         let Some(node) = by_name.get(&*unneeded.node) else { continue };
-        let due = due(unneeded, &outcome.unneeded, input);
+        let held = delays::held_of(&memory.changes, &unneeded.group, input.now, settings);
+        let held = held.map_or(Ok(()), |why| Err((UnremovableReason::NotUnneededOtherReason, why)));
+        let due = due(unneeded, &outcome.unneeded, input).and(held);
         if due.is_ok() && !quota.has_slot(unneeded) {
             continue;
         }

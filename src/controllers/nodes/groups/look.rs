@@ -42,12 +42,13 @@ pub async fn groups(provider: &dyn CloudProvider) -> Result<Vec<NodeGroup>, Clou
 const ONE_TYPE: &str = "";
 
 /// The cluster, and what new nodes of these groups would look like. What only the running process knows is left empty:
-/// expected pods, and removals under way.
+/// expected pods, and removals under way. `force_ds` says what becomes of DaemonSets that are too large for a node.
 pub async fn look(
     world: &World,
     provider: &dyn CloudProvider,
     passing: &PassingTaints,
     told: &mut Learned,
+    force_ds: bool,
     groups: Vec<NodeGroup>,
 ) -> Input {
     let now = Timestamp::now();
@@ -87,7 +88,7 @@ pub async fn look(
                 }
             },
         };
-        templates.insert(group.id.clone(), template::with_daemon_pods(node, pods, &daemon_sets));
+        templates.insert(group.id.clone(), template::with_daemon_pods(node, pods, &daemon_sets, force_ds));
     }
     told.forget(now);
     if !slices.is_empty() {

@@ -36,7 +36,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::expander_server::ServerError;
 use self::{
-    act::Removed, choose::Chooser, metrics::Metrics, rehearsal::Rehearsal, remove::RemoveOptions,
+    act::{Removed, SoftTaints}, choose::Chooser, metrics::Metrics, rehearsal::Rehearsal, remove::RemoveOptions,
     report::Reporter, status_map::StatusMap,
 };
 use crate::{
@@ -279,7 +279,9 @@ impl NodeGroups {
     }
 
     async fn input(&mut self, groups: Vec<NodeGroup>) -> (Input, Vec<Seen>) {
-        let mut input = look::look(&self.world, &*self.provider, &self.passing, &mut self.told, groups).await;
+        let force_ds = self.args.force_ds;
+        let mut input =
+            look::look(&self.world, &*self.provider, &self.passing, &mut self.told, force_ds, groups).await;
         if let Some(demand) = &self.demand {
             input.expected = demand.expected(&input.pods).await;
         }
@@ -319,8 +321,11 @@ impl NodeGroups {
         memory: &mut Memory,
         removed: &mpsc::UnboundedSender<Removed>,
     ) {
+        let mut soft_taints = SoftTaints::new(self.args.max_bulk_soft_taint_time);
         for action in actions {
-            self.act(action, memory, removed).await;
+            if soft_taints.may(action, Instant::now()) {
+                self.act(action, memory, removed).await;
+            }
         }
     }
 }

@@ -6,7 +6,10 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Taint;
 use kube::Client;
 use tandem_core::{
-    nodes::action::{Removal, TO_BE_DELETED},
+    nodes::{
+        action::{Removal, TO_BE_DELETED},
+        drain::Priorities,
+    },
     scheduling::Pod,
 };
 use tokio::time::Instant;
@@ -40,6 +43,8 @@ pub struct RemoveOptions {
     pub evict_daemon_pods_of_occupied: bool,
     /// How pods are evicted.
     pub drain: DrainOptions,
+    /// `--drain-priority-config`.
+    pub priorities: Priorities,
 }
 
 /// Why a node is still there.
@@ -91,12 +96,18 @@ async fn remove_tainted(
     } else {
         options.evict_daemon_pods_of_occupied
     };
-    let left = drain(client, &world.pods, &pods, &options.drain, &evicted).await;
-    if !left.is_empty() {
-        let texts: Vec<_> = left.iter().map(|left| format!("{}: {}", left.pod.key(), left.why)).collect();
-        return Err(NotRemoved::Drain(texts.join("; ")));
+    // Where priorities are told apart, pods of DaemonSets have their turn like others.
+    let in_turn = evict_daemon_pods && !options.priorities.is_empty();
+    let pods = if in_turn { [pods, removal.daemon_pods.clone()].concat() } else { pods };
+    for (max_grace, pods) in options.priorities.groups(pods, options.drain.max_grace) {
+        let options = DrainOptions { max_grace, ..options.drain.clone() };
+        let left = drain(client, &world.pods, &pods, &options, &evicted).await;
+        if !left.is_empty() {
+            let texts: Vec<_> = left.iter().map(|left| format!("{}: {}", left.pod.key(), left.why)).collect();
+            return Err(NotRemoved::Drain(texts.join("; ")));
+        }
     }
-    if evict_daemon_pods {
+    if evict_daemon_pods && !in_turn {
         // Best effort: they end with the node in any case.
         let options = DrainOptions { eviction_time: Duration::ZERO, wait: false, ..options.drain.clone() };
         drain(client, &world.pods, &removal.daemon_pods, &options, &evicted).await;

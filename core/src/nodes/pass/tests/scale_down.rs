@@ -1,4 +1,5 @@
 use super::*;
+use crate::nodes::{action::InstanceFault, group::InstanceError};
 
 /// A cluster of three nodes, each with room for what runs on the others.
 fn three() -> Cluster {
@@ -150,4 +151,68 @@ fn pods_that_would_move_to_a_node_keep_it() {
     let cluster = two.clone().running("a-0", 100, pinned).running("a-1", 100, |_| {});
     assert_eq!(goes(cluster, 10, &settings()), ["a-0"]);
     assert_eq!(goes(two.waiting(1, 3000), 10, &settings()).len(), 1, "one is for the pod that waits");
+}
+
+#[test]
+fn a_delay_holds_all_groups_or_the_one_that_grew() {
+    let cluster = || Cluster::default().group("a", (0, 9), 1).group("b", (0, 9), 1);
+    for (by_group, wanted) in [(false, vec![]), (true, vec!["b-0"])] {
+        let mut settings = settings();
+        settings.scale_down.delay_by_group = by_group;
+        let mut memory = Memory { grown: Some(at(5)), ..Memory::default() };
+        memory.changes_of("a").grown = Some(at(5));
+        let mut cluster = cluster();
+        cluster.pass(&mut memory, 0, &settings);
+        let outcome = cluster.pass(&mut memory, 14, &settings);
+        assert_eq!(removed(&outcome), wanted, "{by_group}");
+        assert_eq!(outcome.scale_down_held.is_some(), !by_group);
+        let why = outcome.unremovable.iter().find(|it| it.reason == UnremovableReason::NotUnneededOtherReason);
+        assert_eq!(why.map(|it| &*it.node), by_group.then_some("a-0"));
+        let both: &[_] = if by_group { &["a-0"] } else { &["a-0", "b-0"] };
+        assert_eq!(removed(&cluster.pass(&mut memory, 15, &settings))[..both.len()], *both);
+    }
+}
+
+#[test]
+fn who_grew_and_shrank_is_noted_and_forgotten() {
+    let mut settings = settings();
+    settings.scale_down.delay_after_delete = SignedDuration::from_mins(2);
+    let mut cluster = Cluster::default().group("a", (0, 9), 0).group("b", (0, 9), 1).waiting(1, 3000);
+    cluster = cluster.with_node("b-0", |node| node.unschedulable = true);
+    let mut memory = Memory { unneeded: [("b-0".to_owned(), at(-20))].into(), ..Memory::default() };
+    settings.scale_down.delay_by_group = true;
+    cluster.pass(&mut memory, 0, &settings);
+    assert_eq!(memory.changes["a"].grown, Some(at(0)));
+    assert_eq!(memory.changes["b"].shrunk, Some(at(0)));
+    Cluster::default().group("a", (0, 9), 0).pass(&mut memory, 5, &settings);
+    assert_eq!(memory.changes.keys().collect::<Vec<_>>(), ["a"]);
+    Cluster::default().group("a", (0, 9), 0).pass(&mut memory, 10, &settings);
+    assert!(memory.changes.is_empty(), "{:?}", memory.changes);
+}
+
+#[test]
+fn what_never_came_goes_below_the_minimum_only_if_it_is_forced() {
+    let error = InstanceError { out_of_resources: true, code: "c".to_owned(), message: "m".to_owned() };
+    let mut cluster = Cluster::default().group("a", (2, 9), 0);
+    cluster = cluster.instance("a", "a-lost", false).instance("a", "a-failed", false);
+    cluster.input.groups[0].instances[1].state = InstanceState::Creating(Some(error));
+    for (force_failed, force_unregistered, wanted) in [
+        (false, false, vec![]),
+        (true, false, vec![InstanceFault::Failed]),
+        (false, true, vec![InstanceFault::NeverRegistered]),
+        (true, true, vec![InstanceFault::Failed, InstanceFault::NeverRegistered]),
+    ] {
+        let settings = PassSettings {
+            repair: RepairSettings { force_failed, force_unregistered },
+            ..settings()
+        };
+        let mut memory = Memory::default();
+        cluster.pass(&mut memory, 0, &settings);
+        let actions = cluster.pass(&mut memory, 16, &settings).actions;
+        let deleted = actions.iter().filter_map(|action| match action {
+            Action::DeleteInstances { cause, .. } => Some(*cause),
+            _ => None,
+        });
+        assert_eq!(deleted.collect::<Vec<_>>(), wanted);
+    }
 }
