@@ -11,7 +11,7 @@ pub mod run;
 pub mod simulate;
 pub mod without_effect;
 
-use std::process::ExitCode;
+use std::{ffi::OsString, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
@@ -39,6 +39,11 @@ enum Command {
 }
 
 impl Cli {
+    /// The command line of this process. Flags may be written with underscores, as Cluster Autoscaler takes them, too.
+    pub fn of_process() -> Self {
+        Self::parse_from(std::env::args_os().map(with_hyphens))
+    }
+
     /// Runs the subcommand to its end.
     pub fn execute(self) -> ExitCode {
         match self.command {
@@ -51,9 +56,33 @@ impl Cli {
     }
 }
 
+/// `--scan_interval=10s` as `--scan-interval=10s`.
+fn with_hyphens(argument: OsString) -> OsString {
+    match argument.to_str().filter(|text| text.starts_with("--")) {
+        Some(text) => {
+            let (name, value) = text.split_at(text.find('=').unwrap_or(text.len()));
+            (name.replace('_', "-") + value).into()
+        }
+        None => argument,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
+
+    #[test]
+    fn names_of_flags_may_have_underscores_and_values_keep_theirs() {
+        for (given, taken) in [
+            ("--scan_interval=10s", "--scan-interval=10s"),
+            ("--cluster_name=a_b", "--cluster-name=a_b"),
+            ("--skip_headers", "--skip-headers"),
+            ("a_b", "a_b"),
+            ("-v=1_0", "-v=1_0"),
+        ] {
+            assert_eq!(super::with_hyphens(given.into()), taken);
+        }
+    }
 
     #[test]
     fn the_command_line_is_consistent() {
