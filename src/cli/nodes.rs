@@ -15,10 +15,12 @@ use super::{
         Takes::{Switch, Value},
     },
 };
-use crate::cloud::provider;
+use crate::cloud::{provider, spec};
 
-fn duration(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text).map_err(|error| format!("{error}; write 10m, 90s or 1h30m"))
+/// Reads a time as Go's flags do (`1h30m`, `1.5h`, `0`).
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let read = spec::duration(text).and_then(|span| Duration::try_from(span).ok());
+    read.ok_or_else(|| format!("{text:?} is no time; write 10m, 90s or 1h30m"))
 }
 
 /// The least and the most of something.
@@ -79,9 +81,6 @@ pub struct NodeArgs {
     /// Cluster API: without --cloud-config the management cluster is the one that the pod runs in.
     #[arg(long, action = Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false)]
     pub clusterapi_cloud_config_authoritative: bool,
-    /// Name of the cluster.
-    #[arg(long, default_value = "")]
-    pub cluster_name: String,
     /// The longest time between two passes; a change of the cluster starts one at once.
     #[arg(long, default_value = "10s", value_parser = duration)]
     pub scan_interval: Duration,
@@ -359,7 +358,11 @@ pub(super) const WITHOUT_EFFECT: &[Flag] = &[
     ("debugging-snapshot-enabled", Switch, "status, events and log say what was decided and why"),
     ("dynamic-node-delete-delay-after-taint-enabled", Switch, "--node-delete-delay-after-taint holds"),
     ("enable-csi-node-aware-scheduling", Switch, "limits of CSINode always count"),
-    ("enable-dynamic-resource-allocation", Switch, "claims of devices are simulated where the cluster has them"),
+    (
+        "enable-dynamic-resource-allocation",
+        Switch,
+        "claims of devices are simulated where the cluster has them",
+    ),
     ("enable-graceful-degradation", Switch, QUICK),
     ("enable-proactive-scaleup", Switch, "expected pods come from ScaledObjects; see --max-expected-pods"),
     ("estimator", Value, "binpacking is the only one"),

@@ -8,9 +8,12 @@ use std::{collections::BTreeMap, str::FromStr, time::Duration};
 use clap::{ArgAction::Set, Args, ValueEnum};
 use tandem_core::nodes::pools::launch;
 
-use super::without_effect::{
-    Flag,
-    Takes::{Switch, Value},
+use super::{
+    nodes::duration,
+    without_effect::{
+        Flag,
+        Takes::{Switch, Value},
+    },
 };
 use crate::{cloud::pools::Settings, cluster::world::World};
 
@@ -23,10 +26,6 @@ const FEATURES: [(&str, bool); 6] = [
     ("StaticCapacity", false),
     ("CapacityBuffer", false),
 ];
-
-fn duration(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text).map_err(|error| format!("{error}; write 10s, 1m or 1h30m"))
-}
 
 /// What becomes of what pods prefer but do not require.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -115,7 +114,12 @@ pub struct PoolArgs {
     #[arg(long, env = "FEATURE_GATES", default_value = "")]
     pub feature_gates: FeatureGates,
     /// Name of the cluster, as machines are tagged with it.
-    #[arg(long = "node-pools-cluster-name", env = "CLUSTER_NAME", default_value = "")]
+    #[arg(
+        long = "node-pools-cluster-name",
+        alias = "cluster-name",
+        env = "CLUSTER_NAME",
+        default_value = ""
+    )]
     pub pools_cluster_name: String,
     /// Address of the API server, as new machines are told it; asked of EKS if empty.
     #[arg(long, env = "CLUSTER_ENDPOINT", default_value = "")]

@@ -22,7 +22,8 @@ impl FromStr for Priorities {
                 let seconds: u64 = seconds.trim().parse().ok()?;
                 Some((priority.trim().parse().ok()?, Duration::from_secs(seconds)))
             });
-            let hint = || format!("{pair:?} is no priority and grace period; write PRIORITY:SECONDS, as 1000:60");
+            let hint =
+                || format!("{pair:?} is no priority and grace period; write PRIORITY:SECONDS, as 1000:60");
             priorities.push(read.ok_or_else(hint)?);
         }
         priorities.sort();

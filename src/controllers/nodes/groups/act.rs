@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Taint;
 use tandem_core::nodes::{
-    action::{Action, DELETION_CANDIDATE, Increase, Removal, TO_BE_DELETED},
+    action::{Action, DELETION_CANDIDATE, Increase, InstanceFault, Removal, TO_BE_DELETED},
     drain,
     pass::{Memory, PassSettings},
     reasons,
@@ -80,6 +80,8 @@ impl NodeGroups {
                 tracing::info!(%group, target, delta, "decreasing the target by nodes that never came");
                 if let Err(error) = self.provider.decrease_target(group, *target, *delta).await {
                     tracing::warn!(%group, %error, "Failed to fix node group sizes");
+                    let event = reasons::failed_to_revert_scale_up(group, &error.to_string());
+                    self.reporter.on_status(&event).await;
                 }
             }
             Action::DeleteInstances { group, instances, cause } => {
@@ -88,6 +90,9 @@ impl NodeGroups {
                     .map(|id| NodeRef { name: id.clone(), provider_id: id.clone(), ..NodeRef::default() })
                     .collect();
                 let outcome = self.provider.delete_nodes(group, &nodes).await;
+                if outcome.is_ok() && *cause == InstanceFault::NeverRegistered {
+                    self.metrics.removed_unregistered(instances.len());
+                }
                 for instance in instances {
                     let event = match &outcome {
                         Ok(()) => reasons::deleted_instance(instance, *cause),
@@ -125,7 +130,7 @@ impl NodeGroups {
                 let until =
                     memory.cluster.backoffs.fail(group, error.code(), &text, Timestamp::now(), backoff).until;
                 tracing::warn!(%group, %error, "Disabling scale-up for node group {group} until {until}");
-                self.metrics.failed_to_grow(error.code());
+                self.metrics.failed_to_grow();
                 self.reporter.on_status(&reasons::failed_to_scale_up_group(group, &text)).await;
             }
         }

@@ -25,6 +25,7 @@ use tandem_core::nodes::{
     group::NodeGroup,
     pass::{self, Input, Memory, Model, Outcome, PassSettings, ScaleUp},
     provisioning_request::{Answer, Answered},
+    reasons,
     template::PassingTaints,
     told::Learned,
 };
@@ -36,8 +37,13 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::expander_server::ServerError;
 use self::{
-    act::{Removed, SoftTaints}, choose::Chooser, metrics::Metrics, rehearsal::Rehearsal, remove::RemoveOptions,
-    report::Reporter, status_map::StatusMap,
+    act::{Removed, SoftTaints},
+    choose::Chooser,
+    metrics::Metrics,
+    rehearsal::Rehearsal,
+    remove::RemoveOptions,
+    report::Reporter,
+    status_map::StatusMap,
 };
 use crate::{
     cli::nodes::NodeArgs,
@@ -115,7 +121,7 @@ impl NodeGroups {
                 &args.status_config_map_name,
                 args.write_status_configmap && recorder.is_none(),
             ),
-            metrics: Arc::new(Metrics::default()),
+            metrics: Arc::new(Metrics::new(&args)),
             removing: Arc::default(),
             rehearsal: recorder.map(Rehearsal::new),
             client,
@@ -175,7 +181,10 @@ impl NodeGroups {
                         }
                         self.status.write(&outcome, &groups, &memory).await;
                     }
-                    Err(error) => tracing::error!(%error, "the provider's node groups cannot be read"),
+                    Err(error) => {
+                        self.metrics.error("cloudProviderError");
+                        tracing::error!(%error, "the provider's node groups cannot be read");
+                    }
                 }
                 self.wait(started, &mut memory, &mut removals, &mut rises, &shutdown).await;
             }
@@ -230,7 +239,9 @@ impl NodeGroups {
         first: bool,
         removed: &mpsc::UnboundedSender<Removed>,
     ) -> Result<(Outcome, Vec<NodeGroup>), CloudError> {
+        let started = Instant::now();
         let groups = look::groups(&*self.provider).await?;
+        self.metrics.took("cloudProviderRefresh", started.elapsed());
         if let Some(rehearsal) = self.rehearsal.take() {
             let (outcome, rehearsal) = self.rehearse(rehearsal, &groups, memory).await;
             self.rehearsal = Some(rehearsal);
@@ -242,9 +253,12 @@ impl NodeGroups {
                 self.act(&action, memory, removed).await;
             }
         }
+        self.metrics.of_cluster(input.nodes.iter().map(|node| &**node), input.removing.len());
         let before = memory.clone();
+        let started = Instant::now();
         let (outcome, after) = self.decide(input, before).await;
         *memory = after;
+        self.metrics.took("autoscaling", started.elapsed());
         self.tell(&outcome).await;
         let actions = outcome.actions.clone();
         self.act_all(&actions, memory, removed).await;
@@ -255,6 +269,10 @@ impl NodeGroups {
     /// Says what was decided, and tells buffers where their room would be.
     async fn tell(&self, outcome: &Outcome) {
         self.reporter.decided(outcome).await;
+        let total = outcome.found.total;
+        if !self.args.scale_up_from_zero && total.ready == 0 {
+            self.reporter.on_status(&reasons::no_nodes(total.registered == 0)).await;
+        }
         if let Some(buffers) = &self.buffers {
             self.reporter.room(outcome, |buffer| buffers.reference(buffer)).await;
             let placed = outcome.buffers.iter().map(|it| (it.buffer.clone(), it.placement));
@@ -306,6 +324,7 @@ impl NodeGroups {
             (outcome, memory, choices.events, Some(model))
         });
         let (outcome, memory, said, model) = pass.await.unwrap_or_else(|error| {
+            self.metrics.error("internalError");
             tracing::error!(%error, "a pass broke off; nothing is done");
             (Outcome::default(), unchanged, Vec::new(), None)
         });

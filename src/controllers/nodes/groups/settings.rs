@@ -204,8 +204,11 @@ mod tests {
             "drain-priority-config" => "0:30",
             "cores-total" | "memory-total" => "1:2",
             "gpu-total" => "t4:0:1",
-            "max-allocatable-difference-ratio" | "max-free-difference-ratio" | "memory-difference-ratio"
-            | "balancing-ignore-label" | "balancing-label" => {
+            "max-allocatable-difference-ratio"
+            | "max-free-difference-ratio"
+            | "memory-difference-ratio"
+            | "balancing-ignore-label"
+            | "balancing-label" => {
                 return vec![
                     "--balance-similar-node-groups".to_owned(),
                     format!("--{flag}={}", if flag.ends_with("label") { "x" } else { "0.5" }),
@@ -226,11 +229,13 @@ mod tests {
     fn every_flag_changes_what_is_decided_or_done() {
         use clap::CommandFactory;
         let all = |arguments: &[String]| {
-            let args = Flags::parse_from(std::iter::once("tandem".to_owned()).chain(arguments.to_vec())).nodes;
+            let args =
+                Flags::parse_from(std::iter::once("tandem".to_owned()).chain(arguments.to_vec())).nodes;
             format!("{:?} {:?} {:?}", of_flags(&args, "kwok", ""), remove(&args), passing_taints(&args))
         };
         for arg in Flags::command().get_arguments() {
-            let Some(flag) = arg.get_long().filter(|flag| ELSEWHERE.iter().all(|(other, _)| other != flag)) else {
+            let Some(flag) = arg.get_long().filter(|flag| ELSEWHERE.iter().all(|(other, _)| other != flag))
+            else {
                 continue;
             };
             let default = arg.get_default_values().first().map(|it| it.to_string_lossy().into_owned());

@@ -8,6 +8,7 @@ mod metrics;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use jiff::Timestamp;
 use kube::Client as Kubernetes;
 use parking_lot::Mutex;
 use tandem_core::{
@@ -200,6 +201,9 @@ impl Interruptions {
             }
         };
         self.metrics.received(notice.kind.name());
+        if let Some(sent) = notice.sent {
+            self.metrics.waited(Timestamp::now().duration_since(sent));
+        }
         let mut outcome = Outcome::Done;
         for machine in &notice.machines {
             if self.machine(&notice, machine).await == Outcome::Again {

@@ -166,7 +166,8 @@ fn a_delay_holds_all_groups_or_the_one_that_grew() {
         let outcome = cluster.pass(&mut memory, 14, &settings);
         assert_eq!(removed(&outcome), wanted, "{by_group}");
         assert_eq!(outcome.scale_down_held.is_some(), !by_group);
-        let why = outcome.unremovable.iter().find(|it| it.reason == UnremovableReason::NotUnneededOtherReason);
+        let why =
+            outcome.unremovable.iter().find(|it| it.reason == UnremovableReason::NotUnneededOtherReason);
         assert_eq!(why.map(|it| &*it.node), by_group.then_some("a-0"));
         let both: &[_] = if by_group { &["a-0"] } else { &["a-0", "b-0"] };
         assert_eq!(removed(&cluster.pass(&mut memory, 15, &settings))[..both.len()], *both);
@@ -202,10 +203,8 @@ fn what_never_came_goes_below_the_minimum_only_if_it_is_forced() {
         (false, true, vec![InstanceFault::NeverRegistered]),
         (true, true, vec![InstanceFault::Failed, InstanceFault::NeverRegistered]),
     ] {
-        let settings = PassSettings {
-            repair: RepairSettings { force_failed, force_unregistered },
-            ..settings()
-        };
+        let settings =
+            PassSettings { repair: RepairSettings { force_failed, force_unregistered }, ..settings() };
         let mut memory = Memory::default();
         cluster.pass(&mut memory, 0, &settings);
         let actions = cluster.pass(&mut memory, 16, &settings).actions;
