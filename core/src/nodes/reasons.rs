@@ -32,6 +32,8 @@ pub const FAILED_TO_SCALE_UP_GROUP: &str = "FailedToScaleUpGroup";
 pub const SCALE_UP_TIMED_OUT: &str = "ScaleUpTimedOut";
 /// A target that nothing stands behind could not be lowered.
 pub const FAILED_TO_REVERT_SCALE_UP: &str = "FailedToRevertScaleUp";
+/// The provider, or one of its groups, cannot be read (no reason of Cluster Autoscaler).
+pub const PROVIDER_PROBLEM: &str = "ProviderProblem";
 /// The provider could not make nodes.
 pub const SCALE_UP_FAILED: &str = "ScaleUpFailed";
 /// The cluster is as large as it may be.
@@ -67,6 +69,11 @@ pub const EVENTS: &[(&str, &str, &str)] = &[
         FAILED_TO_REVERT_SCALE_UP,
         "Warning",
         "on the status ConfigMap: the target of a group whose nodes did not come could not be lowered",
+    ),
+    (
+        PROVIDER_PROBLEM,
+        "Warning",
+        "on the status ConfigMap: the provider or one of its groups cannot be read, and why",
     ),
     (SCALE_UP_FAILED, "Warning", "on the status ConfigMap: the provider could not make nodes"),
     (
@@ -178,6 +185,11 @@ pub fn cluster_unhealthy() -> Event {
 pub fn no_nodes(is_empty: bool) -> Event {
     let text = if is_empty { "Cluster has no nodes." } else { "Cluster has no ready nodes." };
     warning(CLUSTER_UNHEALTHY, text.to_owned())
+}
+
+/// On the status object: the provider, or one of its groups, cannot be read.
+pub fn provider_problem(problem: &str) -> Event {
+    warning(PROVIDER_PROBLEM, problem.to_owned())
 }
 
 /// On the status object: an instance is gone.

@@ -421,3 +421,72 @@ fn counter<L: EncodeLabelSet>(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use clap::Parser;
+    use jiff::SignedDuration;
+    use prometheus_client::registry::Registry;
+    use tandem_core::nodes::{cluster_state::Expired, group::InstanceError};
+
+    use super::*;
+    use crate::telemetry::metrics::text;
+
+    #[derive(Parser)]
+    struct Flags {
+        #[command(flatten)]
+        nodes: NodeArgs,
+    }
+
+    /// Names that dashboards (Grafana 3831) and alerts read.
+    const READ: &[&str] = &[
+        "cluster_autoscaler_cluster_safe_to_autoscale 1.0",
+        r#"cluster_autoscaler_nodes_count{state="ready"} 0.0"#,
+        r#"cluster_autoscaler_nodes_count{state="suspended"} 0.0"#,
+        r#"cluster_autoscaler_unschedulable_pods_count{type="unschedulable"} 0.0"#,
+        r#"cluster_autoscaler_last_activity{activity="scaleDown"}"#,
+        r#"cluster_autoscaler_last_activity{activity="autoscaling"}"#,
+        "cluster_autoscaler_unneeded_nodes_count 0.0",
+        "cluster_autoscaler_scaled_up_nodes_total 3",
+        "cluster_autoscaler_max_nodes_count 9.0",
+        r#"cluster_autoscaler_cpu_limits_cores{direction="maximum"} 40.0"#,
+        r#"cluster_autoscaler_memory_limits_bytes{direction="minimum"} 1073741824.0"#,
+        "cluster_autoscaler_cluster_cpu_current_cores 4.0",
+        "cluster_autoscaler_pending_node_deletions 2.0",
+        r#"cluster_autoscaler_failed_scale_ups_total{reason="timeout"} 1"#,
+        r#"cluster_autoscaler_failed_scale_ups_total{reason="cloudProviderError"} 1"#,
+        r#"cluster_autoscaler_failed_scale_ups_total{reason="InsufficientInstanceCapacity"} 1"#,
+        r#"cluster_autoscaler_failed_node_creations_total{reason="InsufficientInstanceCapacity"} 2"#,
+        r#"cluster_autoscaler_errors_total{type="cloudProviderError"} 1"#,
+        "cluster_autoscaler_old_unregistered_nodes_removed_count 1.0",
+        r#"cluster_autoscaler_function_duration_seconds_count{function="main"} 1"#,
+    ];
+
+    #[test]
+    fn what_dashboards_and_alerts_read_is_there() {
+        let flags = ["tandem", "--max-nodes-total=9", "--cores-total=0:40", "--memory-total=1:6"];
+        let metrics = Arc::new(Metrics::new(&Flags::parse_from(flags).nodes));
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(MetricsCollector(metrics.clone())));
+        let mut outcome = Outcome::default();
+        outcome.found.healthy = true;
+        let waited = SignedDuration::from_mins(15);
+        outcome.found.expired.push(Expired { group: "a".into(), nodes: 1, waited });
+        let code = "InsufficientInstanceCapacity".to_owned();
+        let error = InstanceError { out_of_resources: true, code, message: String::new() };
+        outcome.found.failures.push(("a".into(), 2, error));
+        metrics.passed(&outcome, Duration::from_millis(3));
+        let capacity = Resources { cpu: 4000, ..Resources::default() };
+        metrics.of_cluster([Node { capacity, ..Node::default() }].iter(), 2);
+        metrics.grown(3);
+        metrics.failed_to_grow();
+        metrics.error("cloudProviderError");
+        metrics.removed_unregistered(1);
+        let text = text(&registry).unwrap();
+        for line in READ {
+            assert!(text.contains(line), "{line}\n{text}");
+        }
+    }
+}

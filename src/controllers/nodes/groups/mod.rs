@@ -88,6 +88,8 @@ pub struct NodeGroups {
     metrics: Arc<Metrics>,
     /// Nodes whose removal is under way, and whether they are drained.
     removing: Arc<Mutex<BTreeMap<Arc<str>, bool>>>,
+    /// What is wrong with the provider or its groups, as it was said last.
+    problems: Vec<String>,
     /// In a dry run.
     rehearsal: Option<Rehearsal>,
 }
@@ -123,6 +125,7 @@ impl NodeGroups {
             ),
             metrics: Arc::new(Metrics::new(&args)),
             removing: Arc::default(),
+            problems: Vec::new(),
             rehearsal: recorder.map(Rehearsal::new),
             client,
             world,
@@ -179,11 +182,13 @@ impl NodeGroups {
                         if self.args.emit_per_nodegroup_metrics {
                             self.metrics.of_groups(&outcome.found, &groups, &memory.cluster);
                         }
-                        self.status.write(&outcome, &groups, &memory).await;
+                        self.status.write(&outcome, &groups, &memory, &self.problems).await;
                     }
                     Err(error) => {
                         self.metrics.error("cloudProviderError");
-                        tracing::error!(%error, "the provider's node groups cannot be read");
+                        let problem = format!("the provider's node groups cannot be read: {error}");
+                        self.say(vec![problem]).await;
+                        self.status.say(&self.problems, &memory).await;
                     }
                 }
                 self.wait(started, &mut memory, &mut removals, &mut rises, &shutdown).await;
@@ -240,7 +245,8 @@ impl NodeGroups {
         removed: &mpsc::UnboundedSender<Removed>,
     ) -> Result<(Outcome, Vec<NodeGroup>), CloudError> {
         let started = Instant::now();
-        let groups = look::groups(&*self.provider).await?;
+        let (groups, problems) = look::groups(&*self.provider).await?;
+        self.say(problems).await;
         self.metrics.took("cloudProviderRefresh", started.elapsed());
         if let Some(rehearsal) = self.rehearsal.take() {
             let (outcome, rehearsal) = self.rehearse(rehearsal, &groups, memory).await;
@@ -264,6 +270,14 @@ impl NodeGroups {
         self.act_all(&actions, memory, removed).await;
         self.answer(seen, &outcome, memory).await;
         Ok((outcome, groups))
+    }
+
+    /// Says what is wrong with the provider or its groups: what is new, once.
+    async fn say(&mut self, problems: Vec<String>) {
+        for problem in problems.iter().filter(|problem| !self.problems.contains(problem)) {
+            self.reporter.on_status(&reasons::provider_problem(problem)).await;
+        }
+        self.problems = problems;
     }
 
     /// Says what was decided, and tells buffers where their room would be.

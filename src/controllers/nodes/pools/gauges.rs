@@ -291,3 +291,83 @@ fn phase(phase: Phase) -> &'static str {
         Phase::Unknown => "Unknown",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use prometheus_client::registry::Registry;
+    use tandem_core::scheduling::pod::{Owner, Shape, Traits};
+
+    use super::*;
+    use crate::telemetry::metrics::text;
+
+    #[derive(Debug)]
+    struct Of(Vec<Arc<Node>>, Vec<Arc<Pod>>);
+
+    impl Collector for Of {
+        fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+            of_nodes(&mut encoder, &self.0, &self.1)?;
+            of_pods(&mut encoder, &self.0, &self.1)?;
+            let condition = Condition {
+                type_: "Ready".to_owned(),
+                status: "True".to_owned(),
+                reason: "Ready".to_owned(),
+                message: String::new(),
+                last_transition_time: k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(
+                    Timestamp::UNIX_EPOCH,
+                ),
+                observed_generation: None,
+            };
+            conditions(&mut encoder, "nodepool", [("default".to_owned(), &[condition][..])].into_iter())
+        }
+    }
+
+    #[test]
+    fn nodes_and_their_pods_are_shown() {
+        let resources = |cpu, memory| Resources { cpu, memory, ..Resources::default() };
+        let labels = [(NODE_POOL, "default"), (ZONE, "a"), (CAPACITY_TYPE, "spot")];
+        let node = Node {
+            name: "n".into(),
+            labels: labels.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
+            capacity: resources(4000, 100),
+            allocatable: resources(3500, 100),
+            ..Node::default()
+        };
+        let pod = |name: &str, kind: &str, cpu| {
+            let owner = Owner {
+                kind: kind.into(),
+                name: "web".into(),
+                uid: "u".into(),
+                api_version: "apps/v1".into(),
+            };
+            let traits = Traits { namespace: "ns".into(), owner: Some(owner), ..Traits::default() };
+            let shape = Arc::new(Shape::new(resources(cpu, 0), traits));
+            let (node, phase) = (Some("n".into()), Phase::Running);
+            Arc::new(Pod { name: name.into(), shape, node, phase, ..Pod::default() })
+        };
+        let pods = vec![pod("a", "ReplicaSet", 500), pod("b", "DaemonSet", 200)];
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(Of(vec![Arc::new(node)], pods)));
+        let text = text(&registry).unwrap();
+        let value = |name: &str, with: &[&str]| {
+            let line =
+                text.lines().find(|line| line.starts_with(name) && with.iter().all(|it| line.contains(it)));
+            line.and_then(|line| line.rsplit(' ').next()).map(str::to_owned)
+        };
+        let cpu = &[r#"resource_type="cpu""#, r#"node_name="n""#, r#"nodepool="default""#, r#"zone="a""#][..];
+        for (name, with, wanted) in [
+            ("karpenter_nodes_allocatable{", cpu, "3.5"),
+            ("karpenter_nodes_system_overhead{", cpu, "0.5"),
+            ("karpenter_nodes_total_pod_requests{", cpu, "0.7"),
+            ("karpenter_nodes_total_daemon_requests{", cpu, "0.2"),
+            ("karpenter_cluster_utilization_percent{", &[r#"resource_type="cpu""#], "20.0"),
+            (
+                "karpenter_pods_state{",
+                &[r#"name="a""#, r#"phase="Running""#, r#"capacity_type="spot""#],
+                "1.0",
+            ),
+            ("operator_nodepool_status_condition_count{", &[r#"type="Ready""#, r#"status="True""#], "1.0"),
+        ] {
+            assert_eq!(value(name, with).as_deref(), Some(wanted), "{name}\n{text}");
+        }
+    }
+}
