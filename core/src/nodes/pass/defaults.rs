@@ -50,7 +50,7 @@ impl Default for PassSettings {
                 delay_after_add: SignedDuration::from_mins(10),
                 delay_after_delete: SignedDuration::ZERO,
                 delay_after_failure: SignedDuration::from_mins(3),
-                delay_by_group: false,
+                delay_is_local: false,
                 parallelism: 10,
                 drain_parallelism: 1,
                 recheck: SignedDuration::from_mins(5),

@@ -1,16 +1,17 @@
 //! Each action of a pass, done at the provider and on the cluster.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Taint;
 use tandem_core::nodes::{
     action::{Action, DELETION_CANDIDATE, Increase, InstanceFault, Removal, TO_BE_DELETED},
     drain,
-    pass::{Memory, PassSettings},
+    group::NodeGroup,
+    pass::{Change, Memory, PassSettings},
     reasons,
 };
-use tokio::{sync::mpsc, time::Instant};
+use tokio::sync::mpsc;
 
 use super::{NodeGroups, remove};
 use crate::{
@@ -20,26 +21,6 @@ use crate::{
         taint::{Marking, mark},
     },
 };
-
-/// Soft taints of a pass: no more are written when their time is up (`--max-bulk-soft-taint-time`); the next pass goes on.
-#[derive(Debug)]
-pub(super) struct SoftTaints {
-    most: Duration,
-    since: Option<Instant>,
-}
-
-impl SoftTaints {
-    /// None is written yet; all together may take as long as this.
-    pub(super) fn new(most: Duration) -> Self {
-        Self { most, since: None }
-    }
-
-    /// Whether an action may be done at this time: all may that are no soft taints, and the first of those.
-    pub(super) fn may(&mut self, action: &Action, now: Instant) -> bool {
-        let marks = matches!(action, Action::MarkCandidate { .. } | Action::UnmarkCandidate { .. });
-        !marks || now.duration_since(*self.since.get_or_insert(now)) <= self.most
-    }
-}
 
 /// The end of a removal.
 #[derive(Debug, Clone)]
@@ -56,12 +37,10 @@ pub(super) struct Removed {
 pub(super) fn remember(memory: &mut Memory, removed: &Removed, settings: &PassSettings) {
     let now = Timestamp::now();
     if removed.gone {
-        memory.shrunk = Some(now);
-        memory.changes_of(&removed.group).shrunk = Some(now);
+        memory.note(Change::Shrunk, &removed.group, now);
         memory.unneeded.remove(&*removed.node);
     } else {
-        memory.failed = Some(now);
-        memory.changes_of(&removed.group).failed = Some(now);
+        memory.note(Change::Failed, &removed.group, now);
         memory.unremovable.insert(removed.node.to_string(), now + settings.scale_down.recheck);
     }
 }
@@ -71,11 +50,17 @@ impl NodeGroups {
     pub(super) async fn act(
         &self,
         action: &Action,
+        groups: &[NodeGroup],
         memory: &mut Memory,
         removed: &mpsc::UnboundedSender<Removed>,
     ) {
         match action {
-            Action::Increase(increase) => self.increase(increase, memory).await,
+            Action::Increase(increase) => {
+                let group = groups.iter().find(|group| group.id == increase.group);
+                let own = group.and_then(|group| group.options.max_provision_time);
+                let within = own.unwrap_or(self.settings.cluster.provision_time);
+                self.increase(increase, within, memory).await;
+            }
             Action::Decrease { group, target, delta } => {
                 tracing::info!(%group, target, delta, "decreasing the target by nodes that never came");
                 if let Err(error) = self.provider.decrease_target(group, *target, *delta).await {
@@ -111,16 +96,15 @@ impl NodeGroups {
         }
     }
 
-    async fn increase(&self, increase: &Increase, memory: &mut Memory) {
+    /// Asks for nodes, to be there `within` a time.
+    async fn increase(&self, increase: &Increase, within: SignedDuration, memory: &mut Memory) {
         let Increase { group, from, to, .. } = increase;
         tracing::info!("Scale-up: setting group {group} size to {to}");
         self.reporter.on_status(&reasons::setting_group_size(increase)).await;
         self.metrics.activity("scaleUp");
         match self.provider.increase(group, *from, to - from).await {
             Ok(()) => {
-                let time = SignedDuration::try_from(self.args.max_node_provision_time);
-                let time = time.unwrap_or(SignedDuration::MAX);
-                memory.cluster.requested(group, to - from, Timestamp::now(), time);
+                memory.cluster.requested(group, to - from, Timestamp::now(), within);
                 self.metrics.grown(to - from);
                 self.reporter.on_status(&reasons::group_size_set(increase)).await;
             }
@@ -217,24 +201,5 @@ fn judge(
         (Some((_, _, why)), _) => Err(why),
         (None, Some(pod)) => Err(format!("pod {} has to end first", pod.key())),
         (None, None) => Ok(verdict.drain),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn soft_taints_have_a_time_and_nothing_else_has() {
-        let mark = Action::UnmarkCandidate { node: "n".into() };
-        let other = Action::CleanUp { node: "n".into() };
-        let start = Instant::now();
-        let after = |seconds| start + Duration::from_secs(seconds);
-        let mut taints = SoftTaints::new(Duration::from_secs(3));
-        assert!(taints.may(&other, start));
-        assert!(taints.may(&mark, after(10)), "the time begins with the first");
-        assert!(taints.may(&mark, after(13)));
-        assert!(!taints.may(&mark, after(14)));
-        assert!(taints.may(&other, after(14)));
     }
 }

@@ -37,13 +37,8 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::expander_server::ServerError;
 use self::{
-    act::{Removed, SoftTaints},
-    choose::Chooser,
-    metrics::Metrics,
-    rehearsal::Rehearsal,
-    remove::RemoveOptions,
-    report::Reporter,
-    status_map::StatusMap,
+    act::Removed, choose::Chooser, metrics::Metrics, rehearsal::Rehearsal, remove::RemoveOptions,
+    report::Reporter, status_map::StatusMap,
 };
 use crate::{
     cli::nodes::NodeArgs,
@@ -256,7 +251,7 @@ impl NodeGroups {
         let (input, seen) = self.input(groups.clone()).await;
         if first {
             for action in pass::left_over(&input.nodes, &input.removing) {
-                self.act(&action, memory, removed).await;
+                self.act(&action, &groups, memory, removed).await;
             }
         }
         self.metrics.of_cluster(input.nodes.iter().map(|node| &**node), input.removing.len());
@@ -267,7 +262,7 @@ impl NodeGroups {
         self.metrics.took("autoscaling", started.elapsed());
         self.tell(&outcome).await;
         let actions = outcome.actions.clone();
-        self.act_all(&actions, memory, removed).await;
+        self.act_all(&actions, &groups, memory, removed).await;
         self.answer(seen, &outcome, memory).await;
         Ok((outcome, groups))
     }
@@ -351,14 +346,20 @@ impl NodeGroups {
     async fn act_all(
         &self,
         actions: &[Action],
+        groups: &[NodeGroup],
         memory: &mut Memory,
         removed: &mpsc::UnboundedSender<Removed>,
     ) {
-        let mut soft_taints = SoftTaints::new(self.args.max_bulk_soft_taint_time);
+        // Soft taints come last but removals, and each is a call; the others have the next pass.
+        let mut marked = Duration::ZERO;
         for action in actions {
-            if soft_taints.may(action, Instant::now()) {
-                self.act(action, memory, removed).await;
+            let is_mark = matches!(action, Action::MarkCandidate { .. } | Action::UnmarkCandidate { .. });
+            if is_mark && marked >= self.args.max_bulk_soft_taint_time {
+                continue;
             }
+            let started = Instant::now();
+            self.act(action, groups, memory, removed).await;
+            marked += if is_mark { started.elapsed() } else { Duration::ZERO };
         }
     }
 }

@@ -7,7 +7,7 @@ use tandem_core::{
     nodes::{
         action::{Action, TO_BE_DELETED},
         group::NodeGroup,
-        pass::{Input, Memory, Outcome},
+        pass::{Change, Input, Memory, Outcome},
     },
     scheduling::Node,
 };
@@ -35,10 +35,7 @@ impl Rehearsal {
         let targets: BTreeMap<_, _> = groups.iter().map(|group| (group.id.clone(), group.target)).collect();
         for (group, target) in &targets {
             let Some(before) = self.targets.get(group).filter(|before| *before != target) else { continue };
-            let grew = target > before;
-            let changes = memory.changes_of(group);
-            *(if grew { &mut changes.grown } else { &mut changes.shrunk }) = Some(now);
-            *(if grew { &mut memory.grown } else { &mut memory.shrunk }) = Some(now);
+            memory.note(if target > before { Change::Grown } else { Change::Shrunk }, group, now);
             let message = format!("from {before} to {target} nodes");
             self.recorder.observed(format!("node group {group}"), "Resized", message);
         }
@@ -78,8 +75,7 @@ impl NodeGroups {
         rehearsal.see(groups, memory, input.now);
         let ready = ready(&input);
         let (outcome, after) = self.decide(input, memory.clone()).await;
-        let Memory { grown, shrunk, failed, changes, .. } = std::mem::take(memory);
-        *memory = Memory { grown, shrunk, failed, changes, ..after };
+        *memory = after.with_changes_of(memory);
         self.tell(&outcome).await;
         rehearsal.record(groups, &ready, &outcome.actions);
         (outcome, rehearsal)
@@ -224,8 +220,6 @@ mod tests {
         ] {
             rehearsal.see(&[group("a", size)], &mut memory, at(second));
             assert_eq!((memory.grown, memory.shrunk), (grown, shrunk), "{second}");
-            let of_group = *memory.changes_of("a");
-            assert_eq!((of_group.grown, of_group.shrunk), (grown, shrunk), "{second}");
         }
     }
 }

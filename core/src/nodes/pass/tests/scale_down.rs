@@ -1,5 +1,5 @@
 use super::*;
-use crate::nodes::{action::InstanceFault, group::InstanceError};
+use crate::nodes::group::InstanceError;
 
 /// A cluster of three nodes, each with room for what runs on the others.
 fn three() -> Cluster {
@@ -124,6 +124,73 @@ fn nothing_goes_right_after_a_group_grew() {
 }
 
 #[test]
+fn a_groups_delay_may_be_its_own() {
+    let mut settings = settings();
+    settings.scale_down.delay_is_local = true;
+    let mut cluster = Cluster::default().group("a", (0, 9), 2).group("b", (0, 9), 2);
+    for (change, after) in [(Change::Grown, 10), (Change::Failed, 3)] {
+        let mut memory = Memory::default();
+        cluster.pass(&mut memory, 0, &settings);
+        memory.note(change, "a", at(20));
+        // What the next process reads.
+        let written = serde_json::to_string(&memory).unwrap();
+        let mut memory: Memory = serde_json::from_str(&written).unwrap();
+        let outcome = cluster.pass(&mut memory.clone(), 19 + after, &settings);
+        assert_eq!((removed(&outcome), &outcome.scale_down_held), (vec!["b-0", "b-1"], &None));
+        let kept = outcome.unremovable.iter().find(|kept| &*kept.node == "a-0").unwrap();
+        assert_eq!(kept.reason, UnremovableReason::NotUnneededOtherReason);
+        assert!(kept.text.ends_with("ago"), "{}", kept.text);
+        assert_eq!(removed(&cluster.pass(&mut memory, 20 + after, &settings)).len(), 4, "{change:?}");
+    }
+    settings.scale_down.delay_after_delete = SignedDuration::from_mins(7);
+    settings.scale_down.parallelism = 1;
+    let mut memory = Memory::default();
+    let mut goes = |minute| {
+        let gone: Vec<_> =
+            removed(&cluster.pass(&mut memory, minute, &settings)).into_iter().map(str::to_owned).collect();
+        gone.join(" ")
+    };
+    assert_eq!([0, 10, 11, 17].map(&mut goes), ["", "a-0", "b-0", "a-0"], "each group waits for itself");
+}
+
+#[test]
+fn instances_that_are_none_go_down_to_the_minimum_or_below_if_forced() {
+    let error = InstanceError { out_of_resources: true, code: "none left".into(), message: String::new() };
+    let mut cluster = Cluster::default().group("a", (2, 9), 1);
+    for (name, state) in [
+        ("failed-0", InstanceState::Creating(Some(error.clone()))),
+        ("failed-1", InstanceState::Creating(Some(error))),
+        ("lost-0", InstanceState::Running),
+    ] {
+        cluster = cluster.instance("a", name, false);
+        cluster.input.groups[0].instances.last_mut().unwrap().state = state;
+    }
+    for (force_failed, force_unregistered, wanted) in [
+        (false, false, vec!["failed-0", "failed-1"]),
+        (true, false, vec!["failed-0", "failed-1"]),
+        (false, true, vec!["failed-0", "failed-1", "lost-0"]),
+    ] {
+        let mut settings = settings();
+        settings.repair = RepairSettings { force_failed, force_unregistered };
+        let mut memory = Memory::default();
+        cluster.pass(&mut memory, 0, &settings);
+        let outcome = cluster.pass(&mut memory, 16, &settings);
+        let deleted = outcome.actions.iter().filter_map(|action| match action {
+            Action::DeleteInstances { instances, .. } => Some(instances.iter().map(|it| &**it)),
+            _ => None,
+        });
+        assert_eq!(deleted.flatten().collect::<Vec<_>>(), wanted, "{force_failed} {force_unregistered}");
+    }
+    cluster.input.groups[0].min = 4;
+    let mut settings = settings();
+    settings.repair.force_failed = true;
+    let outcome = cluster.pass(&mut Memory::default(), 0, &settings);
+    assert!(
+        matches!(&outcome.actions[..], [Action::DeleteInstances { instances, .. }, ..] if instances.len() == 2)
+    );
+}
+
+#[test]
 fn a_node_that_is_needed_again_starts_anew() {
     let mut cluster = three().running("a-0", 3000, |_| {});
     let mut memory = Memory::default();
@@ -151,67 +218,4 @@ fn pods_that_would_move_to_a_node_keep_it() {
     let cluster = two.clone().running("a-0", 100, pinned).running("a-1", 100, |_| {});
     assert_eq!(goes(cluster, 10, &settings()), ["a-0"]);
     assert_eq!(goes(two.waiting(1, 3000), 10, &settings()).len(), 1, "one is for the pod that waits");
-}
-
-#[test]
-fn a_delay_holds_all_groups_or_the_one_that_grew() {
-    let cluster = || Cluster::default().group("a", (0, 9), 1).group("b", (0, 9), 1);
-    for (by_group, wanted) in [(false, vec![]), (true, vec!["b-0"])] {
-        let mut settings = settings();
-        settings.scale_down.delay_by_group = by_group;
-        let mut memory = Memory { grown: Some(at(5)), ..Memory::default() };
-        memory.changes_of("a").grown = Some(at(5));
-        let mut cluster = cluster();
-        cluster.pass(&mut memory, 0, &settings);
-        let outcome = cluster.pass(&mut memory, 14, &settings);
-        assert_eq!(removed(&outcome), wanted, "{by_group}");
-        assert_eq!(outcome.scale_down_held.is_some(), !by_group);
-        let why =
-            outcome.unremovable.iter().find(|it| it.reason == UnremovableReason::NotUnneededOtherReason);
-        assert_eq!(why.map(|it| &*it.node), by_group.then_some("a-0"));
-        let both: &[_] = if by_group { &["a-0"] } else { &["a-0", "b-0"] };
-        assert_eq!(removed(&cluster.pass(&mut memory, 15, &settings))[..both.len()], *both);
-    }
-}
-
-#[test]
-fn who_grew_and_shrank_is_noted_and_forgotten() {
-    let mut settings = settings();
-    settings.scale_down.delay_after_delete = SignedDuration::from_mins(2);
-    let mut cluster = Cluster::default().group("a", (0, 9), 0).group("b", (0, 9), 1).waiting(1, 3000);
-    cluster = cluster.with_node("b-0", |node| node.unschedulable = true);
-    let mut memory = Memory { unneeded: [("b-0".to_owned(), at(-20))].into(), ..Memory::default() };
-    settings.scale_down.delay_by_group = true;
-    cluster.pass(&mut memory, 0, &settings);
-    assert_eq!(memory.changes["a"].grown, Some(at(0)));
-    assert_eq!(memory.changes["b"].shrunk, Some(at(0)));
-    Cluster::default().group("a", (0, 9), 0).pass(&mut memory, 5, &settings);
-    assert_eq!(memory.changes.keys().collect::<Vec<_>>(), ["a"]);
-    Cluster::default().group("a", (0, 9), 0).pass(&mut memory, 10, &settings);
-    assert!(memory.changes.is_empty(), "{:?}", memory.changes);
-}
-
-#[test]
-fn what_never_came_goes_below_the_minimum_only_if_it_is_forced() {
-    let error = InstanceError { out_of_resources: true, code: "c".to_owned(), message: "m".to_owned() };
-    let mut cluster = Cluster::default().group("a", (2, 9), 0);
-    cluster = cluster.instance("a", "a-lost", false).instance("a", "a-failed", false);
-    cluster.input.groups[0].instances[1].state = InstanceState::Creating(Some(error));
-    for (force_failed, force_unregistered, wanted) in [
-        (false, false, vec![]),
-        (true, false, vec![InstanceFault::Failed]),
-        (false, true, vec![InstanceFault::NeverRegistered]),
-        (true, true, vec![InstanceFault::Failed, InstanceFault::NeverRegistered]),
-    ] {
-        let settings =
-            PassSettings { repair: RepairSettings { force_failed, force_unregistered }, ..settings() };
-        let mut memory = Memory::default();
-        cluster.pass(&mut memory, 0, &settings);
-        let actions = cluster.pass(&mut memory, 16, &settings).actions;
-        let deleted = actions.iter().filter_map(|action| match action {
-            Action::DeleteInstances { cause, .. } => Some(*cause),
-            _ => None,
-        });
-        assert_eq!(deleted.collect::<Vec<_>>(), wanted);
-    }
 }
