@@ -9,5 +9,5 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 fn main() -> ExitCode {
     // One crypto provider for every TLS user in the process; a second install is harmless.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    tandem::cli::Cli::of_process().execute()
+    tandem::cli::Cli::of_this_process().execute()
 }

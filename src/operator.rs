@@ -72,7 +72,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     check_crds(&client).await?;
     let (client, recorder) = beginning(&args, client, &version.git_version)?;
 
-    let namespaces: Vec<_> = args.watch_namespace.iter().filter(|name| !name.is_empty()).cloned().collect();
+    let namespaces = args.watched_namespaces();
     let cluster_namespace = args.cluster_object_namespace.clone().unwrap_or_else(|| args.namespace.clone());
     let settings = cluster::Settings {
         namespaces,

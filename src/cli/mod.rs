@@ -13,7 +13,7 @@ pub mod without_effect;
 
 use std::{ffi::OsString, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand, builder::Resettable};
 
 /// Event-driven autoscaling for Kubernetes: a drop-in for KEDA that serves external.metrics.k8s.io, drives HPAs and
 /// scales to and from zero.
@@ -39,9 +39,12 @@ enum Command {
 }
 
 impl Cli {
-    /// The command line of this process. Flags may be written with underscores, as Cluster Autoscaler takes them, too.
-    pub fn of_process() -> Self {
-        Self::parse_from(std::env::args_os().map(with_hyphens))
+    /// The command line and the environment of this process; what is wrong with them is said, and ends it. Flags may be
+    /// written with underscores, as Cluster Autoscaler takes them, too.
+    pub fn of_this_process() -> Self {
+        let arguments = std::env::args_os().map(with_hyphens);
+        let matches = without_empty_variables(Self::command()).get_matches_from(arguments);
+        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
     }
 
     /// Runs the subcommand to its end.
@@ -54,6 +57,16 @@ impl Cli {
             Command::Report(args) => report::run(&args),
         }
     }
+}
+
+/// A variable that is empty is none, as for KEDA (`pkg/util/env_resolver.go`): templates write out what nobody set.
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let is_empty = |arg: &Arg| {
+        let value = arg.get_env().and_then(std::env::var_os);
+        value.is_some_and(|value| value.is_empty())
+    };
+    let read = |arg: Arg| if is_empty(&arg) { arg.env(Resettable::Reset) } else { arg };
+    command.mut_subcommands(|subcommand| subcommand.mut_args(read))
 }
 
 /// `--scan_interval=10s` as `--scan-interval=10s`.

@@ -161,6 +161,12 @@ pub struct RunArgs {
 const THREADS_FOR_PODS: usize = 1;
 
 impl RunArgs {
+    /// The namespaces to watch; empty means all. Templates that quote twice hand over `""`, which KEDA reads as all.
+    pub fn watched_namespaces(&self) -> Vec<String> {
+        let names = self.watch_namespace.iter().map(|name| name.trim().trim_matches('"'));
+        names.filter(|name| !name.is_empty()).map(str::to_owned).collect()
+    }
+
     /// The queue of notices that machines are taken away, if one is read.
     pub fn notices(&self) -> Option<Queue> {
         Queue::new(&self.interruption.queue_url).or_else(|| Queue::new(&self.pools.interruption_queue))

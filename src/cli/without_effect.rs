@@ -26,6 +26,7 @@ const CIPHERS: &str = "rustls speaks its own short list, all of them strong";
 const IN_CLUSTER: &str =
     "requests are authenticated and authorized by the API server that --kubeconfig names";
 const NO_PROFILE: &str = "there is no profiling endpoint";
+const NO_OTLP: &str = "metrics are served at --metrics-bind-address only";
 
 /// Those of KEDA's operator, metrics adapter and webhooks. Flags with a meaning are [`super::run::RunArgs`].
 const OF_KEDA: &[Flag] = &[
@@ -38,7 +39,7 @@ const OF_KEDA: &[Flag] = &[
     ("zap-time-encoding", Value, LOGS),
     ("zap-stacktrace-level", Value, LOGS),
     // Operator
-    ("enable-opentelemetry-metrics", Switch, "metrics are served at --metrics-bind-address only"),
+    ("enable-opentelemetry-metrics", Switch, NO_OTLP),
     (
         "enable-high-cardinality-metrics-labels",
         Switch,
@@ -115,7 +116,14 @@ const VARIABLES: &[(&str, &str)] = &[
     ("RAW_METRICS_MODE", "there is no stream of raw metrics"),
     ("KUBE_CLIENT_QPS", SERVER_DECIDES),
     ("KUBE_CLIENT_BURST", SERVER_DECIDES),
-    ("OTEL_EXPORTER_OTLP_ENDPOINT", "metrics are served at --metrics-bind-address only"),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", NO_OTLP),
+    ("OTEL_EXPORTER_OTLP_PROTOCOL", NO_OTLP),
+    ("OPERATOR_NAME", "the reporter of events is keda-operator, whatever the Deployment is called"),
+    (
+        "KEDA_CHECK_UNEXPECTED_SCALERS_PARAMS",
+        "a parameter that no trigger takes is always a warning, at admission and of tandem check",
+    ),
+    ("SPANNER_EMULATOR_HOST", "there is no trigger type gcp-spanner in this version"),
 ];
 
 /// All of them.
@@ -184,7 +192,7 @@ impl FromArgMatches for WithoutEffect {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
+    use clap::{CommandFactory, Parser};
 
     use crate::cli::run::RunArgs;
 
@@ -239,6 +247,42 @@ mod tests {
             ],
         ] {
             parse(arguments);
+        }
+    }
+
+    /// Every flag that KEDA's three programs define themselves, and the variables of its environment.
+    #[test]
+    fn every_flag_and_variable_of_keda_is_known() {
+        let command = Program::command();
+        let flags = "enable-prometheus-metrics enable-opentelemetry-metrics enable-high-cardinality-metrics-labels \
+                     metrics-bind-address health-probe-bind-address metrics-service-bind-address \
+                     profiling-bind-address leader-elect leader-election-id kube-api-qps kube-api-burst \
+                     disable-compression cert-secret-name cert-dir operator-service-name metrics-server-service-name \
+                     webhooks-service-name k8s-cluster-name k8s-cluster-domain enable-cert-rotation \
+                     validating-webhook-name ca-dir enable-webhook-patching enable-apiservice-patching \
+                     filepath-auth-root-path http-max-idle-conns http-max-idle-conns-per-host http-idle-conn-timeout \
+                     zap-log-level zap-encoder zap-devel zap-time-encoding zap-stacktrace-level port secure-port \
+                     metrics-service-address metrics-service-grpc-authority v logtostderr stderrthreshold \
+                     cache-miss-to-direct-client";
+        for flag in flags.split_whitespace() {
+            let known = command.get_arguments().any(|argument| argument.get_long() == Some(flag));
+            assert!(known, "--{flag}");
+        }
+        let variables = "WATCH_NAMESPACE WATCH_LABEL_SELECTOR WATCH_LABEL_SELECTOR_FOR_TRIGGERAUTH POD_NAME \
+                         POD_NAMESPACE OPERATOR_NAME KEDA_HTTP_DEFAULT_TIMEOUT KEDA_HTTP_DISABLE_KEEP_ALIVE \
+                         KEDA_HTTP_MIN_TLS_VERSION KEDA_HTTP_TLS_CIPHER_LIST KEDA_SERVICE_MIN_TLS_VERSION \
+                         KEDA_SERVICE_TLS_CIPHER_LIST KEDA_SCALEDOBJECT_CTRL_MAX_RECONCILES \
+                         KEDA_SCALEDJOB_CTRL_MAX_RECONCILES KEDA_OPERATOR_LEADER_ELECTION_LEASE_DURATION \
+                         KEDA_OPERATOR_LEADER_ELECTION_RENEW_DEADLINE KEDA_OPERATOR_LEADER_ELECTION_RETRY_PERIOD \
+                         KEDA_RESTRICT_SECRET_ACCESS KEDA_CLUSTER_OBJECT_NAMESPACE \
+                         KEDA_BOUND_SERVICE_ACCOUNT_TOKEN_EXPIRY KEDA_CHECK_UNEXPECTED_SCALERS_PARAMS \
+                         RAW_METRICS_GRPC_PROTOCOL RAW_METRICS_MODE OTEL_EXPORTER_OTLP_ENDPOINT \
+                         OTEL_EXPORTER_OTLP_PROTOCOL SPANNER_EMULATOR_HOST";
+        for variable in variables.split_whitespace() {
+            let read =
+                command.get_arguments().any(|argument| argument.get_env().is_some_and(|it| it == variable));
+            let said = super::VARIABLES.iter().any(|(name, _)| *name == variable);
+            assert!(read != said, "{variable}: read {read}, said to have no effect {said}");
         }
     }
 

@@ -47,7 +47,17 @@ impl Events {
     /// Publishes one event about `object`; one with the same reason as before counts that one up, and keeps its note.
     /// A failure is logged and forgotten: an event is never worth a retry.
     pub async fn publish(&self, object: &ObjectReference, event: &Decided) {
-        let (key, now) = (Key::of(object, event), Timestamp::now());
+        self.publish_in(Key::of(object, event), object, event).await;
+    }
+
+    /// As [`Self::publish`], but one that says something else is an event of its own.
+    pub async fn publish_by_message(&self, object: &ObjectReference, event: &Decided) {
+        let key = Key { message: event.message.clone(), ..Key::of(object, event) };
+        self.publish_in(key, object, event).await;
+    }
+
+    async fn publish_in(&self, key: Key, object: &ObjectReference, event: &Decided) {
+        let now = Timestamp::now();
         let again = self.lately.lock().again(&key, now);
         if let Some((name, count)) = again
             && self.count_up(object, &name, count, now).await.is_ok()
@@ -115,6 +125,8 @@ struct Key {
     /// The object's uid, or its kind, namespace and name where it has none.
     about: String,
     reason: &'static str,
+    /// Empty where one series has them all.
+    message: String,
 }
 
 impl Key {
@@ -123,7 +135,7 @@ impl Key {
             let part = |part: &Option<String>| part.clone().unwrap_or_default();
             format!("{}/{}/{}", part(&object.kind), part(&object.namespace), part(&object.name))
         };
-        Self { about: object.uid.clone().unwrap_or_else(named), reason: event.reason }
+        Self { about: object.uid.clone().unwrap_or_else(named), reason: event.reason, message: String::new() }
     }
 }
 
@@ -185,7 +197,7 @@ mod tests {
     use super::*;
 
     fn key(about: &str) -> Key {
-        Key { about: about.to_owned(), reason: "Ready" }
+        Key { about: about.to_owned(), reason: "Ready", message: String::new() }
     }
 
     fn at(minute: i64) -> Timestamp {
@@ -199,6 +211,7 @@ mod tests {
         lately.first(key("a"), "a.1".to_owned(), at(0));
         assert_eq!(lately.again(&key("b"), at(1)), None);
         assert_eq!(lately.again(&Key { reason: "Paused", ..key("a") }, at(1)), None);
+        assert_eq!(lately.again(&Key { message: "another".to_owned(), ..key("a") }, at(1)), None);
         assert_eq!(lately.again(&key("a"), at(5)), Some(("a.1".to_owned(), 2)));
         assert_eq!(lately.again(&key("a"), at(10)), Some(("a.1".to_owned(), 3)));
         assert_eq!(lately.again(&key("a"), at(16)), None);

@@ -35,6 +35,7 @@ pub(crate) async fn paused(case: &Case<'_>) -> Result<()> {
     case.wait_condition("shop", "Paused", "True", "ScaledObjectPaused").await?;
     hpa_is_gone(case).await?;
     case.wait_event("shop", "ScaledObjectPaused", "").await?;
+    case.wait_event("shop", "KEDAScalersStopped", "Stopped scalers watch").await?;
     case.set_requests(50).await?;
     case.replicas_stay("shop", 2, QUIET).await?;
 

@@ -1,6 +1,6 @@
 //! Each action of a pass, done at the provider and on the cluster.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Taint;
@@ -11,7 +11,7 @@ use tandem_core::nodes::{
     pass::{Change, Memory, PassSettings},
     reasons,
 };
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 
 use super::{NodeGroups, remove};
 use crate::{
@@ -21,6 +21,26 @@ use crate::{
         taint::{Marking, mark},
     },
 };
+
+/// Soft taints of a pass: no more are written when their time is up (`--max-bulk-soft-taint-time`); the next pass goes on.
+#[derive(Debug)]
+pub(super) struct SoftTaints {
+    most: Duration,
+    since: Option<Instant>,
+}
+
+impl SoftTaints {
+    /// None is written yet; all together may take as long as this.
+    pub(super) fn new(most: Duration) -> Self {
+        Self { most, since: None }
+    }
+
+    /// Whether an action may be done at this time: all may that are no soft taints, and the first of those.
+    pub(super) fn may(&mut self, action: &Action, now: Instant) -> bool {
+        let marks = matches!(action, Action::MarkCandidate { .. } | Action::UnmarkCandidate { .. });
+        !marks || now.duration_since(*self.since.get_or_insert(now)) <= self.most
+    }
+}
 
 /// The end of a removal.
 #[derive(Debug, Clone)]
@@ -201,5 +221,24 @@ fn judge(
         (Some((_, _, why)), _) => Err(why),
         (None, Some(pod)) => Err(format!("pod {} has to end first", pod.key())),
         (None, None) => Ok(verdict.drain),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn soft_taints_have_a_time_and_nothing_else_has() {
+        let mark = Action::UnmarkCandidate { node: "n".into() };
+        let other = Action::CleanUp { node: "n".into() };
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let mut taints = SoftTaints::new(Duration::from_secs(3));
+        assert!(taints.may(&other, start));
+        assert!(taints.may(&mark, after(10)), "the time begins with the first");
+        assert!(taints.may(&mark, after(13)));
+        assert!(!taints.may(&mark, after(14)));
+        assert!(taints.may(&other, after(14)));
     }
 }

@@ -37,8 +37,13 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::expander_server::ServerError;
 use self::{
-    act::Removed, choose::Chooser, metrics::Metrics, rehearsal::Rehearsal, remove::RemoveOptions,
-    report::Reporter, status_map::StatusMap,
+    act::{Removed, SoftTaints},
+    choose::Chooser,
+    metrics::Metrics,
+    rehearsal::Rehearsal,
+    remove::RemoveOptions,
+    report::Reporter,
+    status_map::StatusMap,
 };
 use crate::{
     cli::nodes::NodeArgs,
@@ -350,16 +355,11 @@ impl NodeGroups {
         memory: &mut Memory,
         removed: &mpsc::UnboundedSender<Removed>,
     ) {
-        // Soft taints come last but removals, and each is a call; the others have the next pass.
-        let mut marked = Duration::ZERO;
+        let mut soft_taints = SoftTaints::new(self.args.max_bulk_soft_taint_time);
         for action in actions {
-            let is_mark = matches!(action, Action::MarkCandidate { .. } | Action::UnmarkCandidate { .. });
-            if is_mark && marked >= self.args.max_bulk_soft_taint_time {
-                continue;
+            if soft_taints.may(action, Instant::now()) {
+                self.act(action, groups, memory, removed).await;
             }
-            let started = Instant::now();
-            self.act(action, groups, memory, removed).await;
-            marked += if is_mark { started.elapsed() } else { Duration::ZERO };
         }
     }
 }
