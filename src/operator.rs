@@ -4,7 +4,6 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
 use hyper::StatusCode;
-use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use prometheus_client::registry::Registry;
 use tandem_core::hpa;
@@ -313,7 +312,7 @@ async fn interruptions(
     let interruptions = Interruptions::new(interruption::Config {
         events: Events::new(client.clone(), INTERRUPTION_EVENT_SOURCE, args.pod_name.clone()),
         leading: shared.leading.clone(),
-        own: own_pod(args),
+        own: interruption::own_pod(&args.namespace, args.pod_name.as_deref()),
         args: args.interruption.clone(),
         client,
         world,
@@ -326,17 +325,6 @@ async fn interruptions(
     // It has no end of its own; the runtime ends it.
     tokio::spawn(interruptions.run());
     Ok(())
-}
-
-/// The pod of this process, as the object of events.
-fn own_pod(args: &RunArgs) -> ObjectReference {
-    ObjectReference {
-        api_version: Some("v1".to_owned()),
-        kind: Some("Pod".to_owned()),
-        namespace: Some(args.namespace.clone()),
-        name: Some(args.pod_name.clone().unwrap_or_else(|| "tandem".to_owned())),
-        ..ObjectReference::default()
-    }
 }
 
 async fn node_groups(

@@ -9,6 +9,8 @@ use harness::wait;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::ResourceExt as _;
 use kube::api::{Api, ListParams};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use crate::world::World;
 
@@ -39,6 +41,9 @@ pub(crate) const HASTY: [&str; 6] = [
     "--scan-interval=1s",
     "--skip-nodes-with-system-pods=false",
 ];
+
+/// Where Cluster Autoscaler serves metrics and its probe.
+const PEERS_ADDRESS: &str = "127.0.0.1:8085";
 
 /// Users see this take as long as EC2 takes; here machines come at once.
 const SOON: Duration = Duration::from_mins(1);
@@ -88,7 +93,7 @@ pub(crate) async fn walk_through(world: Arc<World>) -> Result<()> {
         Ok(())
     })
     .await?;
-    world.start_tandem(&[&AWS[..], &HASTY].concat()).await?;
+    world.start_tandem(&[&AWS[..], &HASTY, &[&format!("--address={PEERS_ADDRESS}")]].concat()).await?;
     world.kubectl("apply -f -", &deployment("nginx-to-scaleout", 1, "500m")).await?;
     world.kubectl("scale --replicas=10 deployment/nginx-to-scaleout", "").await?;
     wait::until("ten pods to run", SOON, || async {
@@ -122,7 +127,25 @@ pub(crate) async fn walk_through(world: Arc<World>) -> Result<()> {
         Ok(())
     })
     .await?;
+    let metrics = get("/metrics").await?;
+    for name in [
+        "cluster_autoscaler_cluster_safe_to_autoscale 1",
+        "cluster_autoscaler_scaled_up_nodes_total ",
+        "cluster_autoscaler_aws_request_duration_seconds_count{endpoint=\"SetDesiredCapacity\"",
+    ] {
+        ensure!(metrics.contains(name), "{name} is not among the metrics");
+    }
+    ensure!(get("/health-check").await?.starts_with("HTTP/1.0 200"), "the probe fails");
     shrinks(&world).await
+}
+
+/// What Tandem answers where Cluster Autoscaler would.
+async fn get(path: &str) -> Result<String> {
+    let mut stream = TcpStream::connect(PEERS_ADDRESS).await?;
+    stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: tandem\r\n\r\n").as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer)
 }
 
 async fn shrinks(world: &Arc<World>) -> Result<()> {

@@ -49,13 +49,16 @@ struct OfOffering {
     zone: String,
 }
 
+/// Instance types by node class.
+type Told = Arc<Mutex<BTreeMap<String, Arc<[Arc<InstanceType>]>>>>;
+
 /// What a provider answered, and how long it took.
 #[derive(Debug, Clone)]
 pub struct Calls {
     durations: Family<Called, Histogram, fn() -> Histogram>,
     errors: Family<Failed, Counter>,
     /// The types that it last told of, by node class.
-    types: Arc<Mutex<BTreeMap<String, Arc<[Arc<InstanceType>]>>>>,
+    types: Told,
 }
 
 impl Default for Calls {
@@ -179,7 +182,7 @@ impl PoolProvider for Measured {
 
 /// Instance types and their offerings, as the provider last told of them.
 #[derive(Debug)]
-struct Types(Arc<Mutex<BTreeMap<String, Arc<[Arc<InstanceType>]>>>>);
+struct Types(Told);
 
 impl Collector for Types {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {

@@ -6,7 +6,6 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use parking_lot::Mutex;
 use tandem_core::{
     nodes::{
-        action::Increase,
         buffer::reasons::{not_trigger_scale_up, triggered_scale_up},
         pass::{Buffered, Outcome},
         provisioning_request::{consumed_by, reasons as requests},
@@ -178,10 +177,6 @@ impl Reporter {
                 let (pod, group, why) = (pod.key(), &refusal.group, &refusal.reason);
                 tracing::debug!("Pod {pod} can't be scheduled on {group}, predicate checking error: {why}");
             }
-        }
-        for Increase { group, from, to, .. } in &outcome.plan.increases {
-            tracing::info!("Best option to resize: {group}");
-            tracing::info!("Estimated {} nodes needed in {group}", to - from);
         }
         if !outcome.plan.increases.is_empty() {
             tracing::info!("Final scale-up plan: {}", reasons::plan_text(&outcome.plan.increases));

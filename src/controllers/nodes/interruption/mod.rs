@@ -98,6 +98,17 @@ pub struct Interruptions {
     pub metrics: Metrics,
 }
 
+/// The pod of this process, as the object of events.
+pub fn own_pod(namespace: &str, name: Option<&str>) -> ObjectReference {
+    ObjectReference {
+        api_version: Some("v1".to_owned()),
+        kind: Some("Pod".to_owned()),
+        namespace: Some(namespace.to_owned()),
+        name: Some(name.unwrap_or("tandem").to_owned()),
+        ..ObjectReference::default()
+    }
+}
+
 /// What became of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outcome {

@@ -279,7 +279,8 @@ mod tests {
     #[test]
     fn requirements_that_contradict_each_other_are_named() {
         use Operator::{DoesNotExist, Exists, Gt, In, Lt, NotIn};
-        let cases: [(&[(Operator, &[&str])], bool); 7] = [
+        type Case<'a> = (&'a [(Operator, &'a [&'a str])], bool);
+        let cases: [Case<'_>; 7] = [
             (&[(In, &["a"]), (In, &["a", "b"])], false),
             (&[(In, &["a"]), (In, &["b"])], true),
             (&[(In, &["a"]), (NotIn, &["a"])], true),
