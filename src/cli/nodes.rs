@@ -6,7 +6,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{ArgAction::Set, Args};
-use tandem_core::nodes::expander::Chain;
+use tandem_core::nodes::{drain::Order, expander::Chain};
 
 use super::{
     address::BindAddress,
@@ -151,9 +151,6 @@ pub struct NodeArgs {
     /// Pods of a lower priority cause no scale-up and keep no node.
     #[arg(long, default_value = "-10", allow_hyphen_values = true)]
     pub expendable_pods_priority_cutoff: i32,
-    /// Keep room on new nodes for all DaemonSets that suit them.
-    #[arg(long, action = Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false)]
-    pub force_ds: bool,
     /// How long a group that failed to grow is left alone at first.
     #[arg(long, default_value = "5m", value_parser = duration)]
     pub initial_node_group_backoff_duration: Duration,
@@ -211,9 +208,6 @@ pub struct NodeArgs {
     /// Those delays hold for the group that grew or shrank, not for all.
     #[arg(long, action = Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false)]
     pub scale_down_delay_type_local: bool,
-    /// How long a pass may look for nodes to remove.
-    #[arg(long, default_value = "30s", value_parser = duration)]
-    pub scale_down_simulation_timeout: Duration,
     /// The most nodes that are being removed at once.
     #[arg(long, default_value = "10")]
     pub max_scale_down_parallelism: u32,
@@ -226,9 +220,9 @@ pub struct NodeArgs {
     /// How long an eviction is tried.
     #[arg(long, default_value = "2m", value_parser = duration)]
     pub max_pod_eviction_time: Duration,
-    /// Grace periods by priority, as PRIORITY:SECONDS,…; the lowest priorities are drained first.
-    #[arg(long, default_value = "")]
-    pub drain_priority_config: String,
+    /// The longest grace periods by priority, as PRIORITY:SECONDS,…; pods of the lowest priorities leave first, and are gone before the next are evicted.
+    #[arg(long, default_value = "", conflicts_with = "max_graceful_termination_sec")]
+    pub drain_priority_config: Order,
     /// Time between the taint and the drain, in which the scheduler hears of it.
     #[arg(long, default_value = "5s", value_parser = duration)]
     pub node_delete_delay_after_taint: Duration,
@@ -362,11 +356,12 @@ pub(super) const WITHOUT_EFFECT: &[Flag] = &[
     ("debugging-snapshot-enabled", Switch, "status, events and log say what was decided and why"),
     ("dynamic-node-delete-delay-after-taint-enabled", Switch, "--node-delete-delay-after-taint holds"),
     ("enable-csi-node-aware-scheduling", Switch, "limits of CSINode always count"),
-    ("enable-dynamic-resource-allocation", Switch, "claims of devices are not simulated"),
+    ("enable-dynamic-resource-allocation", Switch, "claims of devices always count"),
     ("enable-graceful-degradation", Switch, QUICK),
     ("enable-proactive-scaleup", Switch, "expected pods come from ScaledObjects; see --max-expected-pods"),
     ("estimator", Value, "binpacking is the only one"),
     ("fastpath-binpacking-enabled", Switch, "the estimator always counts where counting is exact"),
+    ("force-ds", Switch, "new nodes always have room for all DaemonSets that suit them"),
     ("frequent-loops-enabled", Switch, "a pod that fits nowhere always starts a pass"),
     ("gce-concurrent-refreshes", Value, GCE),
     ("gce-expander-ephemeral-storage-support", Switch, GCE),
@@ -407,6 +402,7 @@ pub(super) const WITHOUT_EFFECT: &[Flag] = &[
     ("scale-down-candidates-pool-min-count", Value, ALL_NODES),
     ("scale-down-candidates-pool-ratio", Value, ALL_NODES),
     ("scale-down-non-empty-candidates-count", Value, ALL_NODES),
+    ("scale-down-simulation-timeout", Value, QUICK),
     ("scale-from-unschedulable", Switch, "templates are always schedulable"),
     ("scaleup-simulation-for-skipped-node-groups-enabled", Switch, "reasons are always known"),
     ("scheduler-config-file", Value, DEFAULT_SCHEDULER),

@@ -42,7 +42,10 @@ pub(crate) async fn paused(case: &Case<'_>) -> Result<()> {
     case.annotate("shop", "autoscaling.keda.sh/paused", None).await?;
     case.wait_condition("shop", "Paused", "False", "ScaledObjectUnpaused").await?;
     case.wait_event("shop", "ScaledObjectUnpaused", "").await?;
-    case.wait_replicas("shop", 5).await
+    case.wait_replicas("shop", 5).await?;
+
+    case.annotate("shop", "autoscaling.keda.sh/paused", Some("true")).await?;
+    case.wait_event_counted("shop", "ScaledObjectPaused", 2).await
 }
 
 pub(crate) async fn paused_replicas(case: &Case<'_>) -> Result<()> {

@@ -141,7 +141,7 @@ impl ClusterState {
             nodes: 0,
         });
         request.nodes += nodes;
-        request.expected_by = now + provision_time;
+        request.expected_by = now.checked_add(provision_time).unwrap_or(Timestamp::MAX);
     }
 
     /// Looks at the cluster.

@@ -7,6 +7,10 @@ use std::{fmt, sync::Arc};
 pub enum Reason {
     /// A claim is not there: no node will do.
     ClaimNotFound(Arc<str>),
+    /// The volume of a claim is gone for good: no node will do.
+    ClaimLost(Arc<str>),
+    /// A claim is being deleted: no node will do.
+    ClaimDeleting(Arc<str>),
     /// A claim names a volume that is not there.
     VolumeNotFound(Arc<str>),
     /// A claim that is bound at once has no volume yet: no node will do.
@@ -92,6 +96,12 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::ClaimNotFound(name) => return write!(f, "persistentvolumeclaim \"{name}\" not found"),
+            Self::ClaimLost(name) => {
+                return write!(f, "persistentvolumeclaim \"{name}\" bound to non-existent persistentvolume");
+            }
+            Self::ClaimDeleting(name) => {
+                return write!(f, "persistentvolumeclaim \"{name}\" is being deleted");
+            }
             Self::VolumeNotFound(_) => {
                 "node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)"
             }

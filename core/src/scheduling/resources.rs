@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::{
-    api::core::v1::{Container, Pod, PodSpec},
+    api::core::v1::{Container, Pod, PodCondition, PodSpec},
     apimachinery::pkg::api::resource::Quantity,
 };
 
@@ -139,35 +139,87 @@ fn amount(name: &str, quantity: &Quantity) -> i64 {
 /// What a pod asks of the node that runs it: containers and sidecars, or the init container that needs most, then the
 /// pod's own resources, then its overhead; one pod.
 ///
-/// Of a running pod what the kubelet has allocated counts if it is more, so that a resize under way is held room for.
-/// Source: component-helpers `resource.PodRequests`.
+/// Of a pod that is resized in place the most counts of what is asked for, allocated and in force, so that room is held until
+/// the resize is over; what no node of its size could ever give ([`is_infeasible`]) is not asked for.
+///
+/// Source: component-helpers `resource.PodRequests` with `UseStatusResources`.
 pub fn pod_requests(pod: &Pod) -> Resources {
     let Some(spec) = &pod.spec else { return Resources { pods: 1, ..Resources::default() } };
-    let allocated = |container: &Container| {
-        let status = pod.status.as_ref()?.container_statuses.as_ref()?;
-        status.iter().find(|status| status.name == container.name)?.allocated_resources.as_ref()
-    };
+    let is_infeasible = is_infeasible(pod);
     let mut requests = aggregate(spec, |container| {
-        let mut asked = listed(container, |resources| resources.requests.as_ref());
-        asked.raise_to(&Resources::from_optional(allocated(container)));
-        asked
+        let asked = listed(container, |resources| resources.requests.as_ref());
+        settled(asked, held_by(pod, container), is_infeasible)
     });
     let of_pod = spec.resources.as_ref().and_then(|resources| resources.requests.as_ref());
-    finish(&mut requests, spec, of_pod);
+    let of_pod = of_pod.map(|asked| {
+        let status = pod.status.as_ref().filter(|status| status.resources.is_some());
+        let held = status.map(|status| Held {
+            allocated: status.allocated_resources.as_ref(),
+            in_force: status.resources.as_ref().and_then(|resources| resources.requests.as_ref()),
+        });
+        settled(Resources::from_list(asked), held, is_infeasible)
+    });
+    finish(&mut requests, spec, of_pod.as_ref());
     requests
+}
+
+/// What the kubelet says that a container, or a pod as a whole, has.
+struct Held<'a> {
+    allocated: Option<&'a ResourceList>,
+    in_force: Option<&'a ResourceList>,
+}
+
+type ResourceList = BTreeMap<String, Quantity>;
+
+/// What the kubelet says that a container has, once it says what is in force. Init containers end, sidecars aside.
+fn held_by<'a>(pod: &'a Pod, container: &Container) -> Option<Held<'a>> {
+    let (spec, status) = (pod.spec.as_ref()?, pod.status.as_ref()?);
+    let is_init = spec.init_containers.iter().flatten().any(|init| init.name == container.name);
+    let statuses = match (is_init, is_sidecar(container)) {
+        (false, _) => &status.container_statuses,
+        (true, true) => &status.init_container_statuses,
+        (true, false) => return None,
+    };
+    let status = statuses.iter().flatten().find(|status| status.name == container.name)?;
+    Some(Held {
+        allocated: status.allocated_resources.as_ref(),
+        in_force: status.resources.as_ref()?.requests.as_ref(),
+    })
+}
+
+/// What counts of what is asked for and what is held.
+fn settled(asked: Resources, held: Option<Held<'_>>, is_infeasible: bool) -> Resources {
+    let Some(Held { allocated, in_force }) = held else { return asked };
+    let mut most = if is_infeasible { Resources::default() } else { asked };
+    most.raise_to(&Resources::from_optional(allocated));
+    most.raise_to(&Resources::from_optional(in_force));
+    most
+}
+
+/// Whether the kubelet says that a pod's resize will never fit its node.
+fn is_infeasible(pod: &Pod) -> bool {
+    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let says_so = |condition: &PodCondition| {
+        condition.type_ == "PodResizePending" && condition.reason.as_deref() == Some("Infeasible")
+    };
+    conditions.into_iter().any(says_so)
+}
+
+fn is_sidecar(container: &Container) -> bool {
+    container.restart_policy.as_deref() == Some("Always")
 }
 
 /// The limits of a whole pod, by the same rule as [`pod_requests`]; a resource without a limit is absent.
 pub fn pod_limits(spec: &PodSpec) -> Resources {
     let mut limits = aggregate(spec, |container| listed(container, |resources| resources.limits.as_ref()));
     let of_pod = spec.resources.as_ref().and_then(|resources| resources.limits.as_ref());
-    finish(&mut limits, spec, of_pod);
+    finish(&mut limits, spec, of_pod.map(Resources::from_list).as_ref());
     limits
 }
 
 fn listed(
     container: &Container,
-    list: impl Fn(&k8s_openapi::api::core::v1::ResourceRequirements) -> Option<&BTreeMap<String, Quantity>>,
+    list: impl Fn(&k8s_openapi::api::core::v1::ResourceRequirements) -> Option<&ResourceList>,
 ) -> Resources {
     Resources::from_optional(container.resources.as_ref().and_then(list))
 }
@@ -182,7 +234,7 @@ fn aggregate(spec: &PodSpec, of: impl Fn(&Container) -> Resources) -> Resources 
     let mut peak = Resources::default();
     for container in spec.init_containers.iter().flatten() {
         let mut asked = of(container);
-        if container.restart_policy.as_deref() == Some("Always") {
+        if is_sidecar(container) {
             together.add(&asked);
             sidecars.add(&asked);
             peak.raise_to(&sidecars);
@@ -196,12 +248,89 @@ fn aggregate(spec: &PodSpec, of: impl Fn(&Container) -> Resources) -> Resources 
 }
 
 /// A pod's own resources replace the sum of its containers' (cpu, memory and huge pages can be set so).
-fn finish(total: &mut Resources, spec: &PodSpec, of_pod: Option<&BTreeMap<String, Quantity>>) {
-    for (name, quantity) in of_pod.into_iter().flatten() {
+fn finish(total: &mut Resources, spec: &PodSpec, of_pod: Option<&Resources>) {
+    for (name, amount) in of_pod.into_iter().flat_map(Resources::iter) {
         if name == "cpu" || name == "memory" || name.starts_with("hugepages-") {
-            total.set(name, amount(name, quantity));
+            total.set(name, amount);
         }
     }
     total.add(&Resources::from_optional(spec.overhead.as_ref()));
     total.pods = 1;
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn requests(pod: &Value) -> Resources {
+        pod_requests(&serde_json::from_value(pod.clone()).unwrap())
+    }
+
+    fn cpu(amount: &str) -> Value {
+        json!({"requests": {"cpu": amount}})
+    }
+
+    /// A pod of a sidecar and a container that is resized from 1 to 3 cores: 2 are allocated, and one is in force.
+    fn resized() -> Value {
+        json!({
+            "spec": {
+                "initContainers": [
+                    {"name": "first", "resources": cpu("1")},
+                    {"name": "sidecar", "restartPolicy": "Always", "resources": cpu("100m")},
+                ],
+                "containers": [{"name": "app", "resources": cpu("3")}],
+            },
+            "status": {
+                "containerStatuses": [{"name": "app", "ready": true, "restartCount": 0, "image": "", "imageID": "",
+                    "allocatedResources": {"cpu": "2"}, "resources": cpu("1")}],
+            },
+        })
+    }
+
+    #[test]
+    fn a_resize_holds_the_most_until_it_is_over() {
+        let mut pod = resized();
+        assert_eq!(requests(&pod).cpu, 3100, "what is asked for");
+        pod["spec"]["containers"][0]["resources"] = cpu("500m");
+        assert_eq!(requests(&pod).cpu, 2100, "what is allocated");
+        pod["status"]["containerStatuses"][0]["resources"] = cpu("2500m");
+        assert_eq!(requests(&pod).cpu, 2600, "what is in force");
+        let mut sidecar = pod["status"]["containerStatuses"][0].clone();
+        sidecar["name"] = json!("sidecar");
+        let mut first = sidecar.clone();
+        first["name"] = json!("first");
+        first["resources"] = cpu("9");
+        pod["status"]["initContainerStatuses"] = json!([first, sidecar]);
+        assert_eq!(requests(&pod).cpu, 5000, "of a sidecar too, of other init containers not");
+    }
+
+    #[test]
+    fn what_will_never_be_given_is_not_asked_for() {
+        let mut pod = resized();
+        pod["status"]["conditions"] =
+            json!([{"type": "PodResizePending", "status": "True", "reason": "Infeasible"}]);
+        assert_eq!(requests(&pod).cpu, 2100);
+        pod["status"]["conditions"][0]["reason"] = json!("Deferred");
+        assert_eq!(requests(&pod).cpu, 3100);
+        pod["status"]["conditions"][0]["reason"] = json!("Infeasible");
+        pod["status"].as_object_mut().unwrap().remove("containerStatuses");
+        assert_eq!(requests(&pod).cpu, 3100, "the kubelet has not said what there is");
+    }
+
+    #[test]
+    fn a_pod_is_resized_as_a_whole_likewise() {
+        let mut pod = resized();
+        pod["spec"]["resources"] = cpu("4");
+        assert_eq!(requests(&pod).cpu, 4000, "it replaces the sum");
+        pod["status"]["allocatedResources"] = json!({"cpu": "6"});
+        pod["status"]["resources"] = cpu("5");
+        assert_eq!(requests(&pod).cpu, 6000);
+        pod["spec"]["resources"] = cpu("8");
+        assert_eq!(requests(&pod).cpu, 8000);
+        pod["status"]["conditions"] =
+            json!([{"type": "PodResizePending", "status": "True", "reason": "Infeasible"}]);
+        assert_eq!(requests(&pod).cpu, 6000);
+    }
 }

@@ -8,7 +8,7 @@ use super::{
     filters::{Filter, FilterId},
     ids::{Strings, Symbol},
     reason::Reason,
-    selector::{Conjunction, NodeSelector, Operator, Requirement, node_term},
+    selector::{Conjunction, NodeSelector, Operator, Requirement, all_match, label_selector, node_term},
     snapshot::Snapshot,
     surroundings::{Claim, READ_WRITE_ONCE_POD, StorageClass, Surroundings, Volume},
 };
@@ -58,6 +58,13 @@ impl Snapshot {
         surroundings: &Surroundings,
         all: &mut Collected,
     ) {
+        let name = || key.1.clone();
+        if claim.is_lost {
+            return all.refuse(Reason::ClaimLost(name()));
+        }
+        if claim.is_deleting {
+            return all.refuse(Reason::ClaimDeleting(name()));
+        }
         let id = format!("{}/{}", key.0, key.1);
         if claim.access_modes.iter().any(|mode| mode == READ_WRITE_ONCE_POD) {
             all.exclusive.push(self.strings.intern(&id));
@@ -156,14 +163,20 @@ fn places(
     surroundings: &Surroundings,
 ) -> Option<Vec<Conjunction>> {
     let mut terms = Vec::new();
+    let wanted = claim.selector.as_ref().map(|selector| label_selector(strings, Some(selector), []));
     let suits = |volume: &&Volume| {
         volume.available
             && volume.class == claim.class
+            && volume.is_block == claim.is_block
             && volume.bytes >= claim.bytes
             && volume.claim.as_ref().is_none_or(|kept_for| kept_for == key)
             && claim.access_modes.iter().all(|mode| volume.access_modes.contains(mode))
     };
     for volume in surroundings.volumes.values().filter(suits) {
+        let labels = strings.labels(&volume.labels);
+        if wanted.as_ref().is_some_and(|wanted| !all_match(wanted, &labels, strings)) {
+            continue;
+        }
         let affinity = volume.node_affinity.as_ref()?;
         terms.extend(affinity.node_selector_terms.iter().map(|term| node_term(strings, term)));
     }

@@ -56,6 +56,14 @@ pub struct Claim {
     pub access_modes: Vec<String>,
     /// What it asks for, bytes.
     pub bytes: i64,
+    /// The labels of volumes that it may be bound to; absent means all.
+    pub selector: Option<LabelSelector>,
+    /// Whether it asks for a block device (`volumeMode: Block`).
+    pub is_block: bool,
+    /// Whether it is being deleted.
+    pub is_deleting: bool,
+    /// Whether its volume is gone (phase `Lost`).
+    pub is_lost: bool,
 }
 
 /// A `PersistentVolume`.
@@ -75,7 +83,9 @@ pub struct Volume {
     pub access_modes: Vec<String>,
     /// The claim it is kept for, by namespace and name.
     pub claim: Option<(Arc<str>, Arc<str>)>,
-    /// Whether it is free to be bound (phase `Available`).
+    /// Whether it is a block device (`volumeMode: Block`).
+    pub is_block: bool,
+    /// Whether it is free to be bound: its phase is `Available`, and nobody deletes it.
     pub available: bool,
 }
 
@@ -116,6 +126,10 @@ fn bytes(quantity: Option<&k8s_openapi::apimachinery::pkg::api::resource::Quanti
     quantity.and_then(|quantity| parse_milli(&quantity.0).ok()).map_or(0, |milli| milli.div_euclid(1000))
 }
 
+fn is_block(mode: Option<&str>) -> bool {
+    mode == Some("Block")
+}
+
 impl Claim {
     /// Reads a claim of the API.
     pub fn read(claim: &PersistentVolumeClaim) -> Self {
@@ -128,6 +142,10 @@ impl Claim {
             volume: name(spec.volume_name.as_ref()),
             access_modes: spec.access_modes.clone().unwrap_or_default(),
             bytes: spec.resources.as_ref().map_or(0, requests),
+            selector: spec.selector.clone(),
+            is_block: is_block(spec.volume_mode.as_deref()),
+            is_deleting: claim.metadata.deletion_timestamp.is_some(),
+            is_lost: claim.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Lost"),
         }
     }
 }
@@ -149,7 +167,9 @@ impl Volume {
             access_modes: spec.access_modes.clone().unwrap_or_default(),
             claim: claim
                 .and_then(|claim| Some((name(claim.namespace.as_ref())?, name(claim.name.as_ref())?))),
-            available: volume.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Available"),
+            is_block: is_block(spec.volume_mode.as_deref()),
+            available: volume.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Available")
+                && volume.metadata.deletion_timestamp.is_none(),
         }
     }
 }

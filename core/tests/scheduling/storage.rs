@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::{
     NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, TopologySelectorLabelRequirement,
     TopologySelectorTerm,
 };
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use tandem_core::scheduling::{
     ClassId, Node, NodeId, Pod, Reason, Resources, Snapshot, Surroundings,
     pod::{Shape, Traits},
@@ -54,6 +55,19 @@ fn unbound(world: &mut Surroundings, name: &str, class: Option<&str>) {
     world.claims.insert(("n".into(), name.into()), claim);
 }
 
+fn bound_to(volume: &str) -> Claim {
+    Claim { volume: Some(volume.into()), ..Claim::default() }
+}
+
+fn of_hand() -> Claim {
+    Claim { class: Some("by-hand".into()), bytes: 10, ..Claim::default() }
+}
+
+fn fast() -> LabelSelector {
+    let labels = [("disk".to_owned(), "fast".to_owned())].into();
+    LabelSelector { match_labels: Some(labels), ..LabelSelector::default() }
+}
+
 fn world() -> Surroundings {
     let mut world = Surroundings::default();
     bound(&mut world, "local", Volume { node_affinity: Some(in_zone("a")), ..Volume::default() });
@@ -69,6 +83,14 @@ fn world() -> Surroundings {
     unbound(&mut world, "anywhere", Some("anywhere"));
     unbound(&mut world, "in-a", Some("in-a"));
     unbound(&mut world, "by-hand", Some("by-hand"));
+    let claims = [
+        ("lost", Claim { is_lost: true, ..bound_to("disk-0") }),
+        ("leaving", Claim { is_deleting: true, ..bound_to("disk-0") }),
+        ("picky", Claim { selector: Some(fast()), ..of_hand() }),
+        ("fussy", Claim { selector: Some(LabelSelector::default()), ..of_hand() }),
+        ("raw", Claim { is_block: true, ..of_hand() }),
+    ];
+    world.claims.extend(claims.map(|(name, claim)| (("n".into(), name.into()), claim)));
     let waits = |provisioner: &str| StorageClass {
         provisioner: provisioner.into(),
         waits_for_consumer: true,
@@ -89,6 +111,9 @@ fn world() -> Surroundings {
     };
     world.volumes.insert("spare".into(), spare(10, "b"));
     world.volumes.insert("too-small".into(), spare(9, "a"));
+    let labels = [("disk".to_owned(), "fast".to_owned())].into();
+    world.volumes.insert("fast".into(), Volume { labels, bytes: 99, ..spare(10, "c") });
+    world.volumes.insert("block".into(), Volume { is_block: true, ..spare(10, "a") });
     world
 }
 
@@ -102,6 +127,8 @@ fn snapshot() -> (Snapshot, NodeId, NodeId, NodeId) {
 #[test]
 fn claims_bind_pods_to_places() {
     let not_found = || Err(Reason::ClaimNotFound("missing".into()));
+    let lost = || Err(Reason::ClaimLost("lost".into()));
+    let leaving = || Err(Reason::ClaimDeleting("leaving".into()));
     let no_volume = || Err(Reason::VolumeNotFound("gone".into()));
     let ok = || Ok(());
     let cases = [
@@ -114,6 +141,11 @@ fn claims_bind_pods_to_places() {
         ("anywhere", [ok(), ok(), ok()]),
         ("in-a", [ok(), Err(Reason::NoVolume), Err(Reason::NoVolume)]),
         ("by-hand", [Err(Reason::NoVolume), ok(), Err(Reason::NoVolume)]),
+        ("fussy", [Err(Reason::NoVolume), ok(), Err(Reason::NoVolume)]),
+        ("raw", [ok(), Err(Reason::NoVolume), Err(Reason::NoVolume)]),
+        ("picky", [Err(Reason::NoVolume), Err(Reason::NoVolume), Err(Reason::NoVolume)]),
+        ("lost", [lost(), lost(), lost()]),
+        ("leaving", [leaving(), leaving(), leaving()]),
     ];
     let (mut snapshot, a, b, nowhere) = snapshot();
     for (claim, wanted) in cases {
@@ -124,6 +156,8 @@ fn claims_bind_pods_to_places() {
         assert_eq!(snapshot.find(class, None), first.map(|(node, _)| node), "{claim}");
     }
     let elsewhere = snapshot.add_node(&node("elsewhere", Some("c")));
+    let picky = snapshot.class(&pod(&["picky"]));
+    assert_eq!(snapshot.check(picky, elsewhere), Ok(()));
     let zonal = snapshot.class(&pod(&["zonal"]));
     assert_eq!(snapshot.check(zonal, elsewhere), Err(Reason::VolumeZone));
 }

@@ -14,7 +14,7 @@ use tandem_core::{
 use tokio::time::Instant;
 
 use super::{RETRY_AFTER, RETRY_AT_MOST, Task};
-use crate::{check, telemetry::events::Events};
+use crate::check;
 
 /// Why an object is not ready, in the words of its condition.
 pub(super) struct Failure(pub(super) String);
@@ -37,7 +37,7 @@ impl Task {
                     }
                     self.tell(object, &event::scaled_object_ready(message)).await;
                     for warning in validate::warnings(object) {
-                        self.tell_anew(object, &event::scaler_info(&warning)).await;
+                        self.tell_by_message(object, &event::scaler_info(&warning)).await;
                     }
                 }
                 self.status.set(reasons::ready(message));
@@ -46,7 +46,7 @@ impl Task {
             Err(Failure(message)) => {
                 if self.status.message_of(reasons::READY) != Some(message) {
                     tracing::warn!(key = %self.key, %message, "ScaledObject is not ready");
-                    self.tell_anew(object, &event::scaled_object_check_failed(message)).await;
+                    self.tell_by_message(object, &event::scaled_object_check_failed(message)).await;
                 }
                 self.status.set(reasons::check_failed(message));
                 if self.samples.as_ref().is_none_or(|samples| samples.target.is_err()) || !self.valid {
@@ -134,17 +134,13 @@ impl Task {
 
     /// Publishes an event about the object; a repeated one is counted up, whatever it says.
     pub(super) async fn tell(&self, object: &ScaledObject, event: &Event) {
-        self.publish(&self.shared.events, object, event).await;
-    }
-
-    /// Publishes an event about the object whose message matters, beside those of the same reason.
-    async fn tell_anew(&self, object: &ScaledObject, event: &Event) {
-        self.publish(&self.shared.events.apart(), object, event).await;
-    }
-
-    /// Publishes an event about the object through `events`.
-    pub(super) async fn publish(&self, events: &Events, object: &ScaledObject, event: &Event) {
         let Ok(_place) = self.shared.writes.acquire().await else { return };
-        events.publish(&Self::reference(object), event).await;
+        self.shared.events.publish(&Self::reference(object), event).await;
+    }
+
+    /// Publishes an event about the object whose message matters: only one that says the same is counted up.
+    pub(super) async fn tell_by_message(&self, object: &ScaledObject, event: &Event) {
+        let Ok(_place) = self.shared.writes.acquire().await else { return };
+        self.shared.events.publish_by_message(&Self::reference(object), event).await;
     }
 }

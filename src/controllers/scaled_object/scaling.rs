@@ -14,10 +14,7 @@ use tandem_core::{
 use tokio::time::Instant;
 
 use super::Task;
-use crate::{
-    samples::{object::ObjectSamples, slot::Sample},
-    telemetry::events::Events,
-};
+use crate::samples::{object::ObjectSamples, slot::Sample};
 
 /// A source that goes on failing in ever other ways is told of this often.
 const TELL_AGAIN_AFTER: Duration = Duration::from_mins(1);
@@ -26,8 +23,6 @@ const TELL_AGAIN_AFTER: Duration = Duration::from_mins(1);
 pub(super) struct Failure {
     error: Arc<str>,
     at: Instant,
-    /// Where it was told: told again, it is counted up, and no other source's failure with it.
-    events: Events,
     /// Whether the source failed at the last look too.
     pub(super) lasts: bool,
 }
@@ -126,17 +121,15 @@ impl Task {
                 Some(same) if same.lasts && (same.error == error || same.at.elapsed() < TELL_AGAIN_AFTER) => {
                     same
                 }
-                before => {
+                _ => {
                     tracing::warn!(key = %self.key, metric = slot.metric, %error, "source gives no value");
-                    let known = before.filter(|before| before.error == error).map(|before| before.events);
-                    let events = known.unwrap_or_else(|| self.shared.events.apart());
                     let event = if object.spec.scaling_modifiers().is_some() {
                         event::metric_source_failed(&slot.metric, &error)
                     } else {
                         event::scaler_failed(&slot.metric, &error)
                     };
-                    self.publish(&events, object, &event).await;
-                    Failure { error, at: Instant::now(), events, lasts: true }
+                    self.tell_by_message(object, &event).await;
+                    Failure { error, at: Instant::now(), lasts: true }
                 }
             };
             self.failures.insert(slot.metric.clone(), failure);

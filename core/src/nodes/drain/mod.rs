@@ -1,6 +1,7 @@
 //! Which pods have to move before a node goes, and which of them keep it.
 
 mod budgets;
+mod order;
 mod rules;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -10,6 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::scheduling::Pod;
 
 pub use budgets::{Budget, Budgets, Evictable, selects};
+pub use order::{Order, OrderError, Turn, is_daemon_pod_evicted};
 pub use rules::{Context, Rule, SAFE_LOCAL_VOLUMES, SAFE_TO_EVICT, is_long_terminating};
 
 /// What the flags say.

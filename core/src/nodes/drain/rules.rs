@@ -58,8 +58,9 @@ fn long_terminating(pod: &Pod, context: &Context<'_>) -> Option<Outcome> {
 
 /// Whether a pod should have been gone for half a minute.
 pub fn is_long_terminating(pod: &Pod, now: Timestamp) -> bool {
-    let grace = SignedDuration::from_secs(pod.shape.grace_seconds);
-    pod.deleting.is_some_and(|deleting| deleting + grace + LONG_TERMINATING < now)
+    // A grace period has no upper bound: no time may be computed from it that there is not.
+    let grace = SignedDuration::from_secs(pod.shape.grace_seconds).saturating_add(LONG_TERMINATING);
+    pod.deleting.is_some_and(|deleting| now.duration_since(deleting) > grace)
 }
 
 fn replica_count(pod: &Pod, context: &Context<'_>) -> Option<Outcome> {
@@ -137,7 +138,8 @@ fn system(pod: &Pod, context: &Context<'_>) -> Option<Outcome> {
     if !context.options.skip_system_pods || &*pod.shape.namespace != "kube-system" || covered() {
         return None;
     }
-    let old = pod.created.is_some_and(|created| created + context.options.system_pod_timeout < context.now);
+    let timeout = context.options.system_pod_timeout;
+    let old = pod.created.is_some_and(|created| context.now.duration_since(created) > timeout);
     if old {
         return Some(Outcome::Drain);
     }

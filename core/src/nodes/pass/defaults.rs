@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use jiff::SignedDuration;
 
-use super::{PassSettings, PendingSettings, ScaleDownSettings, ScaleUpSettings};
+use super::{PassSettings, PendingSettings, RepairSettings, ScaleDownSettings, ScaleUpSettings};
 use crate::nodes::{backoff::BackoffSettings, cluster_state::ClusterStateSettings, drain};
 
 /// `--cores-total` and `--memory-total` end there, in cores and in GiB.
@@ -28,6 +28,7 @@ impl Default for PassSettings {
                     forgotten: SignedDuration::from_hours(3),
                 },
             },
+            repair: RepairSettings::default(),
             pending: PendingSettings { priority_cutoff: PRIORITY_CUTOFF, ..PendingSettings::default() },
             scale_up: ScaleUpSettings {
                 most_at_once: 1000,
@@ -49,6 +50,7 @@ impl Default for PassSettings {
                 delay_after_add: SignedDuration::from_mins(10),
                 delay_after_delete: SignedDuration::ZERO,
                 delay_after_failure: SignedDuration::from_mins(3),
+                delay_is_local: false,
                 parallelism: 10,
                 drain_parallelism: 1,
                 recheck: SignedDuration::from_mins(5),

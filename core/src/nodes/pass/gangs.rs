@@ -30,7 +30,7 @@ pub(super) fn plan(
     }
     let mut why = Why::default();
     loop {
-        let before = (world.snapshot.checkpoint(), world.guests.clone(), memory.grown, outcome.clone());
+        let before = (world.snapshot.checkpoint(), world.guests.clone(), memory.clone(), outcome.clone());
         place(memory, world, input, settings, &left_out, choose, outcome);
         let tried: Vec<_> =
             asking(world, input, settings).into_iter().filter(|pod| !left_out.has(pod)).collect();
@@ -44,7 +44,7 @@ pub(super) fn plan(
         why.extend(outcome.plan.refused.iter().map(|(pod, refusals)| (Arc::as_ptr(pod), refusals.clone())));
         left_out.add(unmet);
         world.snapshot.rollback(before.0);
-        (world.guests, memory.grown, *outcome) = (before.1, before.2, before.3);
+        (world.guests, *memory, *outcome) = (before.1, before.2, before.3);
     }
 }
 

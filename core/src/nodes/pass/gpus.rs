@@ -33,7 +33,8 @@ pub(super) fn total<'a>(nodes: impl Iterator<Item = &'a Node>, label: &str, inpu
     for node in nodes {
         let Some((kind, count)) = of(node, label) else { continue };
         let count = if count > 0 { count } else { to_come(node, label, input) };
-        *total.entry(kind.to_owned()).or_default() += count;
+        let sum = total.entry(kind.to_owned()).or_default();
+        *sum = sum.saturating_add(count);
     }
     total
 }

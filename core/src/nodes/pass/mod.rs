@@ -3,6 +3,7 @@
 //! Pure, so that the live loop and the simulation run the very same pass. What outlives a pass is [`Memory`].
 
 mod buffers;
+mod cooldown;
 mod defaults;
 pub mod explain;
 mod gangs;
@@ -31,9 +32,11 @@ use super::{
     provisioning_request::{Answered, Request},
 };
 use crate::scheduling::{ClassId, LeftOut, Node, NodeId, Pod, Snapshot, Surroundings};
+use cooldown::ByGroup;
 use world::World;
 
 pub use buffers::Buffered;
+pub use cooldown::{Change, Changes};
 pub use pending::{Ignored, PendingSettings};
 pub use scale_down::{ScaleDownSettings, Unneeded, Unremovable, UnremovableReason};
 pub use scale_up::{
@@ -45,6 +48,8 @@ pub use scale_up::{
 pub struct PassSettings {
     /// Groups beyond one pass.
     pub cluster: ClusterStateSettings,
+    /// What is done about instances that never became nodes.
+    pub repair: RepairSettings,
     /// Which pods count.
     pub pending: PendingSettings,
     /// How groups grow.
@@ -55,6 +60,15 @@ pub struct PassSettings {
     pub drain: drain::Options,
     /// How long a ProvisioningRequest waits that found no room.
     pub requests: BackoffSettings,
+}
+
+/// What may be done about instances that are none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RepairSettings {
+    /// `--force-delete-failed-nodes`: those that could not be made go even below the minimum of their group.
+    pub force_failed: bool,
+    /// `--force-delete-unregistered-nodes`: those that never registered, likewise.
+    pub force_unregistered: bool,
 }
 
 /// What a pass sees.
@@ -101,6 +115,9 @@ pub struct Memory {
     pub shrunk: Option<Timestamp>,
     /// When a removal last failed.
     pub failed: Option<Timestamp>,
+    /// The same by group, for `--scale-down-delay-type-local`.
+    #[serde(default)]
+    by_group: ByGroup,
     /// ProvisioningRequests that found no room, by uid.
     #[serde(default)]
     pub requests: Backoffs,
@@ -180,8 +197,9 @@ impl Model {
         }
         let settings = &self.settings;
         let found = memory.cluster.update(&input.nodes, &input.groups, input.now, &settings.cluster);
+        memory.by_group.retain(|id, _| input.groups.iter().any(|group| *group.id == **id));
         let mut outcome = Outcome { found, ..Outcome::default() };
-        repair(input, &mut outcome);
+        repair(input, &settings.repair, &mut outcome);
         self.calm = None;
         if !outcome.found.healthy {
             // Too much is broken to tell what is needed; every node is looked at afresh when it works again.
@@ -216,7 +234,7 @@ impl Model {
             && input.templates == calm.templates
             && world.is_of(input);
         let outcome = || {
-            let held = scale_down::held(memory, input.now, &self.settings.scale_down);
+            let held = memory.held(input.now, &self.settings.scale_down);
             let held = held.filter(|_| self.settings.scale_down.enabled);
             Outcome { scale_down_held: held, ..calm.outcome.clone() }
         };
@@ -271,18 +289,20 @@ fn place(
 }
 
 /// What is wrong with groups is put right first: instances that failed or never came, targets that nothing stands behind.
-/// No group gets below its minimum.
-fn repair(input: &Input, outcome: &mut Outcome) {
+/// No group gets below its minimum, unless the flags say that it may.
+fn repair(input: &Input, settings: &RepairSettings, outcome: &mut Outcome) {
     for group in &input.groups {
         let Some(state) = outcome.found.groups.get(&group.id) else { continue };
         let mut spare = group.target.saturating_sub(group.min);
-        let failed = state.failed.iter().map(|(id, _)| id);
-        let lost = state.long_unregistered.iter();
-        let faults: [(InstanceFault, Vec<_>); 2] =
-            [(InstanceFault::Failed, failed.collect()), (InstanceFault::NeverRegistered, lost.collect())];
-        for (cause, ids) in faults {
-            let instances: Vec<_> = ids.into_iter().take(spare as usize).cloned().collect();
-            spare -= u32::try_from(instances.len()).unwrap_or(spare);
+        let failed = state.failed.iter().map(|(id, _)| id).collect::<Vec<_>>();
+        let lost = state.long_unregistered.iter().collect();
+        for (cause, ids, is_forced) in [
+            (InstanceFault::Failed, failed, settings.force_failed),
+            (InstanceFault::NeverRegistered, lost, settings.force_unregistered),
+        ] {
+            let most = if is_forced { ids.len() } else { spare as usize };
+            let instances: Vec<_> = ids.into_iter().take(most).cloned().collect();
+            spare = spare.saturating_sub(u32::try_from(instances.len()).unwrap_or(spare));
             if !instances.is_empty() {
                 let group = group.id.clone();
                 outcome.actions.push(Action::DeleteInstances { group, instances, cause });

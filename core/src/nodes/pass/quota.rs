@@ -42,7 +42,9 @@ impl Quota {
         let stay = || input.nodes.iter().filter(|node| !input.removing.contains_key(&node.name));
         stay().for_each(|node| capacity.add(&node.capacity));
         let mut gpus = gpus::total(stay().map(|node| &**node), &settings.gpu_label, input);
-        gpus.retain(|kind, count| settings.min_gpus.get(kind).map(|min| *count -= *min).is_some());
+        gpus.retain(|kind, count| {
+            settings.min_gpus.get(kind).map(|min| *count = count.saturating_sub(*min)).is_some()
+        });
         let under_way = u32::try_from(input.removing.len()).unwrap_or(u32::MAX);
         let drains = input.removing.values().filter(|drained| **drained).count();
         Self {
@@ -81,7 +83,7 @@ impl Quota {
         }
         *spare -= 1;
         if let Some((spare, count)) = &mut spare_gpus {
-            **spare -= *count;
+            **spare = spare.saturating_sub(*count);
         }
         self.cores = self.cores.saturating_sub(node.capacity.cpu);
         self.memory = self.memory.saturating_sub(node.capacity.memory);

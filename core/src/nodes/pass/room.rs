@@ -27,7 +27,8 @@ impl Room {
             used.add(&node.capacity);
         }
         let mut gpus = settings.max_gpus.clone();
-        let mut take = |kind: &str, count: i64| gpus.get_mut(kind).map(|left| *left -= count);
+        let mut take =
+            |kind: &str, count: i64| gpus.get_mut(kind).map(|left| *left = left.saturating_sub(count));
         for (kind, count) in gpus::total(input.nodes.iter().map(|node| &**node), label, input) {
             take(&kind, count);
         }
@@ -39,7 +40,7 @@ impl Room {
             if let Some(template) = input.templates.get(group) {
                 used.add(&template.node.capacity.times(i64::from(more)));
                 if let Some((kind, count)) = gpus::of(&template.node, label) {
-                    take(kind, count * i64::from(more));
+                    take(kind, count.saturating_mul(i64::from(more)));
                 }
             }
         }
@@ -81,7 +82,7 @@ impl Room {
         if let Some((kind, count)) = gpus::of(node, &self.gpu_label)
             && let Some(left) = self.gpus.get_mut(kind)
         {
-            *left -= count * i64::from(nodes);
+            *left = left.saturating_sub(count.saturating_mul(i64::from(nodes)));
         }
         if let Some(left) = &mut self.nodes {
             *left = left.saturating_sub(nodes);

@@ -7,9 +7,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    Input, Memory, Outcome, PassSettings, gpus, place,
+    Change, Input, Memory, Outcome, PassSettings, gpus, place,
     quota::Quota,
-    within,
     world::{World, invite},
 };
 use crate::{
@@ -47,6 +46,8 @@ pub struct ScaleDownSettings {
     pub delay_after_delete: SignedDuration,
     /// `--scale-down-delay-after-failure`.
     pub delay_after_failure: SignedDuration,
+    /// `--scale-down-delay-type-local`: those delays hold for the group that changed, not for all.
+    pub delay_is_local: bool,
     /// `--max-scale-down-parallelism`.
     pub parallelism: u32,
     /// `--max-drain-parallelism`.
@@ -114,6 +115,8 @@ pub enum UnremovableReason {
     NotUnneededLongEnough,
     /// It has not been unready for long enough.
     NotUnreadyLongEnough,
+    /// Its group changed a short while ago.
+    NotUnneededOtherReason,
     /// Its group may not get smaller.
     NodeGroupMinSizeReached,
     /// Its group goes as a whole or not at all.
@@ -147,6 +150,7 @@ impl UnremovableReason {
             Self::NotAutoscaled => "NotAutoscaled",
             Self::NotUnneededLongEnough => "NotUnneededLongEnough",
             Self::NotUnreadyLongEnough => "NotUnreadyLongEnough",
+            Self::NotUnneededOtherReason => "NotUnneededOtherReason",
             Self::NodeGroupMinSizeReached => "NodeGroupMinSizeReached",
             Self::AtomicScaleDownFailed => "AtomicScaleDownFailed",
             Self::MinimalResourceLimitExceeded => "MinimalResourceLimitExceeded",
@@ -188,7 +192,7 @@ pub(super) fn plan(
     let since = outcome.unneeded.iter().map(|unneeded| (unneeded.node.to_string(), unneeded.since));
     memory.unneeded = since.collect();
     mark(input, settings, outcome);
-    outcome.scale_down_held = held(memory, input.now, &settings.scale_down);
+    outcome.scale_down_held = memory.held(input.now, &settings.scale_down);
     if outcome.scale_down_held.is_none() {
         remove(memory, input, settings, outcome);
     }
@@ -405,17 +409,6 @@ fn mark(input: &Input, settings: &PassSettings, outcome: &mut Outcome) {
     outcome.actions.extend(changes.take(most.max(1)));
 }
 
-/// Why no node is removed now.
-pub(super) fn held(memory: &Memory, now: Timestamp, settings: &ScaleDownSettings) -> Option<String> {
-    let delays = [
-        (memory.grown, settings.delay_after_add, "a group grew"),
-        (memory.shrunk, settings.delay_after_delete, "a node was removed"),
-        (memory.failed, settings.delay_after_failure, "a removal failed"),
-    ];
-    let (since, delay, what) = delays.into_iter().find(|(since, delay, _)| within(*since, *delay, now))?;
-    Some(format!("{what} at {}, less than {delay:#} ago", since?))
-}
-
 /// Says which of the nodes that are not needed go now.
 fn remove(memory: &mut Memory, input: &Input, settings: &PassSettings, outcome: &mut Outcome) {
     let settings = &settings.scale_down;
@@ -427,7 +420,9 @@ fn remove(memory: &mut Memory, input: &Input, settings: &PassSettings, outcome: 
     let in_turn = outcome.unneeded.iter().filter(|unneeded| unneeded.in_turn);
     for unneeded in at_once.chain(in_turn) {
         let Some(node) = by_name.get(&*unneeded.node) else { continue };
-        let due = due(unneeded, &outcome.unneeded, input);
+        let held = memory.held_in(&unneeded.group, input.now, settings);
+        let held = held.map(|why| (UnremovableReason::NotUnneededOtherReason, why));
+        let due = held.map_or_else(|| due(unneeded, &outcome.unneeded, input), Err);
         if due.is_ok() && !quota.has_slot(unneeded) {
             continue;
         }
@@ -435,7 +430,7 @@ fn remove(memory: &mut Memory, input: &Input, settings: &PassSettings, outcome: 
             outcome.unremovable.push(Unremovable { node: unneeded.node.clone(), reason, text });
             continue;
         }
-        chosen.push(Action::Remove(Removal {
+        chosen.push(Removal {
             group: unneeded.group.clone(),
             node: unneeded.node.clone(),
             provider_id: node.provider_id.clone(),
@@ -447,12 +442,12 @@ fn remove(memory: &mut Memory, input: &Input, settings: &PassSettings, outcome: 
                 (true, false) => RemovalCause::Underutilized,
             },
             utilization: unneeded.utilization,
-        }));
+        });
     }
-    if !chosen.is_empty() {
-        memory.shrunk = Some(input.now);
+    for removal in &chosen {
+        memory.note(Change::Shrunk, &removal.group, input.now);
     }
-    outcome.actions.extend(chosen);
+    outcome.actions.extend(chosen.into_iter().map(Action::Remove));
 }
 
 /// Whether a node has been unneeded for long enough, and those that have to go with it too.

@@ -13,7 +13,8 @@ use std::{
 use jiff::Timestamp;
 
 use super::{
-    Choose, Input, Memory, Outcome, PassSettings, World, buffers, place, requests::Wanting, room::Room,
+    Change, Choose, Input, Memory, Outcome, PassSettings, World, buffers, place, requests::Wanting,
+    room::Room,
 };
 use crate::{
     nodes::{
@@ -461,7 +462,7 @@ pub(super) fn plan(
         increases.extend(up_to_minimum(input, &increases, &mut room));
     }
     for increase in increases {
-        memory.grown = Some(input.now);
+        memory.note(Change::Grown, &increase.group, input.now);
         outcome.actions.push(Action::Increase(increase));
     }
 }

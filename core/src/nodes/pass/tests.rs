@@ -118,6 +118,12 @@ impl Cluster {
         self
     }
 
+    /// Changes the pod that was added last.
+    fn last_pod(mut self, change: impl Fn(&mut Pod)) -> Self {
+        self.input.pods.last_mut().into_iter().for_each(|pod| change(Arc::make_mut(pod)));
+        self
+    }
+
     /// Adds a budget for the pods of an app.
     fn budget(mut self, app: &str, allowed: i32) -> Self {
         let labels = BTreeMap::from([("app".to_owned(), app.to_owned())]);

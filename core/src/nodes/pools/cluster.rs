@@ -211,7 +211,7 @@ impl Cluster {
         for claim in self.claims.iter().filter(|claim| pool_of(claim) == Some(&*pool.name)) {
             let used = node_claim::capacity(claim, &pool.types);
             for (name, left) in &mut remaining {
-                *left -= if **name == *NODES { 1 } else { used.get(name) };
+                *left = left.saturating_sub(if **name == *NODES { 1 } else { used.get(name) });
             }
         }
         remaining

@@ -24,3 +24,6 @@ pub mod solver;
 
 #[cfg(test)]
 mod testing;
+
+#[cfg(test)]
+mod properties;

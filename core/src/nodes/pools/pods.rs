@@ -33,7 +33,7 @@ pub fn is_protected(pod: &Pod, now: Timestamp) -> bool {
         Some("true") => true,
         Some(text) => text
             .parse::<SignedDuration>()
-            .is_ok_and(|period| pod.started.is_none_or(|started| now < started + period)),
+            .is_ok_and(|period| pod.started.is_none_or(|started| now.duration_since(started) < period)),
     }
 }
 
@@ -51,6 +51,8 @@ mod tests {
             ("true", 999, true),
             ("5m", 299, true),
             ("5m", 300, false),
+            // Longer than there is time: from its start it would end after the last moment that can be told.
+            ("99999999h", 300, true),
             ("soon", 0, false),
             ("false", 0, false),
         ] {

@@ -7,7 +7,8 @@ use k8s_openapi::api::core::v1::Taint;
 use tandem_core::nodes::{
     action::{Action, DELETION_CANDIDATE, Increase, Removal, TO_BE_DELETED},
     drain,
-    pass::{Memory, PassSettings},
+    group::NodeGroup,
+    pass::{Change, Memory, PassSettings},
     reasons,
 };
 use tokio::sync::mpsc;
@@ -26,6 +27,8 @@ use crate::{
 pub(super) struct Removed {
     /// The node.
     pub node: Arc<str>,
+    /// Its group.
+    pub group: Arc<str>,
     /// Whether it is gone.
     pub gone: bool,
 }
@@ -34,10 +37,10 @@ pub(super) struct Removed {
 pub(super) fn remember(memory: &mut Memory, removed: &Removed, settings: &PassSettings) {
     let now = Timestamp::now();
     if removed.gone {
-        memory.shrunk = Some(now);
+        memory.note(Change::Shrunk, &removed.group, now);
         memory.unneeded.remove(&*removed.node);
     } else {
-        memory.failed = Some(now);
+        memory.note(Change::Failed, &removed.group, now);
         memory.unremovable.insert(removed.node.to_string(), now + settings.scale_down.recheck);
     }
 }
@@ -47,11 +50,17 @@ impl NodeGroups {
     pub(super) async fn act(
         &self,
         action: &Action,
+        groups: &[NodeGroup],
         memory: &mut Memory,
         removed: &mpsc::UnboundedSender<Removed>,
     ) {
         match action {
-            Action::Increase(increase) => self.increase(increase, memory).await,
+            Action::Increase(increase) => {
+                let group = groups.iter().find(|group| group.id == increase.group);
+                let own = group.and_then(|group| group.options.max_provision_time);
+                let within = own.unwrap_or(self.settings.cluster.provision_time);
+                self.increase(increase, within, memory).await;
+            }
             Action::Decrease { group, target, delta } => {
                 tracing::info!(%group, target, delta, "decreasing the target by nodes that never came");
                 if let Err(error) = self.provider.decrease_target(group, *target, *delta).await {
@@ -82,16 +91,15 @@ impl NodeGroups {
         }
     }
 
-    async fn increase(&self, increase: &Increase, memory: &mut Memory) {
+    /// Asks for nodes, to be there `within` a time.
+    async fn increase(&self, increase: &Increase, within: SignedDuration, memory: &mut Memory) {
         let Increase { group, from, to, .. } = increase;
         tracing::info!("Scale-up: setting group {group} size to {to}");
         self.reporter.on_status(&reasons::setting_group_size(increase)).await;
         self.metrics.activity("scaleUp");
         match self.provider.increase(group, *from, to - from).await {
             Ok(()) => {
-                let time = SignedDuration::try_from(self.args.max_node_provision_time);
-                let time = time.unwrap_or(SignedDuration::MAX);
-                memory.cluster.requested(group, to - from, Timestamp::now(), time);
+                memory.cluster.requested(group, to - from, Timestamp::now(), within);
                 self.metrics.grown(to - from);
                 self.reporter.on_status(&reasons::group_size_set(increase)).await;
             }
@@ -131,7 +139,7 @@ impl NodeGroups {
         if let Err(error) = remove::taint(&self.client, &node, self.removal.cordon, Timestamp::now()).await {
             self.reporter.on_node(&node, &reasons::failed_to_mark(&error)).await;
             // The loop ends with the process; then nobody needs to know.
-            let _ = removed.send(Removed { node, gone: false });
+            let _ = removed.send(Removed { node, group: removal.group.clone(), gone: false });
             return;
         }
         self.reporter.on_node(&node, &reasons::marked_to_be_deleted()).await;
@@ -169,7 +177,7 @@ impl NodeGroups {
                     reporter.on_node(&node, &reasons::failed_to_remove(empty, &error.to_string())).await;
                 }
             }
-            let _ = removed.send(Removed { node, gone: outcome.is_ok() });
+            let _ = removed.send(Removed { node, group: removal.group, gone: outcome.is_ok() });
         }
     }
 }

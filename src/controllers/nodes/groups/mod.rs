@@ -239,7 +239,7 @@ impl NodeGroups {
         let (input, seen) = self.input(groups.clone()).await;
         if first {
             for action in pass::left_over(&input.nodes, &input.removing) {
-                self.act(&action, memory, removed).await;
+                self.act(&action, &groups, memory, removed).await;
             }
         }
         let before = memory.clone();
@@ -247,7 +247,7 @@ impl NodeGroups {
         *memory = after;
         self.tell(&outcome).await;
         let actions = outcome.actions.clone();
-        self.act_all(&actions, memory, removed).await;
+        self.act_all(&actions, &groups, memory, removed).await;
         self.answer(seen, &outcome, memory).await;
         Ok((outcome, groups))
     }
@@ -316,11 +316,20 @@ impl NodeGroups {
     async fn act_all(
         &self,
         actions: &[Action],
+        groups: &[NodeGroup],
         memory: &mut Memory,
         removed: &mpsc::UnboundedSender<Removed>,
     ) {
+        // Soft taints come last but removals, and each is a call; the others have the next pass.
+        let mut marked = Duration::ZERO;
         for action in actions {
-            self.act(action, memory, removed).await;
+            let is_mark = matches!(action, Action::MarkCandidate { .. } | Action::UnmarkCandidate { .. });
+            if is_mark && marked >= self.args.max_bulk_soft_taint_time {
+                continue;
+            }
+            let started = Instant::now();
+            self.act(action, groups, memory, removed).await;
+            marked += if is_mark { started.elapsed() } else { Duration::ZERO };
         }
     }
 }

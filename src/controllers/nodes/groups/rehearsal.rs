@@ -7,7 +7,7 @@ use tandem_core::{
     nodes::{
         action::{Action, TO_BE_DELETED},
         group::NodeGroup,
-        pass::{Input, Memory, Outcome},
+        pass::{Change, Input, Memory, Outcome},
     },
     scheduling::Node,
 };
@@ -35,7 +35,7 @@ impl Rehearsal {
         let targets: BTreeMap<_, _> = groups.iter().map(|group| (group.id.clone(), group.target)).collect();
         for (group, target) in &targets {
             let Some(before) = self.targets.get(group).filter(|before| *before != target) else { continue };
-            *(if target > before { &mut memory.grown } else { &mut memory.shrunk }) = Some(now);
+            memory.note(if target > before { Change::Grown } else { Change::Shrunk }, group, now);
             let message = format!("from {before} to {target} nodes");
             self.recorder.observed(format!("node group {group}"), "Resized", message);
         }
@@ -75,7 +75,7 @@ impl NodeGroups {
         rehearsal.see(groups, memory, input.now);
         let ready = ready(&input);
         let (outcome, after) = self.decide(input, memory.clone()).await;
-        *memory = Memory { grown: memory.grown, shrunk: memory.shrunk, failed: memory.failed, ..after };
+        *memory = after.with_changes_of(memory);
         self.tell(&outcome).await;
         rehearsal.record(groups, &ready, &outcome.actions);
         (outcome, rehearsal)

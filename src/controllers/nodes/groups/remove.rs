@@ -2,11 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Taint;
 use kube::Client;
 use tandem_core::{
-    nodes::action::{Removal, TO_BE_DELETED},
+    nodes::{
+        action::{Removal, TO_BE_DELETED},
+        drain::{Order, is_daemon_pod_evicted},
+    },
     scheduling::Pod,
 };
 use tokio::time::Instant;
@@ -40,6 +43,17 @@ pub struct RemoveOptions {
     pub evict_daemon_pods_of_occupied: bool,
     /// How pods are evicted.
     pub drain: DrainOptions,
+    /// In which order (`--drain-priority-config`).
+    pub order: Order,
+    /// The longest grace period without an order (`--max-graceful-termination-sec`).
+    pub max_grace: SignedDuration,
+}
+
+impl RemoveOptions {
+    /// How pods are evicted whose grace periods count up to this.
+    fn within(&self, grace: SignedDuration) -> DrainOptions {
+        DrainOptions { max_grace: Duration::try_from(grace).ok(), ..self.drain.clone() }
+    }
 }
 
 /// Why a node is still there.
@@ -91,15 +105,20 @@ async fn remove_tainted(
     } else {
         options.evict_daemon_pods_of_occupied
     };
-    let left = drain(client, &world.pods, &pods, &options.drain, &evicted).await;
-    if !left.is_empty() {
-        let texts: Vec<_> = left.iter().map(|left| format!("{}: {}", left.pod.key(), left.why)).collect();
-        return Err(NotRemoved::Drain(texts.join("; ")));
+    for turn in options.order.turns(&pods, options.max_grace) {
+        let left = drain(client, &world.pods, &turn.pods, &options.within(turn.grace), &evicted).await;
+        if !left.is_empty() {
+            let texts: Vec<_> = left.iter().map(|left| format!("{}: {}", left.pod.key(), left.why)).collect();
+            return Err(NotRemoved::Drain(texts.join("; ")));
+        }
     }
-    if evict_daemon_pods {
+    let mut daemon_pods = removal.daemon_pods.clone();
+    daemon_pods.retain(|pod| is_daemon_pod_evicted(pod, evict_daemon_pods));
+    for turn in options.order.turns(&daemon_pods, options.max_grace) {
         // Best effort: they end with the node in any case.
-        let options = DrainOptions { eviction_time: Duration::ZERO, wait: false, ..options.drain.clone() };
-        drain(client, &world.pods, &removal.daemon_pods, &options, &evicted).await;
+        let options =
+            DrainOptions { eviction_time: Duration::ZERO, wait: false, ..options.within(turn.grace) };
+        drain(client, &world.pods, &turn.pods, &options, &evicted).await;
     }
     wait_for_delays(world, &removal.node, options.delay_timeout).await;
     let known = world.nodes.get("", &removal.node).map(|node| NodeRef::from(&*node)).unwrap_or_default();

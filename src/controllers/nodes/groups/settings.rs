@@ -7,7 +7,7 @@ use tandem_core::nodes::{
     backoff::BackoffSettings,
     cluster_state::ClusterStateSettings,
     drain,
-    pass::{PassSettings, PendingSettings, ScaleDownSettings, ScaleUpSettings},
+    pass::{PassSettings, PendingSettings, RepairSettings, ScaleDownSettings, ScaleUpSettings},
     similar::{Comparator, Flavour, Ratios},
     template::PassingTaints,
 };
@@ -41,6 +41,10 @@ fn of_flags(args: &NodeArgs, provider: &str, gpu_label: &str) -> PassSettings {
                 forgotten: signed(args.node_group_backoff_reset_timeout),
             },
         },
+        repair: RepairSettings {
+            force_failed: args.force_delete_failed_nodes,
+            force_unregistered: args.force_delete_unregistered_nodes,
+        },
         pending: PendingSettings {
             priority_cutoff: args.expendable_pods_priority_cutoff,
             delay: signed(args.new_pod_scale_up_delay),
@@ -68,6 +72,7 @@ fn of_flags(args: &NodeArgs, provider: &str, gpu_label: &str) -> PassSettings {
             delay_after_add: signed(args.scale_down_delay_after_add),
             delay_after_delete: signed(args.scale_down_delay_after_delete),
             delay_after_failure: signed(args.scale_down_delay_after_failure),
+            delay_is_local: args.scale_down_delay_type_local,
             parallelism: args.max_scale_down_parallelism,
             drain_parallelism: args.max_drain_parallelism,
             recheck: signed(args.unremovable_node_recheck_timeout),
@@ -118,11 +123,9 @@ pub(super) fn remove(args: &NodeArgs) -> RemoveOptions {
         cordon: args.cordon_node_before_terminating,
         evict_daemon_pods_of_empty: args.daemonset_eviction_for_empty_nodes,
         evict_daemon_pods_of_occupied: args.daemonset_eviction_for_occupied_nodes,
-        drain: DrainOptions {
-            eviction_time: args.max_pod_eviction_time,
-            max_grace: Some(Duration::from_secs(u64::from(args.max_graceful_termination_sec))),
-            wait: true,
-        },
+        drain: DrainOptions { eviction_time: args.max_pod_eviction_time, max_grace: None, wait: true },
+        order: args.drain_priority_config.clone(),
+        max_grace: SignedDuration::from_secs(i64::from(args.max_graceful_termination_sec)),
     }
 }
 

@@ -299,7 +299,7 @@ fn grow(draws: &mut Draws, mut cluster: Cluster, increase: &Increase) -> Cluster
 fn spoil(draws: &mut Draws, mut cluster: Cluster) -> Cluster {
     let amount = [i64::MAX, i64::MIN, -1, 0][usize::try_from(draws.below(4)).unwrap()];
     let input = &mut cluster.input;
-    match draws.below(8) {
+    match draws.below(9) {
         0 => input.nodes.push(Arc::new(Node { ready: true, ..Node::default() })),
         1 => {
             let allocatable = Resources { cpu: amount, memory: amount, pods: amount, ..Resources::default() };
@@ -330,6 +330,14 @@ fn spoil(draws: &mut Draws, mut cluster: Cluster) -> Cluster {
                 template.node.capacity.cpu = amount;
                 template.node.allocatable.cpu = amount;
             }
+        }
+        7 => {
+            // Who is on their way out since, or for, longer than there is time.
+            let changed = cluster.running("full", 1, |shape| shape.grace_seconds = amount);
+            return changed.last_pod(|pod| {
+                pod.deleting = Some(if amount > 0 { Timestamp::MAX } else { at(0) });
+                pod.created = Some(Timestamp::MIN);
+            });
         }
         _ => {
             input.removing.insert("nowhere".into(), true);

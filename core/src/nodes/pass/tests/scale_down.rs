@@ -1,4 +1,5 @@
 use super::*;
+use crate::nodes::group::InstanceError;
 
 /// A cluster of three nodes, each with room for what runs on the others.
 fn three() -> Cluster {
@@ -120,6 +121,73 @@ fn nothing_goes_right_after_a_group_grew() {
     assert_eq!(removed(&held), [""; 0]);
     assert!(held.scale_down_held.is_some_and(|why| why.starts_with("a group grew")));
     assert_eq!(removed(&cluster.pass(&mut memory, 15, &settings())), ["a-1", "a-2"]);
+}
+
+#[test]
+fn a_groups_delay_may_be_its_own() {
+    let mut settings = settings();
+    settings.scale_down.delay_is_local = true;
+    let mut cluster = Cluster::default().group("a", (0, 9), 2).group("b", (0, 9), 2);
+    for (change, after) in [(Change::Grown, 10), (Change::Failed, 3)] {
+        let mut memory = Memory::default();
+        cluster.pass(&mut memory, 0, &settings);
+        memory.note(change, "a", at(20));
+        // What the next process reads.
+        let written = serde_json::to_string(&memory).unwrap();
+        let mut memory: Memory = serde_json::from_str(&written).unwrap();
+        let outcome = cluster.pass(&mut memory.clone(), 19 + after, &settings);
+        assert_eq!((removed(&outcome), &outcome.scale_down_held), (vec!["b-0", "b-1"], &None));
+        let kept = outcome.unremovable.iter().find(|kept| &*kept.node == "a-0").unwrap();
+        assert_eq!(kept.reason, UnremovableReason::NotUnneededOtherReason);
+        assert!(kept.text.ends_with("ago"), "{}", kept.text);
+        assert_eq!(removed(&cluster.pass(&mut memory, 20 + after, &settings)).len(), 4, "{change:?}");
+    }
+    settings.scale_down.delay_after_delete = SignedDuration::from_mins(7);
+    settings.scale_down.parallelism = 1;
+    let mut memory = Memory::default();
+    let mut goes = |minute| {
+        let gone: Vec<_> =
+            removed(&cluster.pass(&mut memory, minute, &settings)).into_iter().map(str::to_owned).collect();
+        gone.join(" ")
+    };
+    assert_eq!([0, 10, 11, 17].map(&mut goes), ["", "a-0", "b-0", "a-0"], "each group waits for itself");
+}
+
+#[test]
+fn instances_that_are_none_go_down_to_the_minimum_or_below_if_forced() {
+    let error = InstanceError { out_of_resources: true, code: "none left".into(), message: String::new() };
+    let mut cluster = Cluster::default().group("a", (2, 9), 1);
+    for (name, state) in [
+        ("failed-0", InstanceState::Creating(Some(error.clone()))),
+        ("failed-1", InstanceState::Creating(Some(error))),
+        ("lost-0", InstanceState::Running),
+    ] {
+        cluster = cluster.instance("a", name, false);
+        cluster.input.groups[0].instances.last_mut().unwrap().state = state;
+    }
+    for (force_failed, force_unregistered, wanted) in [
+        (false, false, vec!["failed-0", "failed-1"]),
+        (true, false, vec!["failed-0", "failed-1"]),
+        (false, true, vec!["failed-0", "failed-1", "lost-0"]),
+    ] {
+        let mut settings = settings();
+        settings.repair = RepairSettings { force_failed, force_unregistered };
+        let mut memory = Memory::default();
+        cluster.pass(&mut memory, 0, &settings);
+        let outcome = cluster.pass(&mut memory, 16, &settings);
+        let deleted = outcome.actions.iter().filter_map(|action| match action {
+            Action::DeleteInstances { instances, .. } => Some(instances.iter().map(|it| &**it)),
+            _ => None,
+        });
+        assert_eq!(deleted.flatten().collect::<Vec<_>>(), wanted, "{force_failed} {force_unregistered}");
+    }
+    cluster.input.groups[0].min = 4;
+    let mut settings = settings();
+    settings.repair.force_failed = true;
+    let outcome = cluster.pass(&mut Memory::default(), 0, &settings);
+    assert!(
+        matches!(&outcome.actions[..], [Action::DeleteInstances { instances, .. }, ..] if instances.len() == 2)
+    );
 }
 
 #[test]

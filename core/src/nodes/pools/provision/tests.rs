@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::api::core::v1::{
+    Affinity, NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm,
+};
 use kube::ResourceExt as _;
 use proptest::prelude::*;
 
@@ -69,6 +72,29 @@ fn nodes_that_are_there_come_before_those_on_their_way_and_these_before_new_ones
     let targets: Vec<String> = plan.nominations.iter().map(|(_, target)| target.to_string()).collect();
     assert_eq!(targets, ["nodeclaim/zz, node/zz", "nodeclaim/aa", "nodeclaim/aa"]);
     assert_eq!(plan.claims.len(), 1);
+}
+
+#[test]
+fn who_wants_a_node_by_its_name_gets_no_new_one() {
+    for (operator, wanted) in [("In", 0), ("NotIn", 1)] {
+        let mut cluster = cluster();
+        add_node(&mut cluster, "full", 1, "zone-1", vec![pod("old", "old", 1_000)]);
+        let field = NodeSelectorRequirement {
+            key: "metadata.name".to_owned(),
+            operator: operator.to_owned(),
+            values: Some(vec!["full".to_owned()]),
+        };
+        let term = NodeSelectorTerm { match_fields: Some(vec![field]), match_expressions: None };
+        let required = NodeSelector { node_selector_terms: vec![term] };
+        let node_affinity = NodeAffinity {
+            required_during_scheduling_ignored_during_execution: Some(required),
+            ..NodeAffinity::default()
+        };
+        let affinity = Affinity { node_affinity: Some(node_affinity), ..Affinity::default() };
+        let picky = with(pod("picky", "new", 500), |shape| shape.affinity = Some(Box::new(affinity)));
+        let plan = plan(&mut cluster, vec![picky], Options::default());
+        assert_eq!((plan.claims.len(), plan.unschedulable.len()), (wanted, 1 - wanted), "{operator}");
+    }
 }
 
 #[test]

@@ -17,6 +17,9 @@ use thiserror::Error;
 pub use labels::WellKnownLabels;
 pub use requirement::{Operator, Requirement, Selector};
 
+/// Names of fields begin so among those of labels, of which none has a colon.
+const FIELD: &str = "field:";
+
 /// Requirements by label; a label that is absent may have any value.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Requirements(BTreeMap<Arc<str>, Requirement>);
@@ -59,8 +62,14 @@ impl Requirements {
     }
 
     /// What one term of a node affinity asks for. An expression whose operator is not known allows no value.
+    ///
+    /// A field counts as a label that no node to come has: of the only one, the name, nobody knows what it will be.
     pub fn of_term(term: &NodeSelectorTerm) -> Self {
-        term.match_expressions.iter().flatten().map(of_expression).collect()
+        let field = |field: &NodeSelectorRequirement| {
+            of_expression(&NodeSelectorRequirement { key: format!("{FIELD}{}", field.key), ..field.clone() })
+        };
+        let fields = term.match_fields.iter().flatten().map(field);
+        term.match_expressions.iter().flatten().map(of_expression).chain(fields).collect()
     }
 
     /// The requirements of a pod in the order in which they are tried: its node selector with each term of its required

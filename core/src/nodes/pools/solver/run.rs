@@ -258,7 +258,8 @@ impl<'r, 'a> Run<'r, 'a> {
             if let Some(place) = self.place(pod, plan) {
                 self.placements.push((pod, place));
                 let requests = &self.pods[pod].shape.requests;
-                self.left = [self.left[0] - requests.cpu, self.left[1] - requests.memory];
+                let [cpu, memory] = self.left;
+                self.left = [cpu.saturating_sub(requests.cpu), memory.saturating_sub(requests.memory)];
                 self.groups[group].next += 1;
                 return true;
             }
@@ -315,11 +316,13 @@ impl<'r, 'a> Run<'r, 'a> {
         let sum = plus(&open.sum, &kind.requests);
         // Cpu and memory: what the pod needs of what comes anew, in thousandths.
         let shares = [0, 1].map(|resource| {
-            let (needed, more) = (sum[resource] - old[resource], new[resource] - old[resource]);
+            let needed = sum[resource].saturating_sub(old[resource]);
+            let more = new[resource].saturating_sub(old[resource]);
             if needed <= 0 || more <= 0 {
                 return (0, true);
             }
-            let fills = self.left[resource] - kind.requests[resource] >= new[resource] - sum[resource];
+            let left = self.left[resource].saturating_sub(kind.requests[resource]);
+            let fills = left >= new[resource].saturating_sub(sum[resource]);
             (i128::from(needed) * 1_000 / i128::from(more), fills)
         });
         let (share, fills) = shares[0].max(shares[1]);

@@ -44,7 +44,7 @@ pub(super) fn may_be_evicted(pod: &Pod, now: Timestamp) -> bool {
 /// Whether a pod, asked to stop now, would outlive its node, and has not been asked before.
 pub(super) fn overruns(pod: &Pod, deadline: Timestamp, now: Timestamp) -> bool {
     let grace = SignedDuration::from_secs(pod.shape.grace_seconds);
-    now + grace >= deadline && pod.deleting.is_none_or(|gone_by| gone_by > deadline)
+    grace >= deadline.duration_since(now) && pod.deleting.is_none_or(|gone_by| gone_by > deadline)
 }
 
 #[cfg(test)]
@@ -107,5 +107,7 @@ mod tests {
         assert!(!overruns(&pod, in_seconds(25), now), "it stops in time already");
         pod.deleting = Some(in_seconds(26));
         assert!(overruns(&pod, in_seconds(25), now));
+        Arc::make_mut(&mut pod.shape).grace_seconds = i64::MAX;
+        assert!(overruns(&pod, in_seconds(25), now), "a grace period may be longer than there is time");
     }
 }
