@@ -43,7 +43,7 @@ pub struct RunArgs {
 
     /// Decide, write nothing to the cluster, and record what would have been done, beside KEDA, Cluster Autoscaler or
     /// Karpenter. `tandem report` reads the record.
-    #[arg(long)]
+    #[arg(long, env = "DRY_RUN", action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_parser = BoolishValueParser::new())]
     pub dry_run: bool,
     /// Record of the dry run; each run adds to it.
     #[arg(long, default_value = "tandem-dry-run.jsonl")]
@@ -136,7 +136,7 @@ pub struct RunArgs {
     pub service_min_tls_version: TlsVersion,
 
     /// debug, info, error, a number, or a tracing filter.
-    #[arg(long, default_value = "info")]
+    #[arg(long, alias = "log-level", env = "LOG_LEVEL", default_value = "info")]
     pub zap_log_level: String,
     /// Log format.
     #[arg(long, value_enum, default_value_t = Encoder::Console)]

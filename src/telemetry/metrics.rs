@@ -320,7 +320,11 @@ impl Objects {
     }
 }
 
-fn gauges<L: EncodeLabelSet>(
+/// A gauge of these labels and values.
+///
+/// # Errors
+/// It cannot be encoded; that would be a fault of ours.
+pub(crate) fn gauges<L: EncodeLabelSet>(
     encoder: &mut DescriptorEncoder,
     name: &str,
     help: &str,
