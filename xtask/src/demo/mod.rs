@@ -51,7 +51,7 @@ pub(crate) fn run(args: &DemoArgs) -> Result<()> {
     tokio::runtime::Runtime::new()?.block_on(async {
         match &args.context {
             // What was started ends with it.
-            None => until_interrupted(here(args)).await,
+            None => until_interrupted(Box::pin(here(args))).await,
             Some(context) => on_cluster(args, context).await,
         }
     })
