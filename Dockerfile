@@ -1,10 +1,12 @@
 # A static binary on an image with nothing but CA certificates, time zones and a non-root user.
 #
-#     docker build -t ghcr.io/tandem/tandem:0.1.0 .
+#     docker build --build-arg GIT_COMMIT=$(git rev-parse HEAD) -t ghcr.io/tandem/tandem:0.1.0 .
 
 FROM rust:1.95.0-alpine AS build
 # The allocator is C with a makefile.
 RUN apk add --no-cache make
+# What keda_build_info says of the build.
+ARG GIT_COMMIT=unknown
 WORKDIR /source
 COPY . .
 # Alpine's target is musl, which links statically. The caches outlive the layer, so that an edit recompiles its crate only.

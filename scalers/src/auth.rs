@@ -214,6 +214,12 @@ fn header(param: &'static str, name: &str, value: &Secret) -> Result<Credential,
 }
 
 impl Auth {
+    /// The longest that a request may take, with the two that fetching a token takes at most.
+    pub(crate) fn patience(&self, timeout: Duration) -> Duration {
+        let fetches = self.credentials.iter().any(|credential| matches!(credential, Credential::OAuth(_)));
+        if fetches { timeout * 3 } else { timeout }
+    }
+
     /// Puts the credentials on a request; fetches a token first where one is needed.
     pub(crate) async fn apply(
         &self,

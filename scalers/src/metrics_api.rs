@@ -39,6 +39,9 @@ pub(crate) const KIND: Kind = Kind::of::<Parameters>(
 /// Endpoints of a Service that are asked at the same time (KEDA, `pkg/scalers/metrics_api_scaler.go`).
 const AT_A_TIME: usize = 5;
 
+/// Rounds of endpoints that may all be slow: a Service with more than fifty such is not worth waiting for.
+const ROUNDS: u32 = 10;
+
 choices! {
     /// How the answer is written.
     Format { Prometheus = "prometheus", Json = "json", Xml = "xml", Yaml = "yaml" }
@@ -174,6 +177,11 @@ impl Scaler for MetricsApi {
 
     fn activation(&self) -> f64 {
         self.activation
+    }
+
+    fn patience(&self) -> Duration {
+        let once = self.auth.patience(self.timeout);
+        if self.service.is_some() { once * ROUNDS } else { once }
     }
 
     async fn read(&self, cx: &Context, _: &str) -> Result<Reading, Error> {

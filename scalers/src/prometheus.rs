@@ -160,6 +160,10 @@ impl Scaler for Prometheus {
         Ok(Reading::above(value, self.activation))
     }
 
+    fn patience(&self) -> Duration {
+        self.auth.patience(self.timeout)
+    }
+
     async fn history(&self, cx: &Context, range: Range) -> Result<Vec<(i64, f64)>, Error> {
         self.range(cx, range).await
     }
@@ -349,6 +353,16 @@ mod tests {
             let got = read(&trigger(&server.url(), &[("ignoreNullValues", &ignore.to_string())])).await;
             assert_eq!(got, wanted.map(|(milli, active)| Reading { milli, active }), "{body}");
         }
+    }
+
+    #[test]
+    fn a_trigger_that_gives_its_source_time_is_waited_for() {
+        let patience = |input: &Input| crate::build(input).unwrap().patience();
+        assert_eq!(patience(&trigger("http://p", &[])), Duration::from_secs(3));
+        let mut patient = trigger("http://p", &[("timeout", "20s"), ("authModes", "oauth")]);
+        let parameters = [("oauthTokenURI", "http://t"), ("clientID", "me"), ("clientSecret", "x")];
+        patient.auth_params = parameters.map(|(name, value)| (name.to_owned(), value.into())).into();
+        assert_eq!(patience(&patient), Duration::from_mins(1), "two requests for a token, one for the value");
     }
 
     #[tokio::test]

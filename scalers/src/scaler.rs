@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -45,6 +46,12 @@ pub trait Scaler: Send + Sync {
     fn planned(&self, now: Timestamp) -> Option<(Reading, Timestamp)> {
         let _ = now;
         None
+    }
+
+    /// The longest that [`Scaler::read`] may take by the deadlines of the requests it consists of; whatever takes longer
+    /// hangs. Zero where the caller's own idea of that will do.
+    fn patience(&self) -> Duration {
+        Duration::ZERO
     }
 
     /// True for scalers that report by themselves, through [`Scaler::watch`].

@@ -15,8 +15,8 @@ use std::{ffi::OsString, process::ExitCode};
 
 use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand, builder::Resettable};
 
-/// Event-driven autoscaling for Kubernetes: a drop-in for KEDA that serves external.metrics.k8s.io, drives HPAs and
-/// scales to and from zero.
+/// Autoscaling for Kubernetes: of pods by events, with the objects of KEDA, and of nodes by pods, with the flags of Cluster
+/// Autoscaler and the objects of Karpenter.
 #[derive(Debug, Parser)]
 #[command(name = "tandem", version, propagate_version = true)]
 pub struct Cli {
@@ -26,7 +26,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the operator, the metrics API and the admission webhooks.
+    /// Run the controllers, the metrics API and the admission webhooks.
     Run(Box<run::RunArgs>),
     /// Check manifests offline, with the rules of the admission webhooks.
     Check(check::CheckArgs),

@@ -201,8 +201,8 @@ impl ObjectSamples {
         let trigger = &self.triggers[slot.trigger];
         let (sample, own) = match &trigger.scaler {
             Some(scaler) => {
-                // A trigger's own timeout may be longer than the default; the deadline only has to be longer still.
-                let deadline = self.polling_interval().max(self.timeout) + DEADLINE_SLACK;
+                let timeout = scaler.patience().max(self.timeout);
+                let deadline = self.polling_interval().max(timeout) + DEADLINE_SLACK;
                 slot.refresh(scaler.as_ref(), cx, deadline).await
             }
             None => (slot.fail(cx, trigger.problem.as_deref().unwrap_or_default()), true),

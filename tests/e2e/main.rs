@@ -14,6 +14,7 @@ mod demo;
 mod disruption;
 mod drift;
 mod dry_run;
+mod external_push;
 mod fallback;
 mod metrics_api;
 mod pause;
@@ -84,6 +85,7 @@ fn side_by_side(bed: &Arc<Bed>) -> Vec<Trial> {
         bed.scenario("triggers::scaling_modifiers", triggers::scaling_modifiers),
         bed.scenario("triggers::a_broken_one_leaves_the_other", triggers::a_broken_one_leaves_the_other),
         bed.scenario("triggers::kubernetes_workload", triggers::kubernetes_workload),
+        bed.scenario("external_push", external_push::wakes_and_changes_its_metrics),
         bed.scenario("fallback::every_behaviour", fallback::every_behaviour),
         bed.scenario("pause::paused", pause::paused),
         bed.scenario("pause::paused_replicas", pause::paused_replicas),

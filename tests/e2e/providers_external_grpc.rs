@@ -105,7 +105,7 @@ impl Service<http::Request<Body>> for Handler {
 
 /// Messages as they stand on the wire.
 #[derive(Clone, Copy)]
-struct Raw;
+pub(crate) struct Raw;
 
 impl Codec for Raw {
     type Encode = Vec<u8>;

@@ -120,6 +120,16 @@ pub(crate) async fn slow(case: &Case<'_>) -> Result<()> {
     ensure!(asked.elapsed() < Duration::from_secs(6), "the neighbour took {:?} from 0 to 1", asked.elapsed());
 
     case.replicas_stay("shop", 3, Duration::from_secs(8)).await?;
+
+    // Who gives the source its time, and the HPA the last value, is served.
+    source.set(vector(&["40"]), Duration::from_secs(7));
+    case.deployment("patient", 1).await?;
+    let mut trigger = prometheus(&source.server.url(), "up", "10");
+    trigger["metadata"]["timeout"] = json!("20s");
+    trigger["useCachedMetrics"] = json!(true);
+    case.scaled_object("patient", json!({ "minReplicaCount": 1, "triggers": [trigger] })).await?;
+    case.wait_replicas("patient", 4).await?;
+
     source.set(vector(&["20"]), Duration::ZERO);
     case.wait_replicas("shop", 2).await?;
     case.wait_condition("shop", "Ready", "True", "").await?;

@@ -14,7 +14,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{Resource, ResourceExt};
-use scalers::Push;
+use scalers::{Metric, Push};
 use tandem_core::{
     api::keda::ScaledObject,
     nodes::demand::History,
@@ -279,15 +279,22 @@ impl Task {
     }
 
     async fn on_push(&mut self, object: &ScaledObject, trigger: usize, push: Push) {
-        if !self.shared.owns(&self.key) {
-            return;
-        }
         match push {
-            Push::Active(true) => self.scale(object, Some(trigger)).await,
+            Push::Active(true) if self.shared.owns(&self.key) => self.scale(object, Some(trigger)).await,
             // Deactivation is decided by polling, which sees every trigger.
-            Push::Active(false) => {}
-            // The trigger is built anew, and its metrics asked for.
-            Push::Metrics(_) => self.samples = None,
+            Push::Active(_) => {}
+            Push::Metrics(metrics) => self.on_metrics(trigger, &metrics),
+        }
+    }
+
+    /// A server says its metrics whenever a stream is opened: news are only those that are not known. The trigger is then
+    /// built anew, and its metrics asked for; not at once, since a server may answer other ones than it pushes.
+    fn on_metrics(&mut self, trigger: usize, metrics: &[Metric]) {
+        let known =
+            self.samples.as_ref().and_then(|samples| samples.triggers.get(trigger)?.metrics.as_deref());
+        if known != Some(metrics) {
+            let soon = (Instant::now() + RETRY_AFTER, RETRY_AFTER);
+            self.rebuild = Some(self.rebuild.map_or(soon, |planned| planned.min(soon)));
         }
     }
 

@@ -142,3 +142,25 @@ async fn what_is_not_there_yet_is_a_warning() {
         answer.warnings()
     );
 }
+
+/// A parameter that no trigger takes has no effect: both warn, and nobody is refused.
+#[tokio::test]
+async fn an_unknown_parameter_is_a_warning() {
+    let object = scaled_object(
+        "triggers: [{type: prometheus, metadata: {serverAddress: 'http://p', query: vector(1), threshold: '1', \
+         activationTreshold: '5'}}]",
+    );
+    let outcome = manifests::check(&[Text { name: "bad.yaml".to_owned(), content: object.to_string() }]);
+    assert_eq!(outcome.count(manifests::Severity::Error), 0);
+    let answer = create(&object, &[]).await;
+    assert!(answer.allowed(), "{}", answer.message());
+    for said in [render::text(&outcome), answer.warnings().join("\n")] {
+        for part in [
+            "spec.triggers[0].metadata.activationTreshold: ",
+            "unknown parameter \"activationTreshold\" in trigger prometheus",
+            "did you mean \"activationThreshold\"?",
+        ] {
+            assert!(said.contains(part), "{part}\n{said}");
+        }
+    }
+}

@@ -13,17 +13,24 @@ const SOURCES: &str = include_str!("cluster.yaml");
 /// Namespaces that the demo makes and removes.
 const NAMESPACES: [&str; 2] = ["web", "monitoring"];
 
-/// Installs Tandem by its manifests, and Prometheus with the exporter.
-pub(crate) async fn install(context: &str) -> Result<Place> {
+/// The API that answers for external metrics: while it is registered and nobody answers, no namespace can be deleted.
+const API_SERVICE: &str = "apiservice/v1beta1.external.metrics.k8s.io";
+
+/// The user's cluster, if it has room for the demo.
+pub(crate) async fn connect(context: &str) -> Result<Kubectl> {
     let program = components::require("kubectl", "kubernetes-client")?;
     let kubectl = Kubectl { program, kubeconfig: None, context: Some(context.to_owned()) };
-    for namespace in NAMESPACES {
-        if kubectl.run(&["get", "namespace", namespace], "").await.is_ok() {
-            bail!(
-                "context {context} has a namespace {namespace} already, and the demo makes and removes its own"
-            );
+    for name in NAMESPACES.iter().map(|name| format!("namespace/{name}")).chain([API_SERVICE.to_owned()]) {
+        let found = kubectl.run(&["get", &name, "--ignore-not-found", "-o", "name"], "").await?;
+        if !found.trim().is_empty() {
+            bail!("context {context} has {name} already, and the demo makes and removes its own");
         }
     }
+    Ok(kubectl)
+}
+
+/// Installs Tandem by its manifests, and Prometheus with the exporter.
+pub(crate) async fn install(kubectl: &Kubectl, context: &str) -> Result<Place> {
     let manifests = manifests();
     let manifests = manifests.to_str().context("the source tree's path is not UTF-8")?;
     say(&format!(
@@ -32,28 +39,31 @@ pub(crate) async fn install(context: &str) -> Result<Place> {
     eprintln!("The cluster needs the image: docker build -t {image} . and then", image = image()?);
     eprintln!("  kind load docker-image {image}    or    k3d image import {image}", image = image()?);
     kubectl.run(&["apply", "--server-side", "-f", manifests], "").await?;
-    rolled_out(&kubectl, "tandem", "tandem").await?;
+    rolled_out(kubectl, "tandem", "tandem").await?;
     say("Installing Prometheus and an exporter of Istio's request metrics in namespace monitoring");
     kubectl.run(&["apply", "-f", "-"], SOURCES).await?;
-    rolled_out(&kubectl, "monitoring", "prometheus").await?;
-    rolled_out(&kubectl, "monitoring", "istio-exporter").await?;
+    rolled_out(kubectl, "monitoring", "prometheus").await?;
+    rolled_out(kubectl, "monitoring", "istio-exporter").await?;
     Ok(Place {
         traffic: Traffic::InCluster(kubectl.clone()),
-        kubectl,
+        kubectl: kubectl.clone(),
         prometheus: "http://prometheus-operated.monitoring:9090".to_owned(),
         access: format!("  kubectl config use-context {context}"),
     })
 }
 
-/// Removes all of it. The namespace of the ScaledObjects goes first, while Tandem is there to let them go.
+/// Removes what there is of it: first what would hold up the deletion of namespaces, then the namespace of the
+/// ScaledObjects, while Tandem may be there to let them go.
 pub(crate) async fn remove(kubectl: &Kubectl) -> Result<()> {
     say("Removing what the demo installed (--keep leaves it)");
+    kubectl.run(&["delete", API_SERVICE, "--ignore-not-found"], "").await?;
     for namespace in NAMESPACES {
-        kubectl.run(&["delete", "namespace", namespace, "--timeout=120s"], "").await?;
+        let delete = ["delete", "namespace", namespace, "--ignore-not-found", "--timeout=120s"];
+        kubectl.run(&delete, "").await?;
     }
     let manifests = manifests();
     let manifests = manifests.to_str().context("the source tree's path is not UTF-8")?;
-    kubectl.run(&["delete", "-f", manifests, "--timeout=120s"], "").await?;
+    kubectl.run(&["delete", "--ignore-not-found", "-f", manifests, "--timeout=120s"], "").await?;
     Ok(())
 }
 

@@ -49,43 +49,53 @@ pub(crate) struct Place {
 
 pub(crate) fn run(args: &DemoArgs) -> Result<()> {
     tokio::runtime::Runtime::new()?.block_on(async {
-        tokio::select! {
-            // First come, first served: a Ctrl-C during the tour ends it, and everything that was started with it.
-            biased;
-            _ = tokio::signal::ctrl_c() => {
-                eprintln!("\nstopping");
-                Ok(())
-            }
-            result = show(args) => result,
+        match &args.context {
+            // What was started ends with it.
+            None => until_interrupted(Box::pin(here(args))).await,
+            Some(context) => on_cluster(args, context).await,
         }
     })
 }
 
-async fn show(args: &DemoArgs) -> Result<()> {
-    match &args.context {
-        None => {
-            let flags = if args.nodes { &nodes::FLAGS[..] } else { &[] };
-            let local = local::Local::start(flags).await?;
-            if args.nodes {
-                nodes::run(local.place()).await?;
-            } else {
-                tour::run(local.place()).await?;
-            }
-            interact(args, local.place()).await
+/// Does `work` to its end, or to the first Ctrl-C.
+async fn until_interrupted(work: impl Future<Output = Result<()>>) -> Result<()> {
+    tokio::select! {
+        // First come, first served.
+        biased;
+        _ = tokio::signal::ctrl_c() => {
+            eprintln!("\nstopping");
+            Ok(())
         }
-        Some(context) => {
-            let place = cluster::install(context).await?;
-            let result = match tour::run(&place).await {
-                Ok(()) => interact(args, &place).await,
-                failed => failed,
-            };
-            if args.keep {
-                return result;
-            }
-            let removed = cluster::remove(&place.kubectl).await;
-            result.and(removed)
-        }
+        result = work => result,
     }
+}
+
+/// On a control plane of its own.
+async fn here(args: &DemoArgs) -> Result<()> {
+    let flags = if args.nodes { &nodes::FLAGS[..] } else { &[] };
+    let local = local::Local::start(flags).await?;
+    if args.nodes {
+        nodes::run(local.place()).await?;
+    } else {
+        tour::run(local.place()).await?;
+    }
+    interact(args, local.place()).await
+}
+
+/// On a cluster of the user's, which is left as it was found, however far this came.
+async fn on_cluster(args: &DemoArgs, context: &str) -> Result<()> {
+    let kubectl = cluster::connect(context).await?;
+    let shown = until_interrupted(async {
+        let place = cluster::install(&kubectl, context).await?;
+        tour::run(&place).await?;
+        interact(args, &place).await
+    });
+    let shown = shown.await;
+    if args.keep {
+        return shown;
+    }
+    let removed = until_interrupted(cluster::remove(&kubectl)).await;
+    shown.and(removed)
 }
 
 /// A numbered step of the demo.
