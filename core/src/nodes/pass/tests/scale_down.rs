@@ -1,5 +1,5 @@
 use super::*;
-use crate::nodes::group::InstanceError;
+use crate::nodes::{action::DELETION_CANDIDATE, group::InstanceError};
 
 /// A cluster of three nodes, each with room for what runs on the others.
 fn three() -> Cluster {
@@ -121,6 +121,28 @@ fn nothing_goes_right_after_a_group_grew() {
     assert_eq!(removed(&held), [""; 0]);
     assert!(held.scale_down_held.is_some_and(|why| why.starts_with("a group grew")));
     assert_eq!(removed(&cluster.pass(&mut memory, 15, &settings())), ["a-1", "a-2"]);
+}
+
+#[test]
+fn a_soft_taint_tells_a_new_process_since_when_a_node_is_not_needed() {
+    let marked = |value: &str| {
+        let taint = k8s_openapi::api::core::v1::Taint {
+            key: DELETION_CANDIDATE.to_owned(),
+            value: Some(value.to_owned()),
+            effect: "PreferNoSchedule".to_owned(),
+            time_added: None,
+        };
+        three().running("a-0", 3000, |_| {}).with_node("a-1", |node| node.taints.push(taint.clone()))
+    };
+    let first = |value: &str| {
+        let outcome = marked(value).pass(&mut Memory::default(), 20, &settings());
+        removed(&outcome).into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(first("600"), ["a-1"], "marked ten minutes ago");
+    assert_eq!(first("601"), [""; 0]);
+    assert_eq!(first("long ago"), [""; 0], "what cannot be read begins anew");
+    let busy = marked("600").running("a-1", 3000, |_| {}).pass(&mut Memory::default(), 20, &settings());
+    assert!(busy.actions.contains(&Action::UnmarkCandidate { node: "a-1".into() }), "{:?}", busy.actions);
 }
 
 #[test]
