@@ -175,6 +175,37 @@ fn a_groups_delay_may_be_its_own() {
     assert_eq!([0, 10, 11, 17].map(&mut goes), ["", "a-0", "b-0", "a-0"], "each group waits for itself");
 }
 
+/// A group of three that are there all or not at all.
+fn whole() -> Cluster {
+    let mut cluster = three();
+    let group = &mut cluster.input.groups[0];
+    (group.max, group.options.zero_or_max) = (3, true);
+    cluster
+}
+
+#[test]
+fn a_group_that_goes_as_a_whole_loses_no_part() {
+    let parallel = |parallelism| {
+        let mut settings = settings();
+        settings.scale_down.parallelism = parallelism;
+        settings
+    };
+    let all = ["a-0", "a-1", "a-2"];
+    assert_eq!(goes(whole(), 10, &settings()), all);
+    assert_eq!(goes(whole().running("a-1", 3000, |_| {}), 10, &settings()), [""; 0], "one is needed");
+    assert_eq!(goes(whole(), 10, &parallel(2)), all, "alone it may go although it is too large");
+    let with_another =
+        Cluster { input: Input { removing: [("b-0".into(), false)].into(), ..whole().input }, ..whole() };
+    assert_eq!(goes(with_another, 10, &parallel(3)), [""; 0], "another node goes");
+    let mut kept = whole();
+    kept.input.groups[0].min = 1;
+    let mut memory = Memory::default();
+    kept.pass(&mut memory, 0, &settings());
+    let outcome = kept.pass(&mut memory, 10, &settings());
+    assert_eq!(removed(&outcome), [""; 0], "its minimum is in the way");
+    assert_eq!(outcome.unremovable.len(), 3);
+}
+
 #[test]
 fn instances_that_are_none_go_down_to_the_minimum_or_below_if_forced() {
     let error = InstanceError { out_of_resources: true, code: "none left".into(), message: String::new() };
