@@ -4,6 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
 use hyper::StatusCode;
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use prometheus_client::registry::Registry;
 use tandem_core::hpa;
@@ -14,7 +15,14 @@ use crate::{
     authorities,
     certs::{self, CertsConfig},
     cli::run::RunArgs,
-    cloud::{self, CloudProvider, aws, provider},
+    cloud::{
+        self, CloudProvider, aws,
+        pools::{
+            PoolProvider,
+            measured::{Calls, Measured},
+        },
+        provider,
+    },
     cluster::{self, Cluster, world::World},
     controllers::{
         self, Shared,
@@ -23,7 +31,7 @@ use crate::{
             demand::{self, Demand},
             groups::{NodeGroups, metrics::MetricsCollector},
             interruption::{self, Interruptions, Queue},
-            pools::{self, Pools},
+            pools::{self, Pools, gauges::Gauges},
             provisioning_request::Requests,
         },
     },
@@ -35,7 +43,7 @@ use crate::{
     },
     samples::SampleStore,
     serve::{self, CertificateResolver},
-    telemetry::{self, events::Events},
+    telemetry::{self, aws::AwsRequests, events::Events, http::Answer},
     webhooks::{self, Webhooks},
 };
 
@@ -65,7 +73,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     check_crds(&client).await?;
     let (client, recorder) = beginning(&args, client, &version.git_version)?;
 
-    let namespaces: Vec<_> = args.watch_namespace.iter().filter(|name| !name.is_empty()).cloned().collect();
+    let namespaces = args.watched_namespaces();
     let cluster_namespace = args.cluster_object_namespace.clone().unwrap_or_else(|| args.namespace.clone());
     let settings = cluster::Settings {
         namespaces,
@@ -234,6 +242,8 @@ async fn nodes(
         !args.dry_run
     });
     let world = World::start(&shared.cluster.client);
+    let requests = AwsRequests::default();
+    requests.register(registry);
     if let Some(recorder) = &shared.recorder {
         tokio::spawn(dry_run::world::watch(world.clone(), recorder.clone()));
     }
@@ -244,19 +254,22 @@ async fn nodes(
     let groups = match groups {
         Some(name) => {
             let kept = buffers.clone().filter(|_| args.nodes.capacity_buffer_pod_injection_enabled);
-            Some(node_groups(args, name, shared, (world.clone(), kept), registry, tasks, shutdown).await?)
+            Some(
+                node_groups(args, name, shared, (world.clone(), kept, &requests), registry, tasks, shutdown)
+                    .await?,
+            )
         }
         None => None,
     };
     let pools = match pools {
         Some(name) => {
             let kept = buffers.filter(|_| args.pools.feature_gates.is_on(CAPACITY_BUFFER));
-            Some(node_pools(args, name, shared, (world.clone(), kept), registry).await?)
+            Some(node_pools(args, name, shared, (world.clone(), kept, &requests), registry).await?)
         }
         None => None,
     };
     if let Some(queue) = queue {
-        interruptions(args, queue, shared, world, (groups, pools), registry).await?;
+        interruptions(args, queue, shared, (world, &requests), (groups, pools), registry).await?;
     }
     Ok(())
 }
@@ -290,15 +303,17 @@ async fn interruptions(
     args: &RunArgs,
     queue: Queue,
     shared: &Shared,
-    world: Arc<World>,
+    (world, requests): (Arc<World>, &AwsRequests),
     (groups, pools): (Option<Arc<dyn CloudProvider>>, Option<Arc<Pools>>),
     registry: &mut Registry,
 ) -> anyhow::Result<()> {
     let client = shared.cluster.client.clone();
-    let aws = aws::connect(&aws::Config::new(Vec::new(), Vec::new())).await?;
+    let on_request = requests.observer();
+    let aws = aws::connect(&aws::Config { on_request, ..aws::Config::new(Vec::new(), Vec::new()) }).await?;
     let interruptions = Interruptions::new(interruption::Config {
         events: Events::new(client.clone(), INTERRUPTION_EVENT_SOURCE, args.pod_name.clone()),
         leading: shared.leading.clone(),
+        own: own_pod(args),
         args: args.interruption.clone(),
         client,
         world,
@@ -313,17 +328,32 @@ async fn interruptions(
     Ok(())
 }
 
+/// The pod of this process, as the object of events.
+fn own_pod(args: &RunArgs) -> ObjectReference {
+    ObjectReference {
+        api_version: Some("v1".to_owned()),
+        kind: Some("Pod".to_owned()),
+        namespace: Some(args.namespace.clone()),
+        name: Some(args.pod_name.clone().unwrap_or_else(|| "tandem".to_owned())),
+        ..ObjectReference::default()
+    }
+}
+
 async fn node_groups(
     args: &RunArgs,
     name: &str,
     shared: &Shared,
-    (world, buffers): (Arc<World>, Option<Arc<Buffers>>),
+    (world, buffers, aws): (Arc<World>, Option<Arc<Buffers>>, &AwsRequests),
     registry: &mut Registry,
     tasks: &mut JoinSet<()>,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<Arc<dyn CloudProvider>> {
     let client = shared.cluster.client.clone();
-    let settings = provider::Settings { recorder: shared.recorder.clone(), ..args.nodes.provider_settings() };
+    let settings = provider::Settings {
+        recorder: shared.recorder.clone(),
+        on_aws_request: aws.observer(),
+        ..args.nodes.provider_settings()
+    };
     let mut provider = provider::connect(name, &settings, client.clone()).await?;
     if let Some(recorder) = shared.recorder.clone() {
         provider = Arc::new(dry_run::providers::Groups { provider, recorder });
@@ -366,11 +396,16 @@ async fn node_pools(
     args: &RunArgs,
     name: &str,
     shared: &Shared,
-    (world, buffers): (Arc<World>, Option<Arc<Buffers>>),
+    (world, buffers, aws): (Arc<World>, Option<Arc<Buffers>>, &AwsRequests),
     registry: &mut Registry,
 ) -> anyhow::Result<Arc<Pools>> {
     let client = shared.cluster.client.clone();
-    let mut provider = cloud::pools::connect(name, &args.pools.provider_settings(&world), &client).await?;
+    let settings = args.pools.provider_settings(&world);
+    let settings = cloud::pools::Settings { on_aws_request: aws.observer(), ..settings };
+    let calls = Calls::default();
+    calls.register(registry);
+    let provider = cloud::pools::connect(name, &settings, &client).await?;
+    let mut provider: Arc<dyn PoolProvider> = Arc::new(Measured { provider, calls });
     if let Some(recorder) = shared.recorder.clone() {
         provider = Arc::new(dry_run::providers::Pools { provider, recorder });
     }
@@ -387,6 +422,7 @@ async fn node_pools(
     });
     tracing::info!(provider = name, "node pools are scaled");
     pools.metrics.register(registry);
+    registry.register_collector(Box::new(Gauges(pools.clone())));
     // It has no end of its own; the runtime ends it.
     tokio::spawn(pools::run(pools.clone(), changes));
     Ok(pools)
@@ -525,16 +561,21 @@ async fn serve_plain(
     tasks: &mut JoinSet<()>,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<()> {
-    if let Some(address) = args.metrics_bind_address.0.filter(|_| args.enable_prometheus_metrics) {
-        let listener = bind(address, "/metrics").await?;
-        let answer = Arc::new(move |path: &str| match path {
+    let own = args.metrics_bind_address.0.filter(|_| args.enable_prometheus_metrics);
+    let other = args.nodes.address.and_then(|address| address.0).filter(|other| own != Some(*other));
+    if own.is_some() || other.is_some() {
+        let answer: Answer = Arc::new(move |path: &str| match path {
+            "/health-check" => Some((StatusCode::OK, "text/plain", "ok".to_owned())),
             "/metrics" => Some(match telemetry::metrics::text(&registry) {
                 Ok(text) => (StatusCode::OK, telemetry::metrics::CONTENT_TYPE, text),
                 Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, "text/plain", error.to_string()),
             }),
             _ => None,
         });
-        tasks.spawn(telemetry::http::serve(listener, answer, shutdown.clone()));
+        for address in own.into_iter().chain(other) {
+            let listener = bind(address, "/metrics").await?;
+            tasks.spawn(telemetry::http::serve(listener, answer.clone(), shutdown.clone()));
+        }
     }
     if let Some(address) = args.health_probe_bind_address.0 {
         let listener = bind(address, "probes").await?;

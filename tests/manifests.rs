@@ -310,6 +310,22 @@ fn the_pod_can_do_nothing_but_run() {
     assert_eq!(image.rsplit_once(':').unwrap().1, env!("CARGO_PKG_VERSION"), "{image}");
 }
 
+/// The image is built of what `.dockerignore` lets in: all that the build reads, by the toolchain of the checkout.
+#[test]
+fn the_image_is_built_of_all_it_takes() {
+    let ignored = read(".dockerignore");
+    assert!(ignored.starts_with("*\n"), "whatever is not named stays out");
+    let named: Vec<&str> = ignored.lines().filter_map(|line| line.strip_prefix('!')).collect();
+    let workspace: toml::Table = toml::from_str(&read("Cargo.toml")).unwrap();
+    let members = workspace["workspace"]["members"].as_array().unwrap().iter().map(|it| it.as_str().unwrap());
+    for wanted in members.chain(["Cargo.toml", "Cargo.lock", ".cargo", "src"]) {
+        assert!(named.iter().any(|name| Path::new(wanted).starts_with(name)), "{wanted} is not let in");
+    }
+    let toolchain: toml::Table = toml::from_str(&read("rust-toolchain.toml")).unwrap();
+    let channel = toolchain["toolchain"]["channel"].as_str().unwrap();
+    assert!(read("Dockerfile").contains(&format!("FROM rust:{channel}-alpine ")), "{channel}");
+}
+
 /// Two replicas, of which one stays through a drain, and one may write.
 #[test]
 fn a_replica_is_always_there() {

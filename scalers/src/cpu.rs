@@ -7,7 +7,9 @@ use crate::scaler::Scaler;
 
 pub(crate) const KIND: Kind = Kind::of::<Cpu>(
     &["cpu"],
-    "CPU usage of the target's pods, which the HPA controller reads by itself from metrics.k8s.io.\n\n     Needs `metricType`, counts as always active, and cannot bring a workload back from zero: that takes a second      trigger.",
+    "CPU usage of the target's pods, which the HPA controller reads by itself from metrics.k8s.io.\n\n\
+     Needs `metricType`, counts as always active, and cannot bring a workload back from zero: that takes a second \
+     trigger.",
     Example { metadata: &[("value", "60")], metric_type: Some("Utilization") },
 )
 .resource();

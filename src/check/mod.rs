@@ -30,6 +30,7 @@ use tandem_core::{
 };
 
 pub use self::finding::{Finding, Report, Rule};
+pub(crate) use self::objects::explained;
 use self::path::Path;
 
 /// The kinds that have rules.

@@ -112,10 +112,11 @@ fn add(violations: Vec<Violation>, report: &mut Report) {
             && report.errors.iter().any(|finding| finding.path.to_string() == "spec.triggers")
     };
     let fresh: Vec<_> = violations.into_iter().filter(|violation| !doubled(violation)).collect();
-    report.errors.extend(fresh.into_iter().map(finding));
+    report.errors.extend(fresh.into_iter().map(explained));
 }
 
-fn finding(violation: Violation) -> Finding {
+/// A violation with its place, and with what to write instead.
+pub(crate) fn explained(violation: Violation) -> Finding {
     let path = violation.field.as_deref().map(Path::parse).unwrap_or_default();
     let finding = Finding::new(Rule::Keda(violation.reason), &path, violation.message);
     match hint(violation.reason) {

@@ -8,6 +8,11 @@ use std::time::Duration;
 use clap::{ArgAction::Set, Args, builder::BoolishValueParser};
 use tandem_core::nodes::interruption::Settings;
 
+use super::without_effect::{
+    Flag,
+    Takes::{Switch, Value},
+};
+
 /// What is wanted of interruption notices.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Interruption notices")]
@@ -55,6 +60,12 @@ pub struct InterruptionArgs {
     /// Seconds after which there are no more heartbeats, and the hook's timeout ends the machine.
     #[arg(long, env = "HEARTBEAT_UNTIL", default_value_t = 172_800)]
     pub heartbeat_until: u64,
+    /// Seconds between the end of a drain and the word that its machine may end; none below zero.
+    #[arg(long, env = "COMPLETE_LIFECYCLE_ACTION_DELAY_SECONDS", default_value_t = -1, allow_negative_numbers = true)]
+    pub complete_lifecycle_action_delay_seconds: i32,
+    /// Taint nodes that are empty node.kubernetes.io/out-of-service, so that their volumes are free at once.
+    #[arg(long, env = "ENABLE_OUT_OF_SERVICE_TAINT", action = Set, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_parser = BoolishValueParser::new())]
+    pub enable_out_of_service_taint: bool,
     /// Remove the notice of a hook whose machine is no node of this cluster; without it the notice stays for others.
     #[arg(long, env = "DELETE_SQS_MSG_IF_NODE_NOT_FOUND", action = Set, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_parser = BoolishValueParser::new())]
     pub delete_sqs_msg_if_node_not_found: bool,
@@ -73,6 +84,11 @@ impl InterruptionArgs {
         }
     }
 
+    /// Between the end of a drain and the word that its machine may end.
+    pub fn completion_delay(&self) -> Duration {
+        Duration::from_secs(u64::try_from(self.complete_lifecycle_action_delay_seconds).unwrap_or(0))
+    }
+
     /// How long the pods of a node have to be gone.
     pub fn grace(&self) -> Duration {
         Duration::from_secs(self.node_termination_grace_period.into())
@@ -83,3 +99,57 @@ impl InterruptionArgs {
         u64::try_from(self.pod_termination_grace_period).ok().map(Duration::from_secs)
     }
 }
+
+const NO_METADATA: &str = "notices come from a queue, no process on the node asks its metadata";
+const NO_WEBHOOK: &str = "events, metrics and the log tell of each notice; no webhook is called";
+const OWN_NODES: &str = "a machine is of this cluster if it is a node of it, whatever its tags";
+const PROBES: &str = "see --health-probe-bind-address";
+
+/// Flags of aws-node-termination-handler that change nothing here, with the reason; each is a variable, too.
+pub(super) const WITHOUT_EFFECT: &[Flag] = &[
+    ("assume-asg-tag-propagation", Switch, OWN_NODES),
+    ("aws-endpoint", Value, "see AWS_ENDPOINT_URL_SQS"),
+    ("check-asg-tag-before-draining", Switch, OWN_NODES),
+    ("check-tag-before-draining", Switch, OWN_NODES),
+    ("delete-local-data", Switch, "pods go whatever they keep on the node: the machine ends"),
+    ("emit-kubernetes-events", Switch, "events are always written"),
+    ("enable-imds-rebalance-monitoring", Switch, NO_METADATA),
+    ("enable-probes-server", Switch, PROBES),
+    ("enable-prometheus-server", Switch, "see --metrics-bind-address"),
+    ("enable-rebalance-monitoring", Switch, "see --enable-rebalance-draining"),
+    ("enable-sqs-termination-draining", Switch, "notices are read as soon as --queue-url names a queue"),
+    ("grace-period", Value, "see --pod-termination-grace-period"),
+    ("ignore-daemon-sets", Switch, "pods of DaemonSets end with their node"),
+    ("instance-metadata-url", Value, NO_METADATA),
+    ("json-logging", Switch, "see --zap-encoder=json"),
+    ("kubernetes-events-extra-annotations", Value, "events have no annotations"),
+    ("log-format-version", Value, "see --zap-encoder"),
+    ("managed-asg-tag", Value, OWN_NODES),
+    ("managed-tag", Value, OWN_NODES),
+    ("metadata-tries", Value, NO_METADATA),
+    ("metadata-url", Value, NO_METADATA),
+    ("node-name", Value, NO_METADATA),
+    ("probes-server-endpoint", Value, PROBES),
+    ("probes-server-port", Value, PROBES),
+    ("prometheus-server-port", Value, "see --metrics-bind-address"),
+    ("sqs-msg-visibility-timeout-sec", Value, "a message that comes again while it is dealt with is known"),
+    ("uptime-from-file", Value, NO_METADATA),
+    ("use-apiserver-cache", Switch, "pods are always watched"),
+    ("use-provider-id", Switch, "nodes are always found by their provider id"),
+    ("webhook-headers", Value, NO_WEBHOOK),
+    ("webhook-proxy", Value, NO_WEBHOOK),
+    ("webhook-template", Value, NO_WEBHOOK),
+    ("webhook-template-file", Value, NO_WEBHOOK),
+    ("webhook-url", Value, NO_WEBHOOK),
+];
+
+/// Variables of logicmonitor/k8s-asg-lifecycle-manager, with what to set instead.
+pub(super) const VARIABLES: &[(&str, &str)] = &[
+    ("NODEMAN_AWS_REGION", "see AWS_REGION"),
+    ("NODEMAN_AWS_SQS_QUEUE_URL", "see QUEUE_URL"),
+    ("NODEMAN_CONSUMER_THREADS", "see WORKERS"),
+    ("NODEMAN_DEBUG", "see --zap-log-level"),
+    ("NODEMAN_DEFAULT_VISIBILITY_TIMEOUT_SEC", "a message that comes again while it is dealt with is known"),
+    ("NODEMAN_ERROR_VISIBILITY_TIMEOUT_SEC", "a message that comes again while it is dealt with is known"),
+    ("NODEMAN_QUEUE_WAIT_TIME_SEC", "the queue is asked with the longest wait that SQS has, 20 s"),
+];

@@ -15,10 +15,12 @@ use super::{
         Takes::{Switch, Value},
     },
 };
-use crate::cloud::provider;
+use crate::cloud::{provider, spec};
 
-fn duration(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text).map_err(|error| format!("{error}; write 10m, 90s or 1h30m"))
+/// Reads a time as Go's flags do (`1h30m`, `1.5h`, `0`).
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let read = spec::duration(text).and_then(|span| Duration::try_from(span).ok());
+    read.ok_or_else(|| format!("{text:?} is no time; write 10m, 90s or 1h30m"))
 }
 
 /// The least and the most of something.
@@ -79,9 +81,6 @@ pub struct NodeArgs {
     /// Cluster API: without --cloud-config the management cluster is the one that the pod runs in.
     #[arg(long, action = Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false)]
     pub clusterapi_cloud_config_authoritative: bool,
-    /// Name of the cluster.
-    #[arg(long, default_value = "")]
-    pub cluster_name: String,
     /// The longest time between two passes; a change of the cluster starts one at once.
     #[arg(long, default_value = "10s", value_parser = duration)]
     pub scan_interval: Duration,
@@ -151,6 +150,9 @@ pub struct NodeArgs {
     /// Pods of a lower priority cause no scale-up and keep no node.
     #[arg(long, default_value = "-10", allow_hyphen_values = true)]
     pub expendable_pods_priority_cutoff: i32,
+    /// Groups whose nodes are too small for all DaemonSets that suit them do not grow; without it, room is kept for those that fit.
+    #[arg(long, action = Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false)]
+    pub force_ds: bool,
     /// How long a group that failed to grow is left alone at first.
     #[arg(long, default_value = "5m", value_parser = duration)]
     pub initial_node_group_backoff_duration: Duration,
@@ -361,7 +363,6 @@ pub(super) const WITHOUT_EFFECT: &[Flag] = &[
     ("enable-proactive-scaleup", Switch, "expected pods come from ScaledObjects; see --max-expected-pods"),
     ("estimator", Value, "binpacking is the only one"),
     ("fastpath-binpacking-enabled", Switch, "the estimator always counts where counting is exact"),
-    ("force-ds", Switch, "new nodes always have room for all DaemonSets that suit them"),
     ("frequent-loops-enabled", Switch, "a pod that fits nowhere always starts a pass"),
     ("gce-concurrent-refreshes", Value, GCE),
     ("gce-expander-ephemeral-storage-support", Switch, GCE),
@@ -402,8 +403,8 @@ pub(super) const WITHOUT_EFFECT: &[Flag] = &[
     ("scale-down-candidates-pool-min-count", Value, ALL_NODES),
     ("scale-down-candidates-pool-ratio", Value, ALL_NODES),
     ("scale-down-non-empty-candidates-count", Value, ALL_NODES),
-    ("scale-down-simulation-timeout", Value, QUICK),
     ("scale-from-unschedulable", Switch, "templates are always schedulable"),
+    ("scale-down-simulation-timeout", Value, QUICK),
     ("scaleup-simulation-for-skipped-node-groups-enabled", Switch, "reasons are always known"),
     ("scheduler-config-file", Value, DEFAULT_SCHEDULER),
     ("scheduler-verbosity", Value, DEFAULT_SCHEDULER),

@@ -8,6 +8,13 @@ use std::{collections::BTreeMap, str::FromStr, time::Duration};
 use clap::{ArgAction::Set, Args, ValueEnum};
 use tandem_core::nodes::pools::launch;
 
+use super::{
+    nodes::duration,
+    without_effect::{
+        Flag,
+        Takes::{Switch, Value},
+    },
+};
 use crate::{cloud::pools::Settings, cluster::world::World};
 
 /// Features that may be turned on or off, and what they are without.
@@ -19,10 +26,6 @@ const FEATURES: [(&str, bool); 6] = [
     ("StaticCapacity", false),
     ("CapacityBuffer", false),
 ];
-
-fn duration(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text).map_err(|error| format!("{error}; write 10s, 1m or 1h30m"))
-}
 
 /// What becomes of what pods prefer but do not require.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -111,7 +114,12 @@ pub struct PoolArgs {
     #[arg(long, env = "FEATURE_GATES", default_value = "")]
     pub feature_gates: FeatureGates,
     /// Name of the cluster, as machines are tagged with it.
-    #[arg(long = "node-pools-cluster-name", env = "CLUSTER_NAME", default_value = "")]
+    #[arg(
+        long = "node-pools-cluster-name",
+        alias = "cluster-name",
+        env = "CLUSTER_NAME",
+        default_value = ""
+    )]
     pub pools_cluster_name: String,
     /// Address of the API server, as new machines are told it; asked of EKS if empty.
     #[arg(long, env = "CLUSTER_ENDPOINT", default_value = "")]
@@ -153,6 +161,35 @@ impl PoolArgs {
         }
     }
 }
+
+const ALL_CORES: &str = "decisions take the cores that there are; nothing is sized by it";
+const EACH_MINUTE: &str = "what a node class finds is looked at once a minute";
+const LEASE: &str = "see the flags --leader-election-*";
+const LOGS: &str = "the log goes to standard error";
+
+/// Flags of Karpenter that change nothing here, with the reason; each is a variable, too.
+pub(super) const WITHOUT_EFFECT: &[Flag] = &[
+    ("ami-refresh-interval", Value, EACH_MINUTE),
+    ("aws-feature-gates", Value, "kubelet.maxPods is a number"),
+    ("cpu-requests", Value, ALL_CORES),
+    ("disable-cluster-state-observability", Switch, "it costs nothing between scrapes"),
+    ("disable-controller-warmup", Switch, "every replica watches; only the leader acts"),
+    ("disable-dry-run", Switch, "no dry runs are made: what EC2 refuses is said when a machine is asked for"),
+    ("disable-leader-election", Switch, "see --leader-elect"),
+    ("eks-control-plane", Switch, "the cluster's address is asked of EKS only if it is not given"),
+    ("enable-profiling", Switch, "there is no profiling endpoint"),
+    ("enable-zonal-shift", Switch, "zonal shifts are not read by this version"),
+    ("health-probe-port", Value, "see --health-probe-bind-address"),
+    ("ignore-dra-requests", Switch, "a node pool makes no node for claims of devices"),
+    ("leader-election-name", Value, LEASE),
+    ("leader-election-namespace", Value, LEASE),
+    ("log-error-output-paths", Value, LOGS),
+    ("log-output-paths", Value, LOGS),
+    ("memory-limit", Value, "memory is given back as soon as it is free; nothing is sized by it"),
+    ("metrics-port", Value, "see --metrics-bind-address"),
+    ("scheduler-config", Value, "spread constraints are those of the pods"),
+    ("subnet-refresh-interval", Value, EACH_MINUTE),
+];
 
 #[cfg(test)]
 mod tests {

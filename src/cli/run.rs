@@ -43,7 +43,7 @@ pub struct RunArgs {
 
     /// Decide, write nothing to the cluster, and record what would have been done, beside KEDA, Cluster Autoscaler or
     /// Karpenter. `tandem report` reads the record.
-    #[arg(long)]
+    #[arg(long, env = "DRY_RUN", action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_parser = BoolishValueParser::new())]
     pub dry_run: bool,
     /// Record of the dry run; each run adds to it.
     #[arg(long, default_value = "tandem-dry-run.jsonl")]
@@ -136,7 +136,7 @@ pub struct RunArgs {
     pub service_min_tls_version: TlsVersion,
 
     /// debug, info, error, a number, or a tracing filter.
-    #[arg(long, default_value = "info")]
+    #[arg(long, alias = "log-level", env = "LOG_LEVEL", default_value = "info")]
     pub zap_log_level: String,
     /// Log format.
     #[arg(long, value_enum, default_value_t = Encoder::Console)]
@@ -161,6 +161,12 @@ pub struct RunArgs {
 const THREADS_FOR_PODS: usize = 1;
 
 impl RunArgs {
+    /// The namespaces to watch; empty means all. Templates that quote twice hand over `""`, which KEDA reads as all.
+    pub fn watched_namespaces(&self) -> Vec<String> {
+        let names = self.watch_namespace.iter().map(|name| name.trim().trim_matches('"'));
+        names.filter(|name| !name.is_empty()).map(str::to_owned).collect()
+    }
+
     /// The queue of notices that machines are taken away, if one is read.
     pub fn notices(&self) -> Option<Queue> {
         Queue::new(&self.interruption.queue_url).or_else(|| Queue::new(&self.pools.interruption_queue))

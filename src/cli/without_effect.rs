@@ -3,7 +3,7 @@
 
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, parser::ValueSource};
 
-use super::nodes;
+use super::{interruption, nodes, pools};
 
 /// One flag: its name, whether it is a switch (`--flag`, `--flag=false`) or takes a value, and why it does nothing.
 pub(super) type Flag = (&'static str, Takes, &'static str);
@@ -26,6 +26,7 @@ const CIPHERS: &str = "rustls speaks its own short list, all of them strong";
 const IN_CLUSTER: &str =
     "requests are authenticated and authorized by the API server that --kubeconfig names";
 const NO_PROFILE: &str = "there is no profiling endpoint";
+const NO_OTLP: &str = "metrics are served at --metrics-bind-address only";
 
 /// Those of KEDA's operator, metrics adapter and webhooks. Flags with a meaning are [`super::run::RunArgs`].
 const OF_KEDA: &[Flag] = &[
@@ -38,7 +39,7 @@ const OF_KEDA: &[Flag] = &[
     ("zap-time-encoding", Value, LOGS),
     ("zap-stacktrace-level", Value, LOGS),
     // Operator
-    ("enable-opentelemetry-metrics", Switch, "metrics are served at --metrics-bind-address only"),
+    ("enable-opentelemetry-metrics", Switch, NO_OTLP),
     (
         "enable-high-cardinality-metrics-labels",
         Switch,
@@ -65,6 +66,18 @@ const OF_KEDA: &[Flag] = &[
     ("skip-headers", Switch, LOGS),
     ("vmodule", Value, LOGS),
     ("stderrthreshold", Value, LOGS),
+    // The other flags of klog, which Cluster Autoscaler has, too
+    ("add-dir-header", Switch, LOGS),
+    ("log-backtrace-at", Value, LOGS),
+    ("log-dir", Value, LOGS),
+    ("log-file", Value, LOGS),
+    ("log-file-max-size", Value, LOGS),
+    ("log-json-info-buffer-size", Value, LOGS),
+    ("log-json-split-stream", Switch, LOGS),
+    ("log-text-info-buffer-size", Value, LOGS),
+    ("log-text-split-stream", Switch, LOGS),
+    ("one-output", Switch, LOGS),
+    ("skip-log-headers", Switch, LOGS),
     ("tls-cert-file", Value, OWN_TLS),
     ("tls-private-key-file", Value, OWN_TLS),
     ("tls-min-version", Value, OWN_TLS),
@@ -92,7 +105,7 @@ const OF_KEDA: &[Flag] = &[
     ("cache-miss-to-direct-client", Switch, "a target that is not seen yet is a warning, not a refusal"),
 ];
 
-/// Variables of KEDA's environment.
+/// Variables of KEDA's environment, and of Karpenter's what Cluster Autoscaler has as flags.
 const VARIABLES: &[(&str, &str)] = &[
     ("KEDA_HTTP_TLS_CIPHER_LIST", CIPHERS),
     ("KEDA_SERVICE_TLS_CIPHER_LIST", CIPHERS),
@@ -101,12 +114,32 @@ const VARIABLES: &[(&str, &str)] = &[
     ("KEDA_BOUND_SERVICE_ACCOUNT_TOKEN_EXPIRY", "boundServiceAccountToken is not supported"),
     ("RAW_METRICS_GRPC_PROTOCOL", "there is no stream of raw metrics"),
     ("RAW_METRICS_MODE", "there is no stream of raw metrics"),
-    ("OTEL_EXPORTER_OTLP_ENDPOINT", "metrics are served at --metrics-bind-address only"),
+    ("KUBE_CLIENT_QPS", SERVER_DECIDES),
+    ("KUBE_CLIENT_BURST", SERVER_DECIDES),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", NO_OTLP),
+    ("OTEL_EXPORTER_OTLP_PROTOCOL", NO_OTLP),
+    ("OPERATOR_NAME", "the reporter of events is keda-operator, whatever the Deployment is called"),
+    (
+        "KEDA_CHECK_UNEXPECTED_SCALERS_PARAMS",
+        "a parameter that no trigger takes is always a warning, at admission and of tandem check",
+    ),
+    ("SPANNER_EMULATOR_HOST", "there is no trigger type gcp-spanner in this version"),
 ];
 
 /// All of them.
 fn all() -> impl Iterator<Item = &'static Flag> {
-    OF_KEDA.iter().chain(nodes::WITHOUT_EFFECT)
+    OF_KEDA.iter().chain(nodes::WITHOUT_EFFECT).chain(with_variables())
+}
+
+/// Those of programs that name a variable as its flag, in capitals.
+fn with_variables() -> impl Iterator<Item = &'static Flag> {
+    pools::WITHOUT_EFFECT.iter().chain(interruption::WITHOUT_EFFECT)
+}
+
+/// Variables without effect, each with the reason.
+fn variables() -> impl Iterator<Item = (String, &'static str)> {
+    let own = VARIABLES.iter().chain(interruption::VARIABLES).map(|(name, why)| ((*name).to_owned(), *why));
+    own.chain(with_variables().map(|(flag, _, why)| (flag.to_uppercase().replace('-', "_"), *why)))
 }
 
 /// The flags that were given.
@@ -119,7 +152,8 @@ impl WithoutEffect {
         for (name, _, why) in &self.0 {
             tracing::warn!("--{name} has no effect: {why}");
         }
-        for (name, why) in VARIABLES.iter().filter(|(name, _)| std::env::var_os(name).is_some()) {
+        let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        for (name, why) in variables().filter(|(name, _)| is_set(name)) {
             tracing::warn!("the variable {name} has no effect: {why}");
         }
     }
@@ -129,6 +163,8 @@ impl Args for WithoutEffect {
     fn augment_args(command: Command) -> Command {
         all().fold(command, |command, (name, takes, _)| {
             let arg = Arg::new(*name).long(*name).hide(true).action(ArgAction::Append);
+            // Go's klog has it as -v=4, too.
+            let arg = if *name == "v" { arg.short('v') } else { arg };
             command.arg(match takes {
                 Value => arg.num_args(1).allow_hyphen_values(true),
                 // As Go's flags: `--flag false` is a flag and an argument.
@@ -156,7 +192,7 @@ impl FromArgMatches for WithoutEffect {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
+    use clap::{CommandFactory, Parser};
 
     use crate::cli::run::RunArgs;
 
@@ -212,6 +248,166 @@ mod tests {
         ] {
             parse(arguments);
         }
+    }
+
+    /// Every flag that KEDA's three programs define themselves, and the variables of its environment.
+    #[test]
+    fn every_flag_and_variable_of_keda_is_known() {
+        let command = Program::command();
+        let flags = "enable-prometheus-metrics enable-opentelemetry-metrics enable-high-cardinality-metrics-labels \
+                     metrics-bind-address health-probe-bind-address metrics-service-bind-address \
+                     profiling-bind-address leader-elect leader-election-id kube-api-qps kube-api-burst \
+                     disable-compression cert-secret-name cert-dir operator-service-name metrics-server-service-name \
+                     webhooks-service-name k8s-cluster-name k8s-cluster-domain enable-cert-rotation \
+                     validating-webhook-name ca-dir enable-webhook-patching enable-apiservice-patching \
+                     filepath-auth-root-path http-max-idle-conns http-max-idle-conns-per-host http-idle-conn-timeout \
+                     zap-log-level zap-encoder zap-devel zap-time-encoding zap-stacktrace-level port secure-port \
+                     metrics-service-address metrics-service-grpc-authority v logtostderr stderrthreshold \
+                     cache-miss-to-direct-client";
+        for flag in flags.split_whitespace() {
+            let known = command.get_arguments().any(|argument| argument.get_long() == Some(flag));
+            assert!(known, "--{flag}");
+        }
+        let variables = "WATCH_NAMESPACE WATCH_LABEL_SELECTOR WATCH_LABEL_SELECTOR_FOR_TRIGGERAUTH POD_NAME \
+                         POD_NAMESPACE OPERATOR_NAME KEDA_HTTP_DEFAULT_TIMEOUT KEDA_HTTP_DISABLE_KEEP_ALIVE \
+                         KEDA_HTTP_MIN_TLS_VERSION KEDA_HTTP_TLS_CIPHER_LIST KEDA_SERVICE_MIN_TLS_VERSION \
+                         KEDA_SERVICE_TLS_CIPHER_LIST KEDA_SCALEDOBJECT_CTRL_MAX_RECONCILES \
+                         KEDA_SCALEDJOB_CTRL_MAX_RECONCILES KEDA_OPERATOR_LEADER_ELECTION_LEASE_DURATION \
+                         KEDA_OPERATOR_LEADER_ELECTION_RENEW_DEADLINE KEDA_OPERATOR_LEADER_ELECTION_RETRY_PERIOD \
+                         KEDA_RESTRICT_SECRET_ACCESS KEDA_CLUSTER_OBJECT_NAMESPACE \
+                         KEDA_BOUND_SERVICE_ACCOUNT_TOKEN_EXPIRY KEDA_CHECK_UNEXPECTED_SCALERS_PARAMS \
+                         RAW_METRICS_GRPC_PROTOCOL RAW_METRICS_MODE OTEL_EXPORTER_OTLP_ENDPOINT \
+                         OTEL_EXPORTER_OTLP_PROTOCOL SPANNER_EMULATOR_HOST";
+        for variable in variables.split_whitespace() {
+            let read =
+                command.get_arguments().any(|argument| argument.get_env().is_some_and(|it| it == variable));
+            let said = super::VARIABLES.iter().any(|(name, _)| *name == variable);
+            assert!(read != said, "{variable}: read {read}, said to have no effect {said}");
+        }
+    }
+
+    /// Every flag of Cluster Autoscaler 1.37, and those that it had before, each with a value that it takes.
+    const OF_CLUSTER_AUTOSCALER: &str = include_str!("cluster_autoscaler.flags");
+
+    #[test]
+    fn every_flag_of_cluster_autoscaler_is_taken() {
+        let flags: Vec<_> = OF_CLUSTER_AUTOSCALER.lines().collect();
+        for flag in &flags {
+            assert!(Program::try_parse_from(["tandem", *flag]).is_ok(), "{flag}");
+        }
+        parse(&flags);
+    }
+
+    #[test]
+    fn each_variable_without_effect_is_said_once_and_has_no_effect() {
+        use clap::CommandFactory;
+        let names: Vec<_> = super::variables().map(|(name, _)| name).collect();
+        for (at, name) in names.iter().enumerate() {
+            assert!(!names[..at].contains(name), "{name} twice");
+        }
+        for arg in Program::command().get_arguments() {
+            let read = arg.get_env().map(|name| name.to_string_lossy().into_owned());
+            assert!(read.is_none_or(|read| !names.contains(&read)), "{} is read", arg.get_id());
+        }
+        for expected in ["METRICS_PORT", "CHECK_TAG_BEFORE_DRAINING", "NODEMAN_AWS_SQS_QUEUE_URL"] {
+            assert!(names.iter().any(|name| name == expected), "{expected}");
+        }
+    }
+
+    /// Karpenter's (core 1.14 and AWS) and aws-node-termination-handler's (queue processor, 1.25).
+    const VARIABLES_OF_PEERS: &[&str] = &[
+        // Karpenter
+        "METRICS_PORT",
+        "HEALTH_PROBE_PORT",
+        "KUBE_CLIENT_QPS",
+        "KUBE_CLIENT_BURST",
+        "ENABLE_PROFILING",
+        "DISABLE_LEADER_ELECTION",
+        "LEADER_ELECTION_NAME",
+        "LEADER_ELECTION_NAMESPACE",
+        "DISABLE_CONTROLLER_WARMUP",
+        "DISABLE_CLUSTER_STATE_OBSERVABILITY",
+        "MEMORY_LIMIT",
+        "CPU_REQUESTS",
+        "LOG_LEVEL",
+        "LOG_OUTPUT_PATHS",
+        "LOG_ERROR_OUTPUT_PATHS",
+        "BATCH_MAX_DURATION",
+        "BATCH_IDLE_DURATION",
+        "PREFERENCE_POLICY",
+        "MIN_VALUES_POLICY",
+        "IGNORE_DRA_REQUESTS",
+        "SCHEDULER_CONFIG",
+        "FEATURE_GATES",
+        "CLUSTER_NAME",
+        "CLUSTER_ENDPOINT",
+        "CLUSTER_CA_BUNDLE",
+        "ISOLATED_VPC",
+        "EKS_CONTROL_PLANE",
+        "VM_MEMORY_OVERHEAD_PERCENT",
+        "INTERRUPTION_QUEUE",
+        "RESERVED_ENIS",
+        "DISABLE_DRY_RUN",
+        "ENABLE_ZONAL_SHIFT",
+        "AMI_REFRESH_INTERVAL",
+        "SUBNET_REFRESH_INTERVAL",
+        "AWS_FEATURE_GATES",
+        // aws-node-termination-handler
+        "ENABLE_SPOT_INTERRUPTION_DRAINING",
+        "ENABLE_SCHEDULED_EVENT_DRAINING",
+        "ENABLE_REBALANCE_MONITORING",
+        "ENABLE_REBALANCE_DRAINING",
+        "ENABLE_ASG_LIFECYCLE_DRAINING",
+        "ENABLE_SQS_TERMINATION_DRAINING",
+        "WORKERS",
+        "QUEUE_URL",
+        "CHECK_TAG_BEFORE_DRAINING",
+        "MANAGED_TAG",
+        "USE_PROVIDER_ID",
+        "TAINT_NODE",
+        "TAINT_EFFECT",
+        "EXCLUDE_FROM_LOAD_BALANCERS",
+        "CORDON_ONLY",
+        "ENABLE_OUT_OF_SERVICE_TAINT",
+        "HEARTBEAT_INTERVAL",
+        "HEARTBEAT_UNTIL",
+        "COMPLETE_LIFECYCLE_ACTION_DELAY_SECONDS",
+        "DELETE_SQS_MSG_IF_NODE_NOT_FOUND",
+        "POD_TERMINATION_GRACE_PERIOD",
+        "NODE_TERMINATION_GRACE_PERIOD",
+        "DELETE_LOCAL_DATA",
+        "IGNORE_DAEMON_SETS",
+        "JSON_LOGGING",
+        "ENABLE_PROMETHEUS_SERVER",
+        "PROMETHEUS_SERVER_PORT",
+        "ENABLE_PROBES_SERVER",
+        "PROBES_SERVER_PORT",
+        "PROBES_SERVER_ENDPOINT",
+        "EMIT_KUBERNETES_EVENTS",
+        "KUBERNETES_EVENTS_EXTRA_ANNOTATIONS",
+        "DRY_RUN",
+        "WEBHOOK_URL",
+        "WEBHOOK_PROXY",
+        "WEBHOOK_HEADERS",
+        "WEBHOOK_TEMPLATE",
+        "WEBHOOK_TEMPLATE_FILE",
+        "METADATA_TRIES",
+        "INSTANCE_METADATA_URL",
+        "NODE_NAME",
+        "GRACE_PERIOD",
+        "USE_APISERVER_CACHE",
+        "SQS_MSG_VISIBILITY_TIMEOUT_SEC",
+    ];
+
+    #[test]
+    fn every_variable_of_peers_is_read_or_said_to_have_no_effect() {
+        use clap::CommandFactory;
+        let command = Program::command();
+        let read = command.get_arguments().filter_map(|arg| arg.get_env()?.to_str().map(str::to_owned));
+        let known: Vec<_> = read.chain(super::variables().map(|(name, _)| name)).collect();
+        let missing: Vec<_> =
+            VARIABLES_OF_PEERS.iter().filter(|name| !known.iter().any(|it| it == *name)).collect();
+        assert_eq!(missing, [&""; 0]);
     }
 
     #[test]

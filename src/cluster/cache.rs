@@ -58,8 +58,14 @@ impl<T> Cache<T> {
 
     /// All objects of a namespace, ordered by name.
     pub fn list(&self, namespace: &str) -> Vec<Arc<T>> {
+        self.select(namespace, |_| true)
+    }
+
+    /// The objects of a namespace that are `wanted`, ordered by name.
+    pub fn select(&self, namespace: &str, wanted: impl Fn(&T) -> bool) -> Vec<Arc<T>> {
         let objects = self.objects.read();
-        let mut found: Vec<_> = objects.get(namespace).into_iter().flatten().collect();
+        let all = objects.get(namespace).into_iter().flatten();
+        let mut found: Vec<_> = all.filter(|(_, object)| wanted(object)).collect();
         found.sort_by(|a, b| a.0.cmp(b.0));
         found.into_iter().map(|(_, object)| object.clone()).collect()
     }

@@ -11,18 +11,20 @@ use std::{
 use k8s_openapi::api::resource::v1 as k8s;
 use kube::Client;
 use parking_lot::Mutex;
-use tandem_core::scheduling::devices::{Claim, ClaimSpec, DeviceClass, Objects, Slice};
+use tandem_core::scheduling::devices::{Claim, ClaimSpec, DeviceClass, Objects, Slice, TaintRule};
 
 use super::mirror::Mirror;
 
 /// The devices of the cluster.
 pub(super) struct Devices {
     slices: Arc<Mirror<Slice>>,
+    /// Nothing before Kubernetes 1.37, which is the first to serve them in `resource.k8s.io/v1`.
+    taint_rules: Arc<Mirror<TaintRule>>,
     classes: Arc<Mirror<DeviceClass>>,
     claims: Arc<Mirror<Claim>>,
     templates: Arc<Mirror<ClaimSpec>>,
     /// The last answer, and the versions of what it was made from.
-    last: Mutex<Option<([u64; 4], Arc<Objects>)>>,
+    last: Mutex<Option<([u64; 5], Arc<Objects>)>>,
     /// Whether it has been said that they may not be read.
     warned: AtomicBool,
 }
@@ -35,6 +37,11 @@ impl Devices {
                 client,
                 |slice: &k8s::ResourceSlice| Slice::read(slice),
                 changed,
+            ),
+            taint_rules: Mirror::start_if_readable(
+                client,
+                |rule: &k8s::DeviceTaintRule| TaintRule::read(rule),
+                || {},
             ),
             classes: Mirror::start_if_readable(
                 client,
@@ -56,6 +63,7 @@ impl Devices {
     pub(super) async fn synced(&self) {
         tokio::join!(
             self.slices.synced(),
+            self.taint_rules.synced(),
             self.classes.synced(),
             self.claims.synced(),
             self.templates.synced(),
@@ -70,11 +78,17 @@ impl Devices {
 
     /// Devices and claims of them; `None` if they cannot be read. The same until something changes.
     pub(super) fn objects(&self) -> Option<Arc<Objects>> {
-        let Self { slices, classes, claims, templates, .. } = self;
+        let Self { slices, taint_rules, classes, claims, templates, .. } = self;
         if !(slices.is_listed() && classes.is_listed() && claims.is_listed() && templates.is_listed()) {
             return None;
         }
-        let versions = [slices.version(), classes.version(), claims.version(), templates.version()];
+        let versions = [
+            slices.version(),
+            taint_rules.version(),
+            classes.version(),
+            claims.version(),
+            templates.version(),
+        ];
         let mut last = self.last.lock();
         if let Some((of, objects)) = &*last
             && *of == versions
@@ -83,6 +97,7 @@ impl Devices {
         }
         let objects = Arc::new(Objects {
             slices: by_name(slices),
+            taint_rules: by_name(taint_rules),
             classes: by_name(classes),
             claims: by_key(claims),
             templates: by_key(templates),

@@ -1,8 +1,9 @@
 //! `/metrics`: KEDA's names and labels (`pkg/metricscollector/prommetrics.go`), read from the sample store at each
 //! scrape, so that a series lives exactly as long as its object and costs nothing between scrapes.
 
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
+use kube::ResourceExt;
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, MetricEncoder},
@@ -70,12 +71,12 @@ struct LoopLabels {
     resource: String,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
 struct TypeLabels {
     r#type: String,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
 struct ResourceLabels {
     r#type: &'static str,
     namespace: String,
@@ -84,6 +85,8 @@ struct ResourceLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct BuildLabels {
     version: &'static str,
+    git_commit: &'static str,
+    goversion: &'static str,
     goos: &'static str,
     goarch: &'static str,
 }
@@ -122,6 +125,8 @@ impl Collector for Objects {
     fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
         let build = BuildLabels {
             version: env!("CARGO_PKG_VERSION"),
+            git_commit: option_env!("GIT_COMMIT").unwrap_or("unknown"),
+            goversion: concat!("rust", env!("CARGO_PKG_RUST_VERSION")),
             goos: std::env::consts::OS,
             goarch: std::env::consts::ARCH,
         };
@@ -152,8 +157,24 @@ impl Collector for Objects {
             series.iter().map(|s| (s.labels.clone(), s.errors)),
         )?;
         self.encode_traffic(&mut encoder)?;
-        self.encode_objects(&mut encoder)
+        self.encode_objects(&mut encoder)?;
+        self.encode_registered(&mut encoder)
     }
+}
+
+/// How often each of `labels` occurs.
+fn count<L: Ord>(labels: impl IntoIterator<Item = L>) -> BTreeMap<L, f64> {
+    let mut counts = BTreeMap::new();
+    for labels in labels {
+        *counts.entry(labels).or_default() += 1.0;
+    }
+    counts
+}
+
+/// An object as `keda_resource_registered_total` counts it; KEDA puts what has no namespace into `default`.
+fn resource<K: ResourceExt>(r#type: &'static str, object: &K) -> ResourceLabels {
+    let namespace = object.namespace().unwrap_or_else(|| "default".to_owned());
+    ResourceLabels { r#type, namespace }
 }
 
 impl Objects {
@@ -247,7 +268,7 @@ impl Objects {
             namespace: object.metadata.namespace.clone().unwrap_or_default(),
             scaledObject: object.metadata.name.clone().unwrap_or_default(),
         };
-        let none = std::collections::BTreeMap::new();
+        let none = BTreeMap::new();
         gauges(
             encoder,
             "keda_scaled_object_paused",
@@ -278,25 +299,32 @@ impl Objects {
                 let (namespace, resource) = (samples.key.namespace.clone(), samples.key.name.clone());
                 (LoopLabels { namespace, r#type: "scaledobject", resource }, samples.delay().as_secs_f64())
             }),
-        )?;
-        let mut types = std::collections::BTreeMap::<String, f64>::new();
-        for trigger in objects.iter().flat_map(|object| &object.spec.triggers) {
-            *types.entry(trigger.type_.clone()).or_default() += 1.0;
-        }
-        let types = types.into_iter().map(|(r#type, count)| (TypeLabels { r#type }, count));
+        )
+    }
+
+    fn encode_registered(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
+        let objects = self.cluster.scaled_objects.all();
+        let jobs = self.cluster.scaled_jobs.all();
+        let triggers = objects.iter().flat_map(|object| &object.spec.triggers);
+        let triggers = triggers.chain(jobs.iter().flat_map(|job| &job.spec.triggers));
+        let types = count(triggers.map(|trigger| TypeLabels { r#type: trigger.type_.clone() }));
         gauges(encoder, "keda_trigger_registered_total", "Triggers by type", types)?;
-        let mut resources = std::collections::BTreeMap::<String, f64>::new();
-        for object in &objects {
-            *resources.entry(object.metadata.namespace.clone().unwrap_or_default()).or_default() += 1.0;
-        }
+        let authentications = self.cluster.authentications.all();
+        let cluster_wide = self.cluster.cluster_authentications.all();
+        let resources = objects.iter().map(|it| resource("scaled_object", &**it));
         let resources = resources
-            .into_iter()
-            .map(|(namespace, count)| (ResourceLabels { r#type: "scaled_object", namespace }, count));
-        gauges(encoder, "keda_resource_registered_total", "Objects by type and namespace", resources)
+            .chain(jobs.iter().map(|it| resource("scaled_job", &**it)))
+            .chain(authentications.iter().map(|it| resource("trigger_authentication", &**it)))
+            .chain(cluster_wide.iter().map(|it| resource("cluster_trigger_authentication", &**it)));
+        gauges(encoder, "keda_resource_registered_total", "Objects by type and namespace", count(resources))
     }
 }
 
-fn gauges<L: EncodeLabelSet>(
+/// A gauge of these labels and values.
+///
+/// # Errors
+/// It cannot be encoded; that would be a fault of ours.
+pub(crate) fn gauges<L: EncodeLabelSet>(
     encoder: &mut DescriptorEncoder,
     name: &str,
     help: &str,

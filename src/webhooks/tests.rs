@@ -1,5 +1,7 @@
 //! admission reviews in, admission reviews out: every rule through the handler that kube-apiserver calls.
 
+mod bad_input;
+
 use std::sync::Arc;
 
 use serde_json::{Value, json};

@@ -1,6 +1,9 @@
 //! What `kubectl apply` says to objects that cannot work.
 
+use std::time::Duration;
+
 use anyhow::{Result, bail, ensure};
+use kube::api::DeleteParams;
 use serde_json::{Value, json};
 
 use crate::case::{Case, scaled_object};
@@ -105,6 +108,114 @@ pub(crate) async fn targets_taken(case: &Case<'_>) -> Result<()> {
     let hpa = serde_json::to_value(case.hpas().get("other").await?)?;
     ensure!(hpa["metadata"]["ownerReferences"][0]["kind"] == "ScaledObject", "{hpa}");
     Ok(())
+}
+
+/// Objects that went in while nobody looked (the webhooks are away, `failurePolicy: Ignore`): each is told in its own
+/// condition what is wrong with it, disturbs no other, and leaves its pods alone.
+pub(crate) async fn nobody_checked(case: &Case<'_>) -> Result<()> {
+    case.world.stop_replicas().await?;
+    let applied = apply_unchecked(case).await;
+    case.world.start_replicas().await?;
+    applied?;
+    for Unchecked { name, said, .. } in unchecked(case) {
+        let message = case.wait_condition(name, "Ready", "False", "ScaledObjectCheckFailed").await?;
+        for part in said {
+            ensure!(message.contains(part), "{name}: the condition does not say {part:?}: {message}");
+        }
+        let hpa = case.hpas().get_opt(&format!("keda-hpa-{name}")).await?;
+        ensure!(hpa.is_none(), "{name} has an HPA");
+    }
+    case.wait_replicas("good", 3).await?;
+    for Unchecked { name, .. } in unchecked(case).iter().filter(|it| it.name != "nowhere") {
+        case.replicas_stay(name, 2, Duration::from_secs(1)).await?;
+    }
+    // The HPA that was there first works on, until it is deleted.
+    let hpa = serde_json::to_value(case.hpas().get("taken").await?)?;
+    ensure!(!hpa["status"]["conditions"].to_string().contains("AmbiguousSelector"), "{hpa}");
+    case.hpas().delete("taken", &DeleteParams::default()).await?;
+    case.wait_condition("taken", "Ready", "True", "ScaledObjectReady").await?;
+    Ok(())
+}
+
+/// An object that the webhook would have refused, or that it cannot judge.
+struct Unchecked {
+    name: &'static str,
+    spec: Value,
+    /// What its condition must say.
+    said: &'static [&'static str],
+}
+
+fn unchecked(case: &Case<'_>) -> [Unchecked; 7] {
+    let prometheus = |parameter: &str, value: Option<&str>| {
+        let mut trigger = case.prometheus("vector(50)", "10");
+        trigger["metadata"][parameter] = json!(value);
+        trigger["metadata"].as_object_mut().unwrap().retain(|_, value| !value.is_null());
+        trigger
+    };
+    let mut misspelt = case.prometheus("vector(50)", "10");
+    misspelt["type"] = json!("promethues");
+    let cron = json!({
+        "type": "cron",
+        "metadata": { "timezone": "Mars/Olympus", "start": "99 * * * *", "end": "0 1 * * *", "desiredReplicas": "2" },
+    });
+    let formula = json!({ "scalingModifiers": { "formula": "a + b", "target": "1" } });
+    let spec = |trigger: Value| json!({ "minReplicaCount": 1, "triggers": [trigger] });
+    let good = || case.prometheus("vector(50)", "10");
+    [
+        Unchecked {
+            name: "misspelt",
+            spec: spec(misspelt),
+            said: &["trigger 0", "unknown trigger type \"promethues\"", "did you mean \"prometheus\"?"],
+        },
+        Unchecked {
+            name: "queryless",
+            spec: spec(prometheus("query", None)),
+            said: &["trigger 0 (prometheus)", "missing required parameter \"query\""],
+        },
+        Unchecked {
+            name: "wordy",
+            spec: spec(prometheus("threshold", Some("ten"))),
+            said: &["param \"threshold\" value \"ten\": expected a number"],
+        },
+        Unchecked {
+            name: "martian",
+            spec: spec(cron),
+            said: &["error parsing start schedule", "unknown time zone Mars/Olympus"],
+        },
+        Unchecked {
+            name: "formulaic",
+            spec: json!({ "minReplicaCount": 1, "triggers": [good()], "advanced": formula }),
+            said: &["error validating formula in ScalingModifiers", "a + b"],
+        },
+        Unchecked {
+            name: "nowhere",
+            spec: spec(good()),
+            said: &["Target resource doesn't exist: Deployment nowhere"],
+        },
+        Unchecked {
+            name: "taken",
+            spec: spec(good()),
+            said: &["is already managed by the hpa 'taken'", "delete that HPA, or hand it over"],
+        },
+    ]
+}
+
+async fn apply_unchecked(case: &Case<'_>) -> Result<()> {
+    for Unchecked { name, spec, .. } in unchecked(case) {
+        if name != "nowhere" {
+            case.deployment(name, 2).await?;
+        }
+        case.scaled_object(name, spec).await?;
+    }
+    case.kubectl(&["autoscale", "deployment/taken", "--min=2", "--max=3", "--cpu=50%"]).await?;
+    // The kind's own schema holds while nobody looks.
+    let upside_down =
+        json!({ "minReplicaCount": 5, "maxReplicaCount": 2, "triggers": [case.prometheus("up", "1")] });
+    let text = refusal(case, &scaled_object("upside-down", upside_down)).await?;
+    ensure!(text.contains("minReplicaCount must be less than or equal to maxReplicaCount"), "{text}");
+    case.deployment("good", 1).await?;
+    let trigger = case.prometheus("vector(30)", "10");
+    case.scaled_object("good", json!({ "triggers": [trigger] })).await
 }
 
 pub(crate) async fn warnings(case: &Case<'_>) -> Result<()> {

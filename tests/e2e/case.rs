@@ -191,6 +191,24 @@ impl<'a> Case<'a> {
         .await
     }
 
+    /// Waits for one event about `object` with this reason that stands for `count`.
+    pub(crate) async fn wait_event_counted(&self, object: &str, reason: &str, count: i32) -> Result<()> {
+        let events: Api<k8s_openapi::api::events::v1::Event> =
+            Api::namespaced(self.client(), &self.namespace);
+        wait::until(&format!("{count} times {reason} about {object}"), SOON, || async {
+            let mut seen = events.list(&kube::api::ListParams::default()).await?.items;
+            seen.retain(|event| event.reason.as_deref() == Some(reason));
+            seen.retain(|event| {
+                event.regarding.as_ref().and_then(|about| about.name.as_deref()) == Some(object)
+            });
+            let counted: Vec<_> =
+                seen.iter().map(|event| event.series.as_ref().map(|series| series.count)).collect();
+            ensure!(counted == [Some(count)], "events with that reason: {counted:?}");
+            Ok(())
+        })
+        .await
+    }
+
     /// The value that an HPA would read, through the aggregator.
     pub(crate) async fn read_metric(&self, metric: &str, scaled_object: &str) -> Result<String> {
         let path = format!(

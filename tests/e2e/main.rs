@@ -10,6 +10,7 @@ mod activation;
 mod admission;
 mod authentication;
 mod case;
+mod demo;
 mod disruption;
 mod drift;
 mod dry_run;
@@ -23,6 +24,7 @@ mod scaled_job;
 mod simulation;
 mod sources;
 mod targets;
+mod telemetry;
 mod triggers;
 mod walk_through;
 mod world;
@@ -101,13 +103,16 @@ fn side_by_side(bed: &Arc<Bed>) -> Vec<Trial> {
         bed.scenario("targets::custom_resource", targets::custom_resource),
         bed.scenario("sources::slow", sources::slow),
         bed.scenario("sources::wrong", sources::wrong),
+        bed.scenario("sources::out_of_reach", sources::out_of_reach),
         bed.scenario("sources::service_endpoints", sources::service_endpoints),
         bed.scenario("metrics_api::strangers_are_refused", metrics_api::strangers_are_refused),
         bed.scenario("metrics_api::discovery", metrics_api::discovery),
+        bed.scenario("telemetry::series_of_keda", telemetry::series_of_keda),
         bed.scenario("admission::refusals", admission::refusals),
         bed.scenario("admission::targets_taken", admission::targets_taken),
         bed.scenario("admission::warnings", admission::warnings),
         bed.scenario("scaled_job", scaled_job::is_not_ready),
+        bed.scenario("demo::sources", demo::sources),
         bed.scenario("simulation::replica_by_replica", simulation::replica_by_replica),
         bed.scenario("simulation::from_prometheus", simulation::from_prometheus),
         bed.scenario("providers::kwok", providers::kwok),
@@ -125,6 +130,7 @@ fn one_at_a_time(bed: &Arc<Bed>) -> Vec<Trial> {
             "disruption::namespace_deleted_while_stopped",
             disruption::namespace_deleted_while_stopped,
         ),
+        bed.scenario("admission::nobody_checked", admission::nobody_checked),
         bed.scenario("dry_run::beside_another", dry_run::beside_another),
         bed.scenario("dry_run::nodes_of_others", dry_run::nodes_of_others),
     ]

@@ -35,13 +35,17 @@ pub(crate) async fn paused(case: &Case<'_>) -> Result<()> {
     case.wait_condition("shop", "Paused", "True", "ScaledObjectPaused").await?;
     hpa_is_gone(case).await?;
     case.wait_event("shop", "ScaledObjectPaused", "").await?;
+    case.wait_event("shop", "KEDAScalersStopped", "Stopped scalers watch").await?;
     case.set_requests(50).await?;
     case.replicas_stay("shop", 2, QUIET).await?;
 
     case.annotate("shop", "autoscaling.keda.sh/paused", None).await?;
     case.wait_condition("shop", "Paused", "False", "ScaledObjectUnpaused").await?;
     case.wait_event("shop", "ScaledObjectUnpaused", "").await?;
-    case.wait_replicas("shop", 5).await
+    case.wait_replicas("shop", 5).await?;
+
+    case.annotate("shop", "autoscaling.keda.sh/paused", Some("true")).await?;
+    case.wait_event_counted("shop", "ScaledObjectPaused", 2).await
 }
 
 pub(crate) async fn paused_replicas(case: &Case<'_>) -> Result<()> {

@@ -11,6 +11,8 @@ use harness::wait;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ListParams};
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
 
 use crate::case::{Case, SOON, prometheus};
 
@@ -121,6 +123,53 @@ pub(crate) async fn slow(case: &Case<'_>) -> Result<()> {
     source.set(vector(&["20"]), Duration::ZERO);
     case.wait_replicas("shop", 2).await?;
     case.wait_condition("shop", "Ready", "True", "").await?;
+    Ok(())
+}
+
+/// An address at which nobody answers, or somebody who speaks something else: the event says what was seen, where, and
+/// what to do about it. The pods that run go on.
+pub(crate) async fn out_of_reach(case: &Case<'_>) -> Result<()> {
+    let nobody = harness::network::free_address()?;
+    let mail = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    let mail_address = mail.local_addr()?;
+    let greeting = tokio::spawn(async move {
+        while let Ok((mut stream, _)) = mail.accept().await {
+            let _ = stream.write_all(b"220 mail ready\r\n").await;
+        }
+    });
+    let plain = Source::start().await?;
+    let not_tls = plain.server.url().replace("http://", "https://");
+    // Its port is that of https.
+    let unknown_authority = format!("https://{}", case.world.install.metrics_api.ip());
+    // (the object, its source, what the event must name)
+    let cases = [
+        ("nobody", format!("http://{nobody}"), "cannot reach http://"),
+        ("mail", format!("http://{mail_address}"), "does not speak HTTP"),
+        ("plain", not_tls, "the server does not speak TLS on this port"),
+        (
+            "stranger",
+            unknown_authority,
+            "signed by an unknown authority; give its CA in a TriggerAuthentication",
+        ),
+    ];
+    for (name, server, _) in &cases {
+        case.deployment(name, 2).await?;
+        let trigger = prometheus(server, "up", "10");
+        case.scaled_object(name, json!({ "minReplicaCount": 1, "triggers": [trigger] })).await?;
+    }
+    for (name, server, said) in &cases {
+        case.wait_condition(name, "Ready", "False", "TriggerError").await?;
+        let note = case.wait_event(name, "KEDAScalerFailed", said).await?;
+        ensure!(note.starts_with("s0-prometheus: ") && note.contains(server), "{note}");
+        case.replicas_stay(name, 2, Duration::from_secs(1)).await?;
+    }
+
+    // Another failure is told beside the first one.
+    let elsewhere = prometheus(&plain.server.url(), "up", "10");
+    plain.set("<html>".to_owned(), Duration::ZERO);
+    case.patch("nobody", json!({ "spec": { "triggers": [elsewhere] } })).await?;
+    case.wait_event("nobody", "KEDAScalerFailed", "is serverAddress right?").await?;
+    greeting.abort();
     Ok(())
 }
 

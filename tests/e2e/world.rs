@@ -102,6 +102,18 @@ impl World {
         Ok(())
     }
 
+    /// What the replica that holds the Lease answers at `/metrics`.
+    pub(crate) async fn metrics(&self) -> Result<String> {
+        let leader = self.leader().await?;
+        let replicas = self.replicas.lock().await;
+        let leads = |replica: &&Replica| leader.contains(&replica.pod.name_any());
+        let process = replicas.iter().find(leads).and_then(|replica| replica.process.as_ref());
+        let address = process.context("the leader does not run")?.addresses().metrics;
+        let http = reqwest::Client::builder().no_proxy().build()?;
+        let answer = http.get(format!("http://{address}/metrics")).send().await?;
+        Ok(answer.error_for_status()?.text().await?)
+    }
+
     /// The names of replicas that ended by themselves.
     pub(crate) async fn ended_replicas(&self) -> Vec<String> {
         let mut replicas = self.replicas.lock().await;

@@ -1,41 +1,45 @@
 //! Random devices, and claims of them, judged by the real scheduler.
 
-use std::sync::Arc;
+mod draw;
 
-use anyhow::{Context, Result, bail};
+use std::{collections::BTreeMap, sync::Arc};
+
+use anyhow::{Context, Error, Result, bail, ensure};
 use k8s_openapi::{
     NamespaceResourceScope,
     api::{
         core::v1::{Namespace, Pod},
-        resource::v1::{DeviceClass, ResourceClaim, ResourceClaimTemplate, ResourceSlice},
+        resource::v1::{DeviceClass, DeviceTaintRule, ResourceClaim, ResourceClaimTemplate, ResourceSlice},
     },
 };
 use kube::{
-    Api, Resource, ResourceExt,
+    Api, Client, Resource, ResourceExt,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use tandem_core::{
     draws::Draws,
-    scheduling::devices::{self, Claim, ClaimSpec, Objects, Slice},
+    scheduling::{
+        Surroundings,
+        devices::{self, Claim, ClaimSpec, Objects, PoolName, Slice, TaintRule},
+    },
 };
 
-use crate::{
-    Counts, Judge, Twin, Verdict,
-    generate::{Worlds, ZONE},
-    storage::Storage,
-};
+use crate::{Counts, Judge, LOOK, Twin, Verdict, World, generate::Worlds, storage::Storage};
 
 /// Claims and pods are in one namespace, whose claims may look at devices that others have.
 const NAMESPACE: &str = "default";
 const ADMIN: &str = "resource.kubernetes.io/admin-access";
+/// The condition that some devices have to meet before their pod may start.
+const ATTACHED: &str = "attached";
 /// Pods that are tried in a world.
 const PODS: usize = 16;
 
 /// What is drawn for a world beside nodes and pods.
 struct Drawn {
     slices: Vec<ResourceSlice>,
+    rules: Vec<DeviceTaintRule>,
     classes: Vec<DeviceClass>,
 }
 
@@ -46,16 +50,32 @@ struct Asking {
     templates: Vec<ResourceClaimTemplate>,
 }
 
+/// Ways to devices that have to be met, or nothing is proven of them.
+#[derive(Debug, Default)]
+pub(crate) struct Ways {
+    /// Resources by name, that a device plugin offers.
+    pub(crate) by_plugin: u32,
+    /// Resources by name, for which the scheduler made a claim.
+    pub(crate) by_claim: u32,
+    /// Pods that some node would take but for a DeviceTaintRule.
+    pub(crate) by_rule: u32,
+    /// Pods that waited until a device was attached.
+    pub(crate) after_waiting: u32,
+}
+
 impl Judge {
     /// As [`Judge::try_world`] with devices; a disagreement is an error with the whole world.
-    pub(crate) async fn try_devices(&self, seed: u64, counts: &mut Counts) -> Result<()> {
+    pub(crate) async fn try_devices(&self, seed: u64, counts: &mut Counts, ways: &mut Ways) -> Result<()> {
         self.clear_devices().await?;
         let mut draws = Worlds(Draws(seed));
         let nodes = draws.nodes(&format!("d{seed}"))?;
         let names: Vec<_> = nodes.iter().map(ResourceExt::name_any).collect();
-        let Drawn { slices, classes } = draws.devices(&names)?;
+        let Drawn { slices, rules, classes } = draws.devices(&names)?;
         for class in &classes {
             Api::all(self.client.clone()).create(&PostParams::default(), class).await?;
+        }
+        for rule in &rules {
+            Api::all(self.client.clone()).create(&PostParams::default(), rule).await?;
         }
         for slice in &slices {
             let created = Api::all(self.client.clone()).create(&PostParams::default(), slice).await;
@@ -80,14 +100,17 @@ impl Judge {
             if let Some(disagreement) = disagreement {
                 let lines = |values: Vec<Value>| values.iter().map(Value::to_string).collect::<Vec<_>>();
                 let objects = slices.iter().map(|it| json!(it)).chain(classes.iter().map(|it| json!(it)));
+                let objects = objects.chain(rules.iter().map(|it| json!(it)));
                 let claims = self.list::<ResourceClaim>().await?.into_iter().map(|claim| json!(claim));
                 let templates = templates.iter().map(|it| json!(it));
                 let all = lines(objects.chain(claims).chain(templates).collect()).join("\n");
                 bail!("{disagreement}\n{all}\n{}", world.text(&pod)?);
             }
+            ways.by_rule += u32::from(world.is_ruled_by_taints(&surroundings, &seen));
             match verdict {
                 Verdict::Node(node) => {
                     counts.placed += 1;
+                    self.compare_devices(&world, &surroundings, (&seen, &node), ways).await?;
                     let mut twin = Twin { seen: self.pods(&seen).get(&seen.name_any()).await?, drawn: pod };
                     twin.drawn.spec.get_or_insert_default().node_name = Some(node);
                     world.pods.push(twin);
@@ -109,17 +132,69 @@ impl Judge {
         Ok(())
     }
 
+    /// Holds what a pod that was placed has got to what the core would give it.
+    async fn compare_devices(
+        &self,
+        world: &World,
+        surroundings: &Arc<Surroundings>,
+        (pod, node): (&Pod, &str),
+        ways: &mut Ways,
+    ) -> Result<()> {
+        let mut got = Vec::new();
+        let mut waited = false;
+        for claim in self.list::<ResourceClaim>().await? {
+            let before = world.devices.as_ref().and_then(|objects| {
+                objects.claims.get(&(NAMESPACE.into(), claim.name_any().into()))?.allocation.clone()
+            });
+            let status = claim.status.unwrap_or_default();
+            let mut users = status.reserved_for.iter().flatten();
+            if before.is_some() || !users.any(|user| Some(&user.uid) == pod.metadata.uid.as_ref()) {
+                continue;
+            }
+            for result in status.allocation.and_then(|it| it.devices?.results).unwrap_or_default() {
+                waited |= result.binding_conditions.is_some();
+                let pool: PoolName = (result.driver.into(), result.pool.into());
+                got.push((pool, Arc::from(result.device)));
+            }
+        }
+        let (snapshot, nodes, class) = world.view(surroundings, pod);
+        let at = world.nodes.iter().position(|it| it.seen.name_any() == *node).context("a known node")?;
+        let mut expected = snapshot.devices_for(class, nodes[at]).map_err(Error::msg)?;
+        got.sort();
+        expected.sort();
+        ensure!(got == expected, "{} got {got:?}, the core gives {expected:?}", pod.name_any());
+        let claimed = self
+            .pods(pod)
+            .get(&pod.name_any())
+            .await?
+            .status
+            .and_then(|it| it.extended_resource_claim_status);
+        let claims = pod.spec.as_ref().and_then(|spec| spec.resource_claims.as_ref());
+        match claimed {
+            Some(_) => ways.by_claim += 1,
+            None => ways.by_plugin += u32::from(claims.is_none()),
+        }
+        ways.after_waiting += u32::from(waited);
+        Ok(())
+    }
+
     /// What the scheduler reads of devices.
     async fn objects(&self) -> Result<Objects> {
         let slices: Api<ResourceSlice> = Api::all(self.client.clone());
         let classes: Api<DeviceClass> = Api::all(self.client.clone());
         let all = ListParams::default();
         let key = |object: &dyn Fn() -> String| (Arc::from(NAMESPACE), Arc::from(object()));
+        let rules: Api<DeviceTaintRule> = Api::all(self.client.clone());
+        let rules = rules.list(&all).await?;
         let (slices, classes) = (slices.list(&all).await?, classes.list(&all).await?);
         let (claims, templates) =
             (self.list::<ResourceClaim>().await?, self.list::<ResourceClaimTemplate>().await?);
         Ok(Objects {
             slices: slices.iter().map(|it| (it.name_any().into(), Arc::new(Slice::read(it)))).collect(),
+            taint_rules: rules
+                .iter()
+                .map(|it| (it.name_any().into(), Arc::new(TaintRule::read(it))))
+                .collect(),
             classes: classes
                 .iter()
                 .map(|it| (it.name_any().into(), Arc::new(devices::DeviceClass::read(it))))
@@ -178,253 +253,61 @@ impl Judge {
         self.api::<ResourceClaim>().delete_collection(&now, &all).await?;
         self.api::<ResourceClaimTemplate>().delete_collection(&now, &all).await?;
         Api::<ResourceSlice>::all(self.client.clone()).delete_collection(&now, &all).await?;
+        Api::<DeviceTaintRule>::all(self.client.clone()).delete_collection(&now, &all).await?;
         Api::<DeviceClass>::all(self.client.clone()).delete_collection(&now, &all).await?;
         harness::wait::until("no claims", crate::SOON, || async {
-            anyhow::ensure!(self.list::<ResourceClaim>().await?.is_empty());
+            ensure!(self.list::<ResourceClaim>().await?.is_empty());
             Ok(())
         })
         .await
     }
 }
 
-impl Worlds {
-    fn devices(&mut self, nodes: &[String]) -> Result<Drawn, serde_json::Error> {
-        let mut slices = Vec::new();
-        for node in nodes {
-            if self.0.percent(80) {
-                slices.extend(self.pool(&format!("gpu-{node}"), "gpu.test", &json!({"nodeName": node})));
-            }
-            if self.0.percent(30) {
-                slices.extend(self.pool(&format!("nic-{node}"), "nic.test", &json!({"nodeName": node})));
-            }
-        }
-        if self.0.percent(40) {
-            let zone = self.0.one(&["z1", "z2"]);
-            let term = json!({"matchExpressions": [{"key": ZONE, "operator": "In", "values": [zone]}]});
-            let access = match self.0.below(3) {
-                0 => json!({"allNodes": true}),
-                1 => json!({"nodeSelector": {"nodeSelectorTerms": [term]}}),
-                _ => json!({"perDeviceNodeSelection": true}),
-            };
-            let mut pool = self.pool("net", "nic.test", &access);
-            if access["perDeviceNodeSelection"] == true {
-                for device in
-                    pool.iter_mut().filter_map(|slice| slice["spec"]["devices"].as_array_mut()).flatten()
-                {
-                    match self.0.below(3) {
-                        0 => device["allNodes"] = json!(true),
-                        1 => device["nodeSelector"] = json!({"nodeSelectorTerms": [term]}),
-                        _ => device["nodeName"] = json!(nodes[0]),
-                    }
-                }
-            }
-            slices.extend(pool);
-        }
-        let classes = [
-            ("gpu", json!([{"cel": {"expression": "device.driver == 'gpu.test'"}}])),
-            ("nic", json!([{"cel": {"expression": "device.driver == 'nic.test'"}}])),
-            ("any", json!([])),
-            (
-                "big",
-                json!([{"cel": {"expression":
-                "has(device.capacity['gpu.test'].memory) && device.capacity['gpu.test'].memory.compareTo(quantity('80Gi')) >= 0"}}]),
-            ),
-        ];
-        let class = |(name, selectors)| json!({"metadata": {"name": name}, "spec": {"selectors": selectors}});
-        Ok(Drawn {
-            slices: slices.into_iter().map(serde_json::from_value).collect::<Result<_, _>>()?,
-            classes: classes.into_iter().map(class).map(serde_json::from_value).collect::<Result<_, _>>()?,
-        })
-    }
-
-    /// The slices of a pool.
-    fn pool(&mut self, name: &str, driver: &str, access: &Value) -> Vec<Value> {
-        let parts = self.0.percent(25);
-        let mut contents: Vec<Value> = (0..=self.0.below(2))
-            .map(|slice| {
-                let devices: Vec<_> = (0..=self.0.below(3))
-                    .map(|number| self.device(&format!("dev-{slice}-{number}"), parts))
-                    .collect();
-                json!({"devices": devices})
-            })
-            .collect();
-        if parts {
-            let amount = self.0.one(&["2", "3", "5"]);
-            contents.push(json!({"sharedCounters": [
-                {"name": "set", "counters": {"units": {"value": amount}, "memory": {"value": "80Gi"}}}]}));
-        }
-        let wrong = i64::from(self.0.percent(8));
-        let count = i64::try_from(contents.len()).unwrap_or(0) + wrong;
-        let generation = 1 + self.0.below(2);
-        let mut slices: Vec<_> = contents
-            .into_iter()
-            .enumerate()
-            .map(|(number, spec)| (format!("{name}-{number}"), generation, count, spec))
-            .collect();
-        if self.0.percent(15) {
-            let devices = json!({"devices": [self.device("old", false)]});
-            slices.push((format!("{name}-old"), 0, 1, devices));
-        }
-        let slice = |(slice, generation, count, mut spec): (String, u64, i64, Value)| {
-            spec["driver"] = json!(driver);
-            spec["pool"] = json!({"name": name, "generation": generation, "resourceSliceCount": count});
-            // Counters have no nodes of their own; they are where their pool is.
-            let has_counters = !spec["sharedCounters"].is_null();
-            let access = if has_counters && access["perDeviceNodeSelection"] == true {
-                json!({"allNodes": true})
-            } else {
-                access.clone()
-            };
-            for (key, value) in access.as_object().into_iter().flatten() {
-                spec[key] = value.clone();
-            }
-            json!({"metadata": {"name": slice}, "spec": spec})
+impl World {
+    /// Whether some node would take a pod but for the taints of a rule.
+    fn is_ruled_by_taints(&self, surroundings: &Arc<Surroundings>, pod: &Pod) -> bool {
+        let Some(objects) = &self.devices else { return false };
+        let fit = |objects: Objects| {
+            let surroundings = Surroundings { devices: Some(Arc::new(objects)), ..(**surroundings).clone() };
+            let (snapshot, nodes, class) = self.view_with(surroundings, pod);
+            nodes.iter().filter(|node| snapshot.check(class, **node).is_ok()).count()
         };
-        slices.into_iter().map(slice).collect()
+        fit(Objects::clone(objects))
+            < fit(Objects { taint_rules: BTreeMap::new(), ..Objects::clone(objects) })
     }
+}
 
-    fn device(&mut self, name: &str, parts: bool) -> Value {
-        let mut attributes = json!({"model": {"string": self.0.one(&["a", "b"])}});
-        if self.0.percent(80) {
-            attributes["numa"] = json!({"int": self.0.below(2)});
+/// Attaches devices that wait for it, as their drivers would.
+pub(crate) async fn attach(client: Client) {
+    let claims: Api<ResourceClaim> = Api::namespaced(client, NAMESPACE);
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let Ok(list) = claims.list(&ListParams::default()).await else { continue };
+        for claim in list {
+            let Some(devices) = attached(&claim) else { continue };
+            let patch = Patch::Merge(json!({"status": {"devices": devices}}));
+            // A claim that has just gone needs nothing any more; whoever else came between is followed by the next look.
+            let _ = claims.patch_status(&claim.name_any(), &PatchParams::default(), &patch).await;
         }
-        if self.0.percent(70) {
-            attributes["version"] = json!({"version": self.0.one(&["1.2.3", "1.10.0", "2.0.0-rc.1"])});
-        }
-        if self.0.percent(30) {
-            attributes["other.test/healthy"] = json!({"bool": self.0.percent(50)});
-        }
-        let mut device = json!({"name": name, "attributes": attributes});
-        if self.0.percent(70) {
-            device["capacity"] = json!({"memory": {"value": self.0.one(&["40Gi", "80Gi"])}});
-        }
-        if self.0.percent(15) {
-            let effect = self.0.one(&["NoSchedule", "NoExecute", "None"]);
-            device["taints"] = json!([{"key": "k", "value": self.0.one(&["1", "2"]), "effect": effect}]);
-        }
-        if parts && self.0.percent(70) {
-            let counters = json!({"units": {"value": self.0.one(&["1", "2"])}, "memory": {"value": self.0.one(&["20Gi", "40Gi"])}});
-            device["consumesCounters"] = json!([{"counterSet": "set", "counters": counters}]);
-        }
-        if self.0.percent(25) {
-            device["allowMultipleAllocations"] = json!(true);
-            device["capacity"] = json!({"memory": {"value": "80Gi"}});
-            match self.0.below(3) {
-                0 => {
-                    let values = json!({"default": "20Gi", "validValues": ["20Gi", "40Gi"]});
-                    device["capacity"]["memory"]["requestPolicy"] = values;
-                }
-                1 => {
-                    let range = json!({"min": "10Gi", "max": "60Gi", "step": "10Gi"});
-                    let policy = json!({"default": "20Gi", "validRange": range});
-                    device["capacity"]["memory"]["requestPolicy"] = policy;
-                }
-                _ => {}
-            }
-        }
-        device
     }
+}
 
-    /// A pod with claims of its own, and perhaps one that others use too.
-    fn asking(&mut self, name: &str, shared: &mut Vec<String>) -> Result<Asking, serde_json::Error> {
-        let mut pod = json!({
-            "metadata": {"name": name, "namespace": NAMESPACE},
-            "spec": {"containers": [{"name": "c", "image": "app", "resources": {"requests": {"cpu": "100m"}}}],
-                     "tolerations": [{"operator": "Exists"}]},
-        });
-        if self.0.percent(15) {
-            pod["spec"]["nodeSelector"] = json!({ZONE: self.0.one(&["z1", "z2"])});
-        }
-        let (mut claims, mut templates, mut references) = (Vec::new(), Vec::new(), Vec::new());
-        for number in 0..=u64::from(self.0.percent(30)) {
-            let (claim, spec) = (format!("{name}-{number}"), self.claim_of_devices());
-            let metadata = json!({"name": claim, "namespace": NAMESPACE});
-            if self.0.percent(30) {
-                templates.push(json!({"metadata": metadata, "spec": {"spec": spec}}));
-                references.push(json!({"name": format!("own{number}"), "resourceClaimTemplateName": claim}));
-            } else {
-                claims.push(json!({"metadata": metadata, "spec": spec}));
-                references.push(json!({"name": format!("r{number}"), "resourceClaimName": claim}));
-                shared.push(claim);
-            }
-        }
-        if self.0.percent(25) {
-            let at = usize::try_from(self.0.below(shared.len().max(1) as u64)).unwrap_or(0);
-            let other = shared.get(at).filter(|other| !other.starts_with(&format!("{name}-")));
-            references.extend(other.map(|other| json!({"name": "shared", "resourceClaimName": other})));
-        }
-        pod["spec"]["resourceClaims"] = json!(references);
-        Ok(Asking {
-            pod: serde_json::from_value(pod)?,
-            claims: claims.into_iter().map(serde_json::from_value).collect::<Result<_, _>>()?,
-            templates: templates.into_iter().map(serde_json::from_value).collect::<Result<_, _>>()?,
-        })
+/// What a driver says of the devices of a claim that wait for it; `None` if it has said so, or none waits.
+fn attached(claim: &ResourceClaim) -> Option<Value> {
+    let status = claim.status.as_ref()?;
+    if status.devices.is_some() {
+        return None;
     }
-
-    fn claim_of_devices(&mut self) -> Value {
-        let requests: Vec<_> = (0..=u64::from(self.0.percent(30)))
-            .map(|number| {
-                let name = format!("r{number}");
-                if self.0.percent(20) {
-                    let alternatives: Vec<_> = ["one", "two"]
-                        .iter()
-                        .map(|name| {
-                            let mut alternative = self.request();
-                            alternative["name"] = json!(name);
-                            alternative
-                        })
-                        .collect();
-                    return json!({"name": name, "firstAvailable": alternatives});
-                }
-                let mut exactly = self.request();
-                if self.0.percent(6) {
-                    exactly["adminAccess"] = json!(true);
-                }
-                json!({"name": name, "exactly": exactly})
+    let results = status.allocation.as_ref()?.devices.as_ref()?.results.as_deref()?;
+    let waiting = results.iter().filter(|result| result.binding_conditions.is_some());
+    let devices: Vec<_> = waiting
+        .map(|result| {
+            json!({
+                "driver": result.driver, "pool": result.pool, "device": result.device,
+                "conditions": [{"type": ATTACHED, "status": "True", "reason": "Attached", "message": "",
+                                "lastTransitionTime": "2026-01-01T00:00:00Z"}],
             })
-            .collect();
-        let mut devices = json!({"requests": requests});
-        if self.0.percent(30) {
-            let attribute = self.0.one(&["gpu.test/numa", "gpu.test/model", "nic.test/numa"]);
-            let rule = self.0.one(&["matchAttribute", "distinctAttribute"]);
-            devices["constraints"] = json!([{rule: attribute}]);
-            if self.0.percent(30) {
-                devices["constraints"][0]["requests"] = json!(["r0"]);
-            }
-        }
-        json!({"devices": devices})
-    }
-
-    fn request(&mut self) -> Value {
-        const SELECTORS: [&str; 9] = [
-            "device.attributes['gpu.test'].model == 'a'",
-            "device.attributes['gpu.test'].?model.orValue('c') != 'a'",
-            "device.attributes['gpu.test'].?numa.orValue(0) == 0",
-            "has(device.attributes['other.test'].healthy) && device.attributes['other.test'].healthy",
-            "'gpu.test' in device.attributes",
-            "has(device.capacity['gpu.test'].memory) && device.capacity['gpu.test'].memory.isGreaterThan(quantity('40Gi'))",
-            "has(device.attributes['gpu.test'].version) && device.attributes['gpu.test'].version.isGreaterThan(semver('1.9.0'))",
-            "cel.bind(it, device.attributes['gpu.test'], has(it.model) && it.model in ['b', 'c'])",
-            "device.allowMultipleAllocations == false",
-        ];
-        let class =
-            if self.0.percent(3) { "absent" } else { self.0.one(&["gpu", "gpu", "any", "nic", "big"]) };
-        let mut request = json!({"deviceClassName": class});
-        if self.0.percent(45) {
-            request["selectors"] = json!([{"cel": {"expression": self.0.one(&SELECTORS)}}]);
-        }
-        match self.0.below(10) {
-            0 => request["allocationMode"] = json!("All"),
-            1..=3 => request["count"] = json!(2 + self.0.below(2)),
-            _ => {}
-        }
-        if self.0.percent(25) {
-            request["tolerations"] =
-                json!([{"key": "k", "operator": "Equal", "value": "1", "effect": "NoSchedule"}]);
-        }
-        if self.0.percent(15) {
-            request["capacity"] = json!({"requests": {"memory": self.0.one(&["15Gi", "25Gi", "50Gi"])}});
-        }
-        request
-    }
+        })
+        .collect();
+    (!devices.is_empty()).then(|| json!(devices))
 }

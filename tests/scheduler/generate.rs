@@ -22,7 +22,7 @@ const FEATURES: [&str; 4] = [
 pub(crate) struct Worlds(pub(crate) Draws);
 
 impl Worlds {
-    fn some<T>(&mut self, most: u64, mut draw: impl FnMut(&mut Self) -> T) -> Vec<T> {
+    pub(crate) fn some<T>(&mut self, most: u64, mut draw: impl FnMut(&mut Self) -> T) -> Vec<T> {
         (0..=self.0.below(most)).map(|_| draw(self)).collect()
     }
 

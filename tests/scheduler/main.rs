@@ -19,11 +19,12 @@ use kube::{
 };
 use tandem_core::{
     draws::Draws,
-    scheduling::{self as core, Snapshot, Surroundings},
+    scheduling::{self as core, ClassId, NodeId, Snapshot, Surroundings},
 };
 
 use tokio::task::JoinSet;
 
+use devices::Ways;
 use generate::{NAMESPACES, Worlds};
 use storage::Storage;
 
@@ -66,7 +67,7 @@ struct Judge {
     client: Client,
     /// Namespaces, which every world has.
     surroundings: Surroundings,
-    /// Make volumes.
+    /// Make volumes, and attach devices.
     _drivers: JoinSet<()>,
     _control_plane: ControlPlane,
 }
@@ -116,11 +117,16 @@ async fn the_core_allocates_devices_as_the_real_scheduler_does() -> Result<()> {
     let (seed, worlds) = seeds()?;
     let judge = Judge::start().await?;
     judge.permit_admin_access().await?;
-    let mut counts = Counts::default();
+    let (mut counts, mut ways) = (Counts::default(), Ways::default());
     for world in seed..seed + worlds {
-        judge.try_devices(world, &mut counts).await.with_context(|| format!("TANDEM_SEED={world}"))?;
+        let tried = judge.try_devices(world, &mut counts, &mut ways).await;
+        tried.with_context(|| format!("TANDEM_SEED={world}"))?;
     }
-    counts.report()
+    counts.report()?;
+    let Ways { by_plugin, by_claim, by_rule, after_waiting } = ways;
+    let all = [by_plugin, by_claim, by_rule, after_waiting];
+    ensure!(all.iter().all(|count| *count > 0), "these worlds leave some way to devices out: {ways:?}");
+    Ok(())
 }
 
 #[derive(Default)]
@@ -169,7 +175,8 @@ impl Judge {
             let labels = namespaces.get(name).await?.labels().clone();
             surroundings.namespaces.insert(name.into(), labels);
         }
-        let drivers = storage::start(&client).await?;
+        let mut drivers = storage::start(&client).await?;
+        drivers.spawn(devices::attach(client.clone()));
         let judge = Self { client, surroundings, _drivers: drivers, _control_plane: control_plane };
         judge.clear().await?;
         Ok(judge)
@@ -384,18 +391,21 @@ impl World {
         Some((nodes, pods))
     }
 
-    /// In what the core judges otherwise.
-    fn disagreement(&self, surroundings: &Arc<Surroundings>, pod: &Pod, verdict: &Verdict) -> Option<String> {
-        let read = |pod: &Pod| core::Pod::read(pod, Arc::new);
+    /// Nodes and pods as the core sees them, and the class of a pod that is asked about.
+    fn view(&self, surroundings: &Arc<Surroundings>, pod: &Pod) -> (Snapshot, Vec<NodeId>, ClassId) {
         let devices = self.devices.clone();
-        let surroundings = Surroundings { devices, ..(**surroundings).clone() };
+        self.view_with(Surroundings { devices, ..(**surroundings).clone() }, pod)
+    }
+
+    fn view_with(&self, surroundings: Surroundings, pod: &Pod) -> (Snapshot, Vec<NodeId>, ClassId) {
+        let read = |pod: &Pod| core::Pod::read(pod, Arc::new);
         let mut snapshot = Snapshot::new(Arc::new(surroundings));
         let nodes = self.nodes.iter().map(|node| self.storage.tell(core::Node::read(&node.seen)));
         let nodes: Vec<_> = nodes.map(|node| snapshot.add_node(&node)).collect();
         for bound in self.pods.iter().map(|pod| read(&pod.seen)) {
             let class = snapshot.class(&bound);
             let at = nodes.iter().find(|node| Some(snapshot.node(**node).name()) == bound.node.as_ref());
-            snapshot.settle(&bound, class, *at?);
+            snapshot.settle(&bound, class, *at.unwrap());
         }
         // Claims are judged as they were, and so is the pod.
         let mut asked = read(pod);
@@ -405,9 +415,15 @@ impl World {
             }
         }
         let class = snapshot.class(&asked);
+        (snapshot, nodes, class)
+    }
+
+    /// In what the core judges otherwise.
+    fn disagreement(&self, surroundings: &Arc<Surroundings>, pod: &Pod, verdict: &Verdict) -> Option<String> {
+        let (snapshot, nodes, class) = self.view(surroundings, pod);
         let judged = |at: usize| snapshot.check(class, nodes[at]);
         match verdict {
-            Verdict::Gated => (asked.scheduled != core::pod::Scheduled::Gated)
+            Verdict::Gated => (core::Pod::read(pod, Arc::new).scheduled != core::pod::Scheduled::Gated)
                 .then(|| "the core does not know that the pod is gated".to_owned()),
             Verdict::Node(name) => {
                 let at = self.nodes.iter().position(|node| node.seen.name_any() == *name)?;

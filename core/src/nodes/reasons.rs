@@ -30,6 +30,10 @@ pub const SCALED_UP_GROUP: &str = "ScaledUpGroup";
 pub const FAILED_TO_SCALE_UP_GROUP: &str = "FailedToScaleUpGroup";
 /// Nodes did not come in time.
 pub const SCALE_UP_TIMED_OUT: &str = "ScaleUpTimedOut";
+/// A target that nothing stands behind could not be lowered.
+pub const FAILED_TO_REVERT_SCALE_UP: &str = "FailedToRevertScaleUp";
+/// The provider, or one of its groups, cannot be read (no reason of Cluster Autoscaler).
+pub const PROVIDER_PROBLEM: &str = "ProviderProblem";
 /// The provider could not make nodes.
 pub const SCALE_UP_FAILED: &str = "ScaleUpFailed";
 /// The cluster is as large as it may be.
@@ -61,6 +65,16 @@ pub const EVENTS: &[(&str, &str, &str)] = &[
         "on the status ConfigMap: the provider refused to let a group grow",
     ),
     (SCALE_UP_TIMED_OUT, "Warning", "on the status ConfigMap: nodes did not come in time"),
+    (
+        FAILED_TO_REVERT_SCALE_UP,
+        "Warning",
+        "on the status ConfigMap: the target of a group whose nodes did not come could not be lowered",
+    ),
+    (
+        PROVIDER_PROBLEM,
+        "Warning",
+        "on the status ConfigMap: the provider or one of its groups cannot be read, and why",
+    ),
     (SCALE_UP_FAILED, "Warning", "on the status ConfigMap: the provider could not make nodes"),
     (
         MAX_NODES_TOTAL_REACHED,
@@ -151,6 +165,12 @@ pub fn scale_up_failed(group: &str, nodes: u32, error: &InstanceError) -> Event 
     )
 }
 
+/// On the status object: a target could not be lowered.
+pub fn failed_to_revert_scale_up(group: &str, error: &str) -> Event {
+    let text = format!("Failed to decrease target size for group {group} after scale-up timeout: {error}");
+    warning(FAILED_TO_REVERT_SCALE_UP, text)
+}
+
 /// On the status object: the cluster is as large as it may be.
 pub fn max_nodes_total_reached(limit: u32) -> Event {
     warning(MAX_NODES_TOTAL_REACHED, format!("Max total nodes in cluster reached: {limit}"))
@@ -159,6 +179,17 @@ pub fn max_nodes_total_reached(limit: u32) -> Event {
 /// On the status object: nothing is scaled.
 pub fn cluster_unhealthy() -> Event {
     warning(CLUSTER_UNHEALTHY, "Cluster is unhealthy".to_owned())
+}
+
+/// On the status object: nothing grows, since there is no node, or none that is ready (`--scale-up-from-zero=false`).
+pub fn no_nodes(is_empty: bool) -> Event {
+    let text = if is_empty { "Cluster has no nodes." } else { "Cluster has no ready nodes." };
+    warning(CLUSTER_UNHEALTHY, text.to_owned())
+}
+
+/// On the status object: the provider, or one of its groups, cannot be read.
+pub fn provider_problem(problem: &str) -> Event {
+    warning(PROVIDER_PROBLEM, problem.to_owned())
 }
 
 /// On the status object: an instance is gone.

@@ -327,6 +327,12 @@ impl Status {
         }
     }
 
+    /// The document with these problems as its message, cut as a provider's words are.
+    #[must_use]
+    pub fn saying(self, problems: &[String]) -> Self {
+        Self { message: cut(&problems.join("; ")), ..self }
+    }
+
     /// Whether it says the same as another but for when it was looked.
     pub fn says_the_same(&self, other: &Self) -> bool {
         let mut other = other.clone();
@@ -439,11 +445,7 @@ impl ScaleDown {
 
 impl BackoffInfo {
     fn of(backoff: &Backoff) -> Self {
-        let mut message: String = backoff.message.chars().take(MESSAGE_LENGTH).collect();
-        if message.len() < backoff.message.len() {
-            message.push_str(TRUNCATED);
-        }
-        Self { error_code: backoff.code.clone(), error_message: message }
+        Self { error_code: backoff.code.clone(), error_message: cut(&backoff.message) }
     }
 }
 
@@ -466,6 +468,15 @@ impl NodeCounts {
 
 fn health_status(is_healthy: bool) -> HealthStatus {
     if is_healthy { HealthStatus::Healthy } else { HealthStatus::Unhealthy }
+}
+
+/// A text that is not too long for the document.
+fn cut(text: &str) -> String {
+    let mut short: String = text.chars().take(MESSAGE_LENGTH).collect();
+    if short.len() < text.len() {
+        short.push_str(TRUNCATED);
+    }
+    short
 }
 
 #[cfg(test)]
@@ -558,5 +569,14 @@ mod tests {
             "2023-11-24 04:28:19.546750398 +0000 UTC"
         );
         assert_eq!(timestamp(at("2023-11-24T04:28:19Z")), "2023-11-24 04:28:19 +0000 UTC");
+    }
+
+    #[test]
+    fn what_is_wrong_is_its_message() {
+        let status = Status::initializing(Timestamp::UNIX_EPOCH);
+        let wrong = status.clone().saying(&["a is gone".to_owned(), "b".repeat(600)]);
+        assert!(wrong.message.starts_with("a is gone; bbb") && wrong.message.ends_with(TRUNCATED));
+        assert!(!wrong.says_the_same(&status));
+        assert_eq!(wrong.saying(&[]), status);
     }
 }

@@ -13,7 +13,7 @@ use super::{
     action::{DELETION_CANDIDATE, TO_BE_DELETED},
     group::Template,
 };
-use crate::scheduling::{Declared, Node, Pod, Snapshot, Surroundings, devices::Slice, room_after};
+use crate::scheduling::{Declared, Node, Pod, Reason, Snapshot, Surroundings, devices::Slice, room_after};
 
 /// A node is taken as the model of its group once it has been ready for so long (`stabilizationDelay`).
 const STABLE: SignedDuration = SignedDuration::from_mins(1);
@@ -140,8 +140,9 @@ pub fn fresh(node: &Node, group: &str, passing: &PassingTaints, surroundings: &S
     fresh
 }
 
-/// A template of this node with the pods that DaemonSets will run there, beside those that the provider knows of.
-pub fn with_daemon_pods(node: Node, known: Vec<Pod>, daemon_sets: &[Arc<Pod>]) -> Template {
+/// A template of this node with the pods that DaemonSets will run there, beside those that the provider knows of. Those that are
+/// too large for it take what it has if `force` says so (`--force-ds`): then it takes no other pods.
+pub fn with_daemon_pods(node: Node, known: Vec<Pod>, daemon_sets: &[Arc<Pod>], force: bool) -> Template {
     let mut snapshot = Snapshot::new(Arc::new(Surroundings::default()));
     let id = snapshot.add_node(&node);
     let mut pods = known;
@@ -156,7 +157,11 @@ pub fn with_daemon_pods(node: Node, known: Vec<Pod>, daemon_sets: &[Arc<Pod>]) -
         tolerant.device_claims.clear();
         let class = snapshot.class(&tolerant);
         let twice = pods.iter().any(|other| other.name == tolerant.name);
-        if !twice && snapshot.check(class, id).is_ok() {
+        let suits = match snapshot.check(class, id) {
+            Ok(()) => true,
+            Err(reason) => force && matches!(reason, Reason::Insufficient { .. }),
+        };
+        if !twice && suits {
             snapshot.bind(class, id);
             pods.push(tolerant);
         }
@@ -167,6 +172,10 @@ pub fn with_daemon_pods(node: Node, known: Vec<Pod>, daemon_sets: &[Arc<Pod>]) -
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scheduling::{
+        Resources,
+        pod::{Shape, Traits},
+    };
 
     fn slice(driver: &str) -> Arc<Slice> {
         let mut slice = Slice::default();
@@ -198,5 +207,21 @@ mod tests {
         assert!(awaits(&[slice("nic.test")], 10));
         assert!(!awaits(&both, 10));
         assert!(!awaits(&[], 20), "it has been long enough");
+    }
+
+    #[test]
+    fn daemon_pods_that_are_too_large_fill_the_node_only_if_they_are_forced() {
+        let pod = |name: &str, cpu: i64| {
+            let requests = Resources { cpu, pods: 1, ..Resources::default() };
+            let shape = Arc::new(Shape::new(requests, Traits::default()));
+            Arc::new(Pod { name: name.into(), shape, ..Pod::default() })
+        };
+        let allocatable = Resources { cpu: 1000, pods: 10, ..Resources::default() };
+        let node = Node { allocatable, ready: true, ..Node::default() };
+        let all = [pod("small", 100), pod("large", 2000)];
+        for (force, wanted) in [(false, vec!["small"]), (true, vec!["small", "large"])] {
+            let template = with_daemon_pods(node.clone(), Vec::new(), &all, force);
+            assert_eq!(template.pods.iter().map(|pod| &*pod.name).collect::<Vec<_>>(), wanted);
+        }
     }
 }

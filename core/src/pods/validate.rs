@@ -15,7 +15,7 @@ mod existing;
 mod modifiers;
 
 pub use authentication::trigger_authentication;
-pub use existing::{Existing, Serves, validate_against};
+pub use existing::{Existing, Serves, other_hpa, validate_against};
 
 /// Longest name of an object or an HPA, characters: both become values of labels.
 const NAME_LIMIT: usize = 63;

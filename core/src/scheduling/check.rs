@@ -49,7 +49,7 @@ impl Snapshot {
         let excludes_itself = spec.family.apart.iter().any(counts)
             || !spec.family.ports.is_empty()
             || !spec.family.storage.exclusive.is_empty()
-            || spec.family.devices.is_some();
+            || self.needs_devices(spec.family.devices, at);
         if excludes_itself || spec.family.gains_by_its_like() {
             return 1;
         }
@@ -151,7 +151,14 @@ impl Snapshot {
             && spec
                 .others
                 .iter()
-                .all(|(resource, request)| *request <= self.other_free(at, *resource, expected))
+                .all(|(resource, request)| self.has_other(spec, at, (*resource, *request), expected))
+    }
+
+    /// Whether there is so much of a resource, or else its devices have to do.
+    fn has_other(&self, spec: &Class, at: usize, other: (u32, i64), expected: Expected<'_>) -> bool {
+        let (resource, request) = other;
+        request <= self.other_free(at, resource, expected)
+            || self.is_device(spec.family.devices, resource, at)
     }
 
     /// What there is too little of.
@@ -168,7 +175,7 @@ impl Snapshot {
             }
         }
         for (resource, request) in &spec.others {
-            if *request > self.other_free(at, *resource, expected) {
+            if !self.has_other(spec, at, (*resource, *request), expected) {
                 resources.push(self.resource_name(*resource).clone());
                 let most = node.others_allocatable.get(*resource as usize).copied().unwrap_or(0);
                 beyond_capacity |= *request > most;

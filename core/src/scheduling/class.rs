@@ -66,12 +66,11 @@ impl Snapshot {
         let others = pod.shape.requests.other.iter().filter(|(_, amount)| **amount > 0);
         let others = others.map(|(name, amount)| (self.resource(name), *amount)).collect();
         let class = self.intern_class(Class { id, family, requests: amounts(&pod.shape.requests), others });
-        if pod.claims.is_empty() {
-            let kept = (pod.shape.clone(), class);
-            match devices {
-                None => self.by_shape.insert((address, terminating), kept),
-                Some(demand) => self.devices.by_shape.insert((address, terminating, demand), kept),
-            };
+        let kept = (pod.shape.clone(), class);
+        if pod.has_no_claims() {
+            self.by_shape.insert((address, terminating), kept);
+        } else if let Some(demand) = devices.filter(|_| pod.claims.is_empty()) {
+            self.devices.by_shape.insert((address, terminating, demand), kept);
         }
         class
     }

@@ -29,6 +29,8 @@ pub struct NodeInfo {
     /// Other resources by ordinal.
     pub(super) others_allocatable: Arc<[i64]>,
     pub(super) others_free: Vec<i64>,
+    /// Whether it stands for a node to come that has whatever its pods ask for.
+    pub(super) is_closed: bool,
     /// Volumes that may be attached, by driver.
     pub(super) limits: Arc<[(Symbol, i64)]>,
     pub(super) pods: Vec<(ClassId, u32)>,
@@ -54,6 +56,11 @@ impl NodeInfo {
     /// The classes of the pods expected on it, and how many there are of each.
     pub fn nominated(&self) -> impl Iterator<Item = (ClassId, u32)> {
         self.nominated.iter().copied()
+    }
+
+    /// Whether it has any of a resource that not every node has.
+    pub(super) fn offers(&self, resource: u32) -> bool {
+        self.is_closed || self.others_allocatable.get(resource as usize).is_some_and(|amount| *amount > 0)
     }
 
     /// How many pods are on it.

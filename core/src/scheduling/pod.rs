@@ -9,7 +9,12 @@ use std::{
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{self as k8s, Affinity, Toleration, TopologySpreadConstraint};
 
-use super::{declared, devices::PodClaim, resources::Resources, resources::pod_requests};
+use super::{
+    declared,
+    devices::{ExtendedRequest, PodClaim},
+    resources::Resources,
+    resources::pod_requests,
+};
 
 /// Seconds that a pod has to stop when it does not say (API default).
 pub const DEFAULT_GRACE_SECONDS: i64 = 30;
@@ -107,6 +112,8 @@ pub struct LocalVolume {
 pub struct Shape {
     /// What it asks of a node, see [`pod_requests`].
     pub requests: Resources,
+    /// What of it devices may give.
+    pub extended: Box<[ExtendedRequest]>,
     /// All else. Equal ones are one wherever pods are read: so the simulation sees at a glance which pods are alike.
     pub traits: Arc<Traits>,
 }
@@ -114,7 +121,7 @@ pub struct Shape {
 impl Shape {
     /// A shape with these requests and traits.
     pub fn new(requests: Resources, traits: Traits) -> Self {
-        Self { requests, traits: Arc::new(traits) }
+        Self { requests, extended: Box::default(), traits: Arc::new(traits) }
     }
 }
 
@@ -284,7 +291,8 @@ impl Pod {
 impl Shape {
     /// Reads what a pod shares with its like.
     pub fn read(pod: &k8s::Pod) -> Self {
-        Self::new(pod_requests(pod), Traits::read(pod))
+        let extended = pod.spec.as_ref().map(ExtendedRequest::of_pod).unwrap_or_default();
+        Self { extended, ..Self::new(pod_requests(pod), Traits::read(pod)) }
     }
 }
 
@@ -409,6 +417,8 @@ fn claims(pod: &str, spec: &k8s::PodSpec) -> Vec<Arc<str>> {
 /// Claims of devices; a template that needs no claim (a status without a name) asks for nothing.
 fn device_claims(pod: &k8s::Pod) -> Vec<PodClaim> {
     let claims = pod.spec.iter().flat_map(|spec| spec.resource_claims.iter().flatten());
+    let extended = pod.status.as_ref().and_then(|status| status.extended_resource_claim_status.as_ref());
+    let extended = extended.map(|status| PodClaim::Extended(status.resource_claim_name.as_str().into()));
     let made = |name: &str| {
         let status = pod.status.as_ref()?;
         status.resource_claim_statuses.iter().flatten().find(|made| made.name == name)
@@ -427,5 +437,6 @@ fn device_claims(pod: &k8s::Pod) -> Vec<PodClaim> {
                 }
             }
         })
+        .chain(extended)
         .collect()
 }

@@ -90,6 +90,7 @@ impl Mold {
         self.info.allocatable = [0; 4];
         self.info.others_allocatable = Arc::default();
         self.info.others_free = Vec::new();
+        self.info.is_closed = true;
     }
 
     /// The node.

@@ -304,7 +304,7 @@ impl Compiler<'_> {
                 instances: Vec::new(),
                 options: GroupOptions::default(),
             },
-            template: template::with_daemon_pods(node, Vec::new(), daemon_sets),
+            template: template::with_daemon_pods(node, Vec::new(), daemon_sets, false),
             size,
             price: self.options.prices.get(name).copied().or(spec.price_per_hour),
             starts_in,

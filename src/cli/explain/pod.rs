@@ -107,6 +107,10 @@ fn of_groups(page: &mut Page, explanation: &PodExplanation) {
         Some(Fit::OnItsWay) => page.say("It fits on a node that is on its way."),
         None => {}
     }
+    if !explanation.kept_for.is_empty() {
+        let requests = explanation.kept_for.join(", ");
+        page.say(&format!("All the room in which it fits is kept for ProvisioningRequest {requests}."));
+    }
     if !explanation.nodes.is_empty() {
         let nodes: u32 = explanation.nodes.iter().map(|(_, count)| count).sum();
         page.heading(&format!("What keeps it from {}", counted(nodes as usize, "node")));
@@ -146,6 +150,7 @@ fn to_json(pod: &Arc<Pod>, groups: Option<&PodExplanation>, pools: Option<&PodOf
             "healthy": !explanation.unhealthy,
             "ignored": explanation.ignored.as_ref().map(ToString::to_string),
             "fits": fits,
+            "keptFor": explanation.kept_for.iter().map(|name| &**name).collect::<Vec<_>>(),
             "gang": explanation.gang.as_ref().map(of_gang),
             "nodes": nodes.collect::<Vec<_>>(),
             "groups": explanation.groups.iter().map(of_group).collect::<Vec<_>>(),
@@ -197,6 +202,7 @@ mod tests {
         PodExplanation {
             ignored: None,
             fits: None,
+            kept_for: Vec::new(),
             nodes: vec![
                 ("Insufficient cpu".to_owned(), 2),
                 ("node(s) had untolerated taint(s)".to_owned(), 1),
@@ -244,6 +250,16 @@ mod tests {
             json["nodeGroups"]["groups"][1]["presumed"],
             json!(["that there is storage of class fast"])
         );
+    }
+
+    #[test]
+    fn a_pod_says_that_its_room_is_kept_for_others() {
+        let mut explanation = explanation();
+        (explanation.fits, explanation.kept_for) = (Some(Fit::OnItsWay), vec!["ns/train".into()]);
+        let text = page(&pod(None), Some(&explanation), None).text();
+        assert!(text.contains("is kept for ProvisioningRequest ns/train."), "{text}");
+        let json = to_json(&pod(None), Some(&explanation), None);
+        assert_eq!(json["nodeGroups"]["keptFor"], json!(["ns/train"]));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Act: the providers of machines behind node pools (Karpenter's model of capacity), behind one trait.
 
+pub mod measured;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;

@@ -7,7 +7,11 @@ use kube::{
 };
 use tandem_core::{
     api::keda::ScaledObject,
-    pods::{annotations::TRANSFER_HPA_OWNERSHIP, hpa, reasons},
+    pods::{
+        annotations::TRANSFER_HPA_OWNERSHIP,
+        hpa, reasons,
+        validate::{self, Violation},
+    },
 };
 
 use super::{Task, reconcile::Failure};
@@ -86,6 +90,18 @@ impl Task {
             Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Err(Failed::Stale),
             Err(error) => Err(Failed::For(failed(action, &name, &error))),
         }
+    }
+
+    /// HPAs of others on the target of an object that has none of its own yet: kube-controller-manager scales by neither
+    /// of two, so the one that works is left alone.
+    pub(super) fn hpas_on_target(&self, object: &ScaledObject) -> Vec<Violation> {
+        let (hpas, namespace) = (&self.shared.cluster.hpas, &self.key.namespace);
+        let own = hpas.get(namespace, &hpa::hpa_name(object));
+        if own.is_some_and(|own| scaled_object_owner(&own).as_ref() == Some(&self.key)) {
+            return Vec::new();
+        }
+        let others = hpas.select(namespace, |other| validate::other_hpa(object, other).is_some());
+        others.iter().filter_map(|other| validate::other_hpa(object, other)).collect()
     }
 
     /// An HPA that another owner made is taken over only where the user said so.

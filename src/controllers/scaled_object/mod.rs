@@ -10,7 +10,7 @@ mod scaling;
 mod status;
 mod target;
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{Resource, ResourceExt};
@@ -30,6 +30,7 @@ use crate::{
         object::{ObjectSamples, Trigger},
     },
 };
+use scaling::Failure;
 use status::StatusKeeper;
 
 /// First polls after a start are spread over this at least: short enough that all loops run within seconds.
@@ -61,8 +62,8 @@ struct Task {
     hpa: Option<String>,
     /// Whether the object passed validation; nothing is scaled for one that did not.
     valid: bool,
-    /// Metrics whose source failed at the last look, so that an event tells the beginning only.
-    failing: BTreeSet<String>,
+    /// What was told of sources that failed, by metric.
+    failures: BTreeMap<String, Failure>,
     /// How often this task has polled.
     polls: u64,
     status: StatusKeeper,
@@ -105,7 +106,7 @@ pub async fn run(shared: Arc<Shared>, key: Key, wake: Arc<Wake>, starting: bool)
         rebuild: None,
         hpa: None,
         valid: false,
-        failing: BTreeSet::new(),
+        failures: BTreeMap::new(),
         polls: 0,
         history: None,
         first_poll: Instant::now() + polling::phase(&key.to_string(), window),
@@ -198,6 +199,10 @@ impl Task {
     }
 
     async fn build(&mut self, object: &Arc<ScaledObject>, fresh: bool) {
+        if fresh {
+            // What fails from here on fails anew.
+            self.failures.values_mut().for_each(|failure| failure.lasts = false);
+        }
         let before = self.samples.take();
         let builder = build::Builder {
             cluster: &self.shared.cluster,

@@ -7,13 +7,14 @@ use tandem_core::{
     api::keda::ScaledObject,
     pods::{
         annotations::Pause,
-        reasons::{self, event},
+        reasons::{self, Event, event},
         validate,
     },
 };
 use tokio::time::Instant;
 
 use super::{RETRY_AFTER, RETRY_AT_MOST, Task};
+use crate::check;
 
 /// Why an object is not ready, in the words of its condition.
 pub(super) struct Failure(pub(super) String);
@@ -36,7 +37,7 @@ impl Task {
                     }
                     self.tell(object, &event::scaled_object_ready(message)).await;
                     for warning in validate::warnings(object) {
-                        self.tell(object, &event::scaler_info(&warning)).await;
+                        self.tell_by_message(object, &event::scaler_info(&warning)).await;
                     }
                 }
                 self.status.set(reasons::ready(message));
@@ -45,7 +46,7 @@ impl Task {
             Err(Failure(message)) => {
                 if self.status.message_of(reasons::READY) != Some(message) {
                     tracing::warn!(key = %self.key, %message, "ScaledObject is not ready");
-                    self.tell(object, &event::scaled_object_check_failed(message)).await;
+                    self.tell_by_message(object, &event::scaled_object_check_failed(message)).await;
                 }
                 self.status.set(reasons::check_failed(message));
                 if self.samples.as_ref().is_none_or(|samples| samples.target.is_err()) || !self.valid {
@@ -68,22 +69,29 @@ impl Task {
         if pause.full {
             return self.pause(object, pause.replicas).await;
         }
-        if pause.scale_in || pause.scale_out {
+        let partly = pause.scale_in || pause.scale_out;
+        let polled_again = !partly && self.status.is_true(reasons::PAUSED) && self.hpa.is_none();
+        if partly {
             self.set_paused(object).await;
         } else {
             self.set_unpaused(object).await;
         }
-        let violations: Vec<_> =
-            validate::reconcilable(object).into_iter().map(|violation| violation.message).collect();
+        let mut violations = validate::reconcilable(object);
+        violations.extend(self.hpas_on_target(object));
         self.valid = violations.is_empty();
         if !self.valid {
-            return Err(Failure(violations.join("; ")));
+            let said: Vec<_> =
+                violations.into_iter().map(|violation| check::explained(violation).to_string()).collect();
+            return Err(Failure(said.join("; ")));
         }
         let target = self.check_target(object).await?;
         self.status.describe(object);
         self.ensure_finalizer(object).await?;
         let labelled = self.ensure_label(object).await?;
         self.ensure_hpa(&labelled, &target).await?;
+        if polled_again {
+            self.tell(object, &event::scalers_started()).await;
+        }
         if let Some(broken) = self.samples.as_ref().and_then(|samples| samples.broken()) {
             return Err(Failure(broken));
         }
@@ -94,7 +102,9 @@ impl Task {
     async fn pause(&mut self, object: &Arc<ScaledObject>, replicas: Option<i32>) -> Result<String, Failure> {
         self.set_paused(object).await;
         self.delete_hpa(object).await?;
-        self.hpa = None;
+        if self.hpa.take().is_some() {
+            self.tell(object, &event::scalers_stopped()).await;
+        }
         if let Some(replicas) = replicas {
             let target = self.check_target(object).await?;
             let scale = &self.shared.cluster.scale;
@@ -122,9 +132,15 @@ impl Task {
         }
     }
 
-    /// Publishes an event about the object.
-    pub(super) async fn tell(&self, object: &ScaledObject, event: &tandem_core::pods::reasons::Event) {
+    /// Publishes an event about the object; a repeated one is counted up, whatever it says.
+    pub(super) async fn tell(&self, object: &ScaledObject, event: &Event) {
         let Ok(_place) = self.shared.writes.acquire().await else { return };
         self.shared.events.publish(&Self::reference(object), event).await;
+    }
+
+    /// Publishes an event about the object whose message matters: only one that says the same is counted up.
+    pub(super) async fn tell_by_message(&self, object: &ScaledObject, event: &Event) {
+        let Ok(_place) = self.shared.writes.acquire().await else { return };
+        self.shared.events.publish_by_message(&Self::reference(object), event).await;
     }
 }

@@ -1,6 +1,6 @@
 //! From samples to 0 ↔ 1: one pass after each refresh. Between 1 and N the HPA decides.
 
-use std::collections::BTreeSet;
+use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use tandem_core::{
@@ -11,8 +11,21 @@ use tandem_core::{
     },
 };
 
+use tokio::time::Instant;
+
 use super::Task;
 use crate::samples::{object::ObjectSamples, slot::Sample};
+
+/// A source that goes on failing in ever other ways is told of this often.
+const TELL_AGAIN_AFTER: Duration = Duration::from_mins(1);
+
+/// What was told of a source that failed.
+pub(super) struct Failure {
+    error: Arc<str>,
+    at: Instant,
+    /// Whether the source failed at the last look too.
+    pub(super) lasts: bool,
+}
 
 impl Task {
     /// Decides on the latest samples, and acts. `pushed` is a trigger that just said it is active.
@@ -95,18 +108,32 @@ impl Task {
         self.write_status().await;
     }
 
-    /// An event when a source begins to fail, with what it said.
+    /// An event when a source begins to fail, or fails in another way than before, with what it said.
     async fn tell_failures(&mut self, object: &ScaledObject, samples: &ObjectSamples) {
-        let mut failing = BTreeSet::new();
+        let mut told = std::mem::take(&mut self.failures);
         for slot in &samples.slots {
-            let Some(Sample { result: Err(error), .. }) = slot.latest() else { continue };
-            if !self.failing.contains(&slot.metric) {
-                tracing::warn!(key = %self.key, metric = slot.metric, %error, "source gives no value");
-                self.tell(object, &event::scaler_failed(&slot.metric, &error)).await;
-            }
-            failing.insert(slot.metric.clone());
+            let before = told.remove(&slot.metric);
+            let Some(Sample { result: Err(error), .. }) = slot.latest() else {
+                self.failures.extend(before.map(|it| (slot.metric.clone(), Failure { lasts: false, ..it })));
+                continue;
+            };
+            let failure = match before {
+                Some(same) if same.lasts && (same.error == error || same.at.elapsed() < TELL_AGAIN_AFTER) => {
+                    same
+                }
+                _ => {
+                    tracing::warn!(key = %self.key, metric = slot.metric, %error, "source gives no value");
+                    let event = if object.spec.scaling_modifiers().is_some() {
+                        event::metric_source_failed(&slot.metric, &error)
+                    } else {
+                        event::scaler_failed(&slot.metric, &error)
+                    };
+                    self.tell_by_message(object, &event).await;
+                    Failure { error, at: Instant::now(), lasts: true }
+                }
+            };
+            self.failures.insert(slot.metric.clone(), failure);
         }
-        self.failing = failing;
     }
 
     async fn tell_fallback(&mut self, object: &ScaledObject, active: bool) {

@@ -74,3 +74,58 @@ fn image() -> Result<String> {
     let image = text.lines().find_map(|line| line.trim().strip_prefix("image: "));
     Ok(image.context("manifests/install.yaml names no image")?.to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+    use std::process::Command;
+    use std::time::Duration;
+
+    use anyhow::{Result, ensure};
+    use harness::wait;
+    use serde_json::Value;
+
+    use super::{SOURCES, image};
+
+    #[test]
+    fn the_image_is_named() {
+        assert!(image().unwrap().contains("/tandem:"));
+    }
+
+    /// Its script, run here: 13 requests to nginx by each of two reporters, and those to the shop at the rate that the
+    /// demo writes.
+    #[tokio::test]
+    async fn the_exporter_counts_requests() {
+        let documents: Vec<Value> = serde_saphyr::from_multiple(SOURCES).unwrap();
+        let script = documents.iter().find_map(|document| document["data"]["run.sh"].as_str()).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().to_str().unwrap();
+        fs::create_dir(folder.path().join("state")).unwrap();
+        let script = script.replace("httpd ", ": ");
+        let script =
+            ["/state", "/www"].iter().fold(script, |it, path| it.replace(path, &format!("{root}{path}")));
+        let mut shell = Command::new("sh").args(["-ec", &script]).spawn().unwrap();
+        let metrics = folder.path().join("www/metrics");
+        let nginx = until(&metrics, "nginx", 1).await;
+        fs::write(folder.path().join("state/shop.rps"), "35").unwrap();
+        let shop = until(&metrics, "shop", 70).await;
+        shell.kill().unwrap();
+        shell.wait().unwrap();
+        assert_eq!(nginx.unwrap(), 26);
+        assert_eq!(shop.unwrap() % 70, 0, "each second 35 by each of two reporters");
+    }
+
+    /// The sum over the series of `app`, once it is at least that; the exporter writes them once a second.
+    async fn until(metrics: &Path, app: &str, least: u64) -> Result<u64> {
+        let label = format!("destination_app=\"{app}\"");
+        wait::until(&format!("requests to {app}"), Duration::from_secs(30), || async {
+            let text = fs::read_to_string(metrics)?;
+            let series = text.lines().filter(|line| line.contains(&label));
+            let total: u64 = series.filter_map(|line| line.split(' ').next_back()?.parse::<u64>().ok()).sum();
+            ensure!(total >= least, "it is {total}");
+            Ok(total)
+        })
+        .await
+    }
+}

@@ -30,6 +30,8 @@ pub const EVENTS: &[(&str, &str, &str)] = &[
     ("Cordon", "Normal", "on a node: it takes no more pods (CORDON_ONLY)"),
     ("CordonError", "Warning", "on a node: it could not be tainted or cordoned"),
     ("CordonAndDrain", "Normal", "on a node: it takes no more pods, and its pods are gone"),
+    ("MonitorError", "Warning", "on the pod of Tandem: the queue of notices cannot be read, and why"),
+    ("TerminatingOnInterruption", "Warning", "on a NodeClaim: it is deleted because of a notice"),
     ("CordonAndDrainError", "Warning", "on a node: pods are still there, each with the reason"),
 ];
 
@@ -78,6 +80,18 @@ pub fn not_marked(error: &str) -> Event {
     Event { type_: "Warning", reason: "CordonError", message: error.to_owned() }
 }
 
+/// On the pod of this process: the queue cannot be read.
+pub fn not_read(queue: &str, error: &str) -> Event {
+    let message = format!("notices of interruptions cannot be read from {queue}: {error}");
+    Event { type_: "Warning", reason: "MonitorError", message }
+}
+
+/// On a NodeClaim: it goes.
+pub fn terminating() -> Event {
+    let message = "Interruption triggered termination for the NodeClaim".to_owned();
+    Event { type_: "Warning", reason: "TerminatingOnInterruption", message }
+}
+
 /// Pods are still on a node: each, and why.
 pub fn not_emptied(pods: &[String]) -> Event {
     Event { type_: "Warning", reason: "CordonAndDrainError", message: pods.join("; ") }
@@ -104,6 +118,7 @@ mod tests {
         ];
         let noticed = kinds.iter().flat_map(|kind| [Home::Pool, Home::Other].map(|home| noticed(kind, home)));
         let done = [emptied(true), emptied(false), not_marked("no"), not_emptied(&["a: no".to_owned()])];
+        let done = done.into_iter().chain([not_read("queue", "no"), terminating()]);
         let given: BTreeSet<_> = noticed.chain(done).map(|event| (event.reason, event.type_)).collect();
         let listed: BTreeSet<_> = EVENTS.iter().map(|(reason, type_, _)| (*reason, *type_)).collect();
         assert_eq!(given, listed);

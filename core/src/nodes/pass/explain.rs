@@ -9,7 +9,11 @@ use super::{
     room::Room, run, scale_up::candidates, world::World,
 };
 use crate::{
-    nodes::{action::Action, drain},
+    nodes::{
+        action::Action,
+        drain,
+        provisioning_request::{Stage, consumed_by},
+    },
     scheduling::{ClassId, Node, Pod, Presumed, Unmet, gang},
 };
 
@@ -20,6 +24,8 @@ pub struct PodExplanation {
     pub ignored: Option<Ignored>,
     /// Whether it fits on a node that is there or on its way.
     pub fits: Option<Fit>,
+    /// ProvisioningRequests, by name, that all the room in which it fits is kept for.
+    pub kept_for: Vec<Arc<str>>,
     /// What keeps it from the nodes that there are: how many nodes, by reason, most first.
     pub nodes: Vec<(String, u32)>,
     /// What each group could do for it.
@@ -74,10 +80,26 @@ pub fn pod(pod: &Arc<Pod>, memory: &Memory, input: &Input, settings: &PassSettin
     let groups = verdicts(class, &memory, &mut world, &input, settings, &outcome);
     pending::add_upcoming(&mut world, &input, &mut outcome);
     let fits = there.map(Fit::There).or_else(|| world.snapshot.find(class, None).map(|_| Fit::OnItsWay));
+    let kept_for = if fits.is_some() { kept_for(pod, class, &mut world, &input) } else { Vec::new() };
     let mut nodes: Vec<_> = nodes.into_iter().collect();
     nodes.sort_by(|one, other| other.1.cmp(&one.1).then_with(|| one.0.cmp(&other.0)));
     let ignored = settings.pending.ignores(pod, input.now);
-    PodExplanation { ignored, fits, nodes, groups, gang, unhealthy: !outcome.found.healthy }
+    PodExplanation { ignored, fits, kept_for, nodes, groups, gang, unhealthy: !outcome.found.healthy }
+}
+
+/// The requests that have booked room, if the pod would fit nowhere beside their pods. The scheduler knows nothing of bookings,
+/// so it may give the pod that room nevertheless.
+fn kept_for(pod: &Pod, class: ClassId, world: &mut World, input: &Input) -> Vec<Arc<str>> {
+    let own = consumed_by(pod).map(|name| format!("{}/{name}", pod.shape.namespace));
+    let booked = input.requests.iter().filter(|it| it.stage == Stage::Booked);
+    let others: Vec<_> = booked.filter(|request| own.as_deref() != Some(&*request.name)).collect();
+    for request in &others {
+        pending::fit(world, request.pods());
+    }
+    if world.snapshot.find(class, None).is_some() {
+        return Vec::new();
+    }
+    others.into_iter().map(|request| request.name.clone()).collect()
 }
 
 /// What the gang of a pod lacks, whichever groups grow.

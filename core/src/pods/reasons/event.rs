@@ -38,8 +38,12 @@ pub const FALLBACK_ACTIVATED: &str = "ScaledObjectFallbackActivated";
 pub const FALLBACK_DEACTIVATED: &str = "ScaledObjectFallbackDeactivated";
 /// The triggers of an object are polled from now on.
 pub const SCALERS_STARTED: &str = "KEDAScalersStarted";
+/// The triggers of an object are polled no longer.
+pub const SCALERS_STOPPED: &str = "KEDAScalersStopped";
 /// A trigger cannot be built or read.
 pub const SCALER_FAILED: &str = "KEDAScalerFailed";
+/// A trigger that a formula uses cannot be read.
+pub const METRIC_SOURCE_FAILED: &str = "KEDAMetricSourceFailed";
 /// A warning about how a trigger is written.
 pub const SCALER_INFO: &str = "KEDAScalerInfo";
 /// The target was scaled up from zero or idle.
@@ -61,7 +65,9 @@ pub const EVENTS: &[(&str, &str, &str)] = &[
     (FALLBACK_ACTIVATED, NORMAL, "a fallback began to stand in for a source that fails"),
     (FALLBACK_DEACTIVATED, NORMAL, "no fallback stands in any more"),
     (SCALERS_STARTED, NORMAL, "the triggers of an object are polled from now on"),
+    (SCALERS_STOPPED, NORMAL, "the triggers of an object are polled no longer, since it is paused"),
     (SCALER_FAILED, WARNING, "a trigger cannot be built or read"),
+    (METRIC_SOURCE_FAILED, WARNING, "a trigger that a formula uses cannot be built or read"),
     (SCALER_INFO, NORMAL, "a trigger or an object is written in a way that has no effect"),
     (SCALE_TARGET_ACTIVATED, NORMAL, "the target was scaled up from zero or from idleReplicaCount"),
     (SCALE_TARGET_DEACTIVATED, NORMAL, "the target was scaled down to zero or to idleReplicaCount"),
@@ -109,9 +115,19 @@ pub fn scalers_started() -> Event {
     normal(SCALERS_STARTED, "Started scalers watch")
 }
 
-/// A trigger cannot be built or read; `trigger` is its name or `type at index i`.
-pub fn scaler_failed(trigger: &str, message: &str) -> Event {
-    warning(SCALER_FAILED, &format!("{trigger}: {message}"))
+/// The triggers of an object are polled no longer.
+pub fn scalers_stopped() -> Event {
+    normal(SCALERS_STOPPED, "Stopped scalers watch")
+}
+
+/// A trigger cannot be built or read; `metric` is the name of its metric.
+pub fn scaler_failed(metric: &str, message: &str) -> Event {
+    warning(SCALER_FAILED, &format!("{metric}: {message}"))
+}
+
+/// As [`scaler_failed`], of a trigger that a formula uses.
+pub fn metric_source_failed(metric: &str, message: &str) -> Event {
+    warning(METRIC_SOURCE_FAILED, &format!("{metric}: {message}"))
 }
 
 /// What `validate::warnings` says of an object.
@@ -220,7 +236,9 @@ mod tests {
             fallback_activated(),
             fallback_deactivated(),
             scalers_started(),
+            scalers_stopped(),
             scaler_failed("", ""),
+            metric_source_failed("", ""),
             scaler_info(""),
             scale_target_activated(TARGET, 0, 1, None),
             scale_target_deactivated(TARGET, 1, 0),

@@ -102,7 +102,7 @@ fn unknown_kind(object: &ScaledObject, existing: &Existing<'_>) -> Option<Violat
 }
 
 /// An HPA that scales the same target and is neither ours nor handed over.
-fn other_hpa(object: &ScaledObject, hpa: &HorizontalPodAutoscaler) -> Option<Violation> {
+pub fn other_hpa(object: &ScaledObject, hpa: &HorizontalPodAutoscaler) -> Option<Violation> {
     let reference = &hpa.spec.scale_target_ref;
     let target = target_type(object);
     let same = type_of(reference.api_version.as_deref(), Some(&reference.kind)) == target

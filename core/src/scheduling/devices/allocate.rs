@@ -9,7 +9,7 @@ use super::{
     ledger::{DeviceId, Given, Known, Ledger, Part, Reach},
     pools::{Pool, Unusable},
     selector::Verdict,
-    slice::{Attribute, Device},
+    slice::{Attribute, Device, DeviceTaint, TaintRule},
 };
 use crate::scheduling::{
     fleet::NodeInfo,
@@ -37,6 +37,7 @@ enum Stop {
 pub(super) struct Place<'a> {
     pub(super) node: (NodeId, &'a NodeInfo),
     pub(super) pools: Vec<Pool<'a>>,
+    pub(super) taint_rules: &'a [Arc<TaintRule>],
     pub(super) ledger: &'a Ledger,
     pub(super) strings: &'a Strings,
 }
@@ -319,13 +320,10 @@ impl<'a> Search<'a> {
         if counts && !self.counters_suffice(candidate) {
             return Ok(false);
         }
-        let repels = |effect: &str| matches!(effect, "NoSchedule" | "NoExecute");
-        let tainted = device
-            .taints
-            .iter()
-            .filter(|taint| repels(&taint.effect))
-            .any(|taint| !alternative.tolerations.iter().any(|toleration| toleration.tolerates(taint)));
-        if tainted {
+        let tolerated = |taint: &DeviceTaint| {
+            !taint.repels() || alternative.tolerations.iter().any(|toleration| toleration.tolerates(taint))
+        };
+        if !self.taints(candidate).all(tolerated) {
             return Ok(false);
         }
         if !self.constraints_hold(asked, candidate) {
@@ -349,6 +347,16 @@ impl<'a> Search<'a> {
         let Asked { claim, request, alternative } = asked;
         self.chosen.push(Chosen { candidate, claim, request, alternative, counts, share });
         Ok(true)
+    }
+
+    /// The taints of a candidate, those included that a rule gives it.
+    fn taints(&self, candidate: usize) -> impl Iterator<Item = &'a DeviceTaint> {
+        let Candidate { device, known, id, .. } = &self.candidates[candidate];
+        let (driver, pool) = &known.slice.pool;
+        let pool = id.home.is_none().then_some(&**pool);
+        let rules =
+            self.place.taint_rules.iter().filter(move |rule| rule.selects(driver, pool, &device.name));
+        device.taints.iter().chain(rules.map(|rule| &rule.taint))
     }
 
     /// Whether the counters of a pool have enough for one more device.

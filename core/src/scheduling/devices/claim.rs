@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use k8s_openapi::{
     api::{
         core::v1::NodeSelector,
@@ -23,6 +24,8 @@ pub struct DeviceClass {
     pub selectors: Vec<Selector>,
     /// The extended resource that stands for one of them.
     pub extended_resource: Option<Box<str>>,
+    /// Created then: of classes with the same resource the newest counts.
+    pub created: Option<Timestamp>,
 }
 
 /// What a claim asks for.
@@ -145,7 +148,11 @@ impl DeviceClass {
     pub fn read(class: &k8s::DeviceClass) -> Self {
         let Some(spec) = &class.spec else { return Self::default() };
         let (selectors, _) = selectors(spec.selectors.as_deref());
-        Self { selectors, extended_resource: spec.extended_resource_name.as_deref().map(Box::from) }
+        Self {
+            selectors,
+            extended_resource: spec.extended_resource_name.as_deref().map(Box::from),
+            created: class.metadata.creation_timestamp.as_ref().map(|time| time.0),
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{
     Objects, PodClaim,
     claim::{ClaimSpec, DeviceClass, Request},
+    extended::Extended,
 };
 use crate::scheduling::{ids::Symbol, pod::Pod, reason::Reason, snapshot::Snapshot};
 
@@ -18,6 +19,8 @@ pub(super) struct Demand {
     /// Why no node will do.
     pub(super) impossible: Option<Reason>,
     pub(super) needs: Box<[Need]>,
+    /// What else it asks for where no device plugin offers it.
+    pub(super) extended: Option<Extended>,
 }
 
 /// A claim of a class of pods.
@@ -40,13 +43,17 @@ impl Demand {
 impl Snapshot {
     /// What a pod asks of devices.
     pub(in crate::scheduling) fn demand(&mut self, pod: &Pod) -> Option<DemandId> {
-        if pod.device_claims.is_empty() {
+        if pod.device_claims.is_empty() && pod.shape.extended.is_empty() {
             return None;
         }
         let demand = match self.surroundings.devices.clone() {
+            None if pod.device_claims.is_empty() => return None,
             None => Demand { impossible: Some(Reason::DevicesUnknown), ..Demand::default() },
             Some(objects) => self.read_demand(pod, &objects),
         };
+        if pod.device_claims.is_empty() && demand.extended.is_none() {
+            return None;
+        }
         Some(DemandId(self.devices.demands.intern(demand).0))
     }
 
@@ -54,14 +61,15 @@ impl Snapshot {
         let mut needs = Vec::with_capacity(pod.device_claims.len());
         for claim in &pod.device_claims {
             match self.need(pod, claim, objects) {
-                Ok(need) => needs.push(need),
+                Ok(need) => needs.extend(need),
                 Err(reason) => return Demand { impossible: Some(reason), ..Demand::default() },
             }
         }
-        Demand { impossible: None, needs: needs.into() }
+        Demand { impossible: None, needs: needs.into(), extended: self.extended(pod, objects) }
     }
 
-    fn need(&mut self, pod: &Pod, claim: &PodClaim, objects: &Objects) -> Result<Need, Reason> {
+    /// What a claim stands for; `None` of one that the scheduler made, which says what it asks for otherwise.
+    fn need(&mut self, pod: &Pod, claim: &PodClaim, objects: &Objects) -> Result<Option<Need>, Reason> {
         let of = |name: &Arc<str>| objects.claims.get(&(pod.shape.namespace.clone(), name.clone()));
         let (claim, spec) = match claim {
             PodClaim::Named(name) => {
@@ -81,9 +89,10 @@ impl Snapshot {
                 None => (None, template_of(pod, template, objects)?),
             },
             PodClaim::Own { name: None, template } => (None, template_of(pod, template, objects)?),
+            PodClaim::Extended(_) => return Ok(None),
         };
         let classes = spec.requests.iter().map(|request| classes(request, objects));
-        Ok(Need { claim, spec: spec.clone(), classes: classes.collect::<Result<_, _>>()? })
+        Ok(Some(Need { claim, spec: spec.clone(), classes: classes.collect::<Result<_, _>>()? }))
     }
 
     /// The interned name of a claim.

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use super::{
-    Objects, PodClaim,
+    Objects,
     allocate::{Place, allocate},
     demand::{Demand, DemandId, Need},
     ledger::{Given, Ledger, Reach, SliceId, Stock},
     pools,
+    slice::PoolName,
 };
 use crate::scheduling::{
     fleet::NodeInfo,
@@ -179,6 +180,24 @@ impl Snapshot {
         }
     }
 
+    /// Whether what pods of a class ask for has to be found among the devices of a node.
+    pub(in crate::scheduling) fn needs_devices(&self, demand: Option<DemandId>, at: usize) -> bool {
+        let Some(demand) = demand.map(|id| self.devices.demand(id)) else { return false };
+        let extended = || demand.extended.as_ref().and_then(|extended| extended.on(&self.fleet.nodes[at]));
+        !demand.needs.is_empty() || extended().is_some()
+    }
+
+    /// Whether a class asks for devices of a node by the name of a resource.
+    pub(in crate::scheduling) fn is_device(
+        &self,
+        demand: Option<DemandId>,
+        resource: u32,
+        at: usize,
+    ) -> bool {
+        let extended = demand.and_then(|id| self.devices.demand(id).extended.as_ref());
+        extended.is_some_and(|extended| extended.is_device(resource, &self.fleet.nodes[at]))
+    }
+
     /// What each claim of a class that has nothing yet would get on a node.
     fn find_devices(&self, demand: DemandId, at: usize) -> Result<Vec<Given>, Reason> {
         let demand = self.devices.demand(demand);
@@ -199,15 +218,34 @@ impl Snapshot {
             }
             is_elsewhere |= !given.reach.includes(id, node, &self.strings);
         }
+        let extended = demand.extended.as_ref().and_then(|extended| extended.on(node));
+        unallocated.extend(extended.as_deref());
         let found = if unallocated.is_empty() { Vec::new() } else { self.search(id, node, &unallocated)? };
         if is_elsewhere { Err(Reason::DevicesElsewhere) } else { Ok(found) }
+    }
+
+    /// The devices that a pod of a class would get on a node beside those that its claims have already, by pool and name.
+    ///
+    /// # Errors
+    /// The node has not what it asks for.
+    pub fn devices_for(&self, class: ClassId, node: NodeId) -> Result<Vec<(PoolName, Arc<str>)>, Reason> {
+        let Some(demand) = self.classes.get(class.0).family.devices else { return Ok(Vec::new()) };
+        let found = self.find_devices(demand, node.index())?;
+        let devices = found.iter().flat_map(|given| given.parts.iter().map(|part| part.device));
+        Ok(devices.filter_map(|device| self.devices.stock.told(device)).collect())
     }
 
     fn search(&self, id: NodeId, node: &NodeInfo, needs: &[&Need]) -> Result<Vec<Given>, Reason> {
         let (own, is_imagined): (&[SliceId], bool) =
             node.devices.as_ref().map_or((&[], false), |devices| (&devices.slices, devices.is_imagined));
         let pools = pools::of_node(&self.devices.stock, (id, node), own, is_imagined, &self.strings);
-        let place = Place { node: (id, node), pools, ledger: &self.devices.ledger, strings: &self.strings };
+        let place = Place {
+            node: (id, node),
+            pools,
+            taint_rules: &self.devices.stock.taint_rules,
+            ledger: &self.devices.ledger,
+            strings: &self.strings,
+        };
         allocate(&place, needs)
     }
 
@@ -262,7 +300,7 @@ impl Snapshot {
     fn allocated_claims(&mut self, pod: &Pod) -> Vec<Symbol> {
         let mut claims = Vec::new();
         for claim in &pod.device_claims {
-            let (PodClaim::Named(name) | PodClaim::Own { name: Some(name), .. }) = claim else { continue };
+            let Some(name) = claim.name() else { continue };
             let key = self.claim_key(&pod.shape.namespace, name);
             if self.devices.claims.get(&key).is_some_and(|it| it.given.is_some() || it.published.is_some()) {
                 claims.push(key);
@@ -296,6 +334,8 @@ impl Snapshot {
                 before.push((claim, self.devices.set(claim, state)));
                 held.shared.push(claim);
             }
+            // What is claimed for extended resources comes last.
+            held.own.extend(found);
             before.reverse();
             self.devices.enter(&held);
             self.hold(class, node, Arc::new(held), before);
@@ -385,9 +425,9 @@ impl Snapshot {
     /// What devices in use take together, each by the number in its name.
     #[cfg(test)]
     pub(super) fn units_in_use(&self, of: &[u8]) -> usize {
-        let names = |device: &super::ledger::DeviceId| self.devices.stock.names_of(device.name);
         let numbers = self.devices.ledger.holders().filter_map(|(device, _)| {
-            names(&device).and_then(|name| name.strip_prefix("gpu-")?.parse::<usize>().ok())
+            let (_, name) = self.devices.stock.told(device)?;
+            name.strip_prefix("gpu-")?.parse::<usize>().ok()
         });
         numbers.map(|number| usize::from(of[number])).sum()
     }

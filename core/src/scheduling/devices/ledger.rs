@@ -8,7 +8,7 @@ use super::{
     Objects,
     capacity::Consumed,
     claim::Allocation,
-    slice::{Access, PoolName, Slice, qualified},
+    slice::{Access, PoolName, Slice, TaintRule, qualified},
 };
 use crate::scheduling::{
     fleet::NodeInfo,
@@ -69,6 +69,8 @@ pub(super) struct Stock {
     pub(super) common: Vec<SliceId>,
     /// What is published of single nodes.
     by_node: BTreeMap<Arc<str>, Vec<SliceId>>,
+    /// Taints that slices do not tell.
+    pub(super) taint_rules: Vec<Arc<TaintRule>>,
 }
 
 /// A device, or a share of one, that somebody has.
@@ -127,7 +129,8 @@ impl Reach {
 impl Stock {
     /// Numbers what is published.
     pub(super) fn read(objects: &Objects, strings: &mut Strings) -> Self {
-        let mut stock = Self::default();
+        let taint_rules = objects.taint_rules.values().cloned().collect();
+        let mut stock = Self { taint_rules, ..Self::default() };
         for slice in objects.slices.values() {
             let id = stock.number(slice, strings);
             let pool = stock.slices[id as usize].pool as usize;
@@ -179,10 +182,11 @@ impl Stock {
         id
     }
 
-    /// The name of a number.
-    #[cfg(test)]
-    pub(super) fn names_of(&self, number: u32) -> Option<&Arc<str>> {
-        self.names.iter().find(|(_, id)| **id == number).map(|(name, _)| name)
+    /// The pool and the name of a device.
+    pub(super) fn told(&self, device: DeviceId) -> Option<(PoolName, Arc<str>)> {
+        let (pool, _) = self.pools.iter().find(|(_, id)| **id == device.pool)?;
+        let (name, _) = self.names.iter().find(|(_, id)| **id == device.name)?;
+        Some((pool.clone(), name.clone()))
     }
 
     fn name(&mut self, name: &Arc<str>) -> u32 {

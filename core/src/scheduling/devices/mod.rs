@@ -10,6 +10,7 @@ mod claim;
 mod demand;
 mod depth;
 mod expression;
+mod extended;
 mod held;
 mod ledger;
 mod pools;
@@ -26,8 +27,9 @@ pub use claim::{
     Allocated, Allocation, Alternative, Claim, ClaimSpec, Constraint, Count, DeviceClass, DeviceToleration,
     Request, Rule,
 };
+pub use extended::ExtendedRequest;
 pub use selector::Selector;
-pub use slice::{Access, Amounts, Attribute, Device, DeviceTaint, PoolName, Slice};
+pub use slice::{Access, Amounts, Attribute, Device, DeviceTaint, PoolName, Slice, TaintRule};
 
 use super::pod::Pod;
 
@@ -39,6 +41,8 @@ pub(super) use held::{Devices, NodeDevices, Undo};
 pub struct Objects {
     /// Slices, by name.
     pub slices: BTreeMap<Arc<str>, Arc<Slice>>,
+    /// Taints of devices that slices do not tell, by name.
+    pub taint_rules: BTreeMap<Arc<str>, Arc<TaintRule>>,
     /// Classes, by name.
     pub classes: BTreeMap<Arc<str>, Arc<DeviceClass>>,
     /// Claims, by namespace and name.
@@ -59,14 +63,17 @@ pub enum PodClaim {
         /// Its name, once it is made.
         name: Option<Arc<str>>,
     },
+    /// The one that the scheduler made for the extended resources of a pod (`status.extendedResourceClaimStatus`). Where the
+    /// pod goes next, it gets another.
+    Extended(Arc<str>),
 }
 
 impl Objects {
     /// What the claims of pods have; `None` of a claim that has nothing yet, or is not there.
     pub fn allocations(&self, pods: &[Arc<Pod>]) -> Vec<Option<Arc<Allocation>>> {
         let of = |pod: &Pod, claim: &PodClaim| {
-            let (PodClaim::Named(name) | PodClaim::Own { name: Some(name), .. }) = claim else { return None };
-            self.claims.get(&(pod.shape.namespace.clone(), name.clone()))?.allocation.clone()
+            let key = (pod.shape.namespace.clone(), claim.name()?.clone());
+            self.claims.get(&key)?.allocation.clone()
         };
         let claims = pods.iter().flat_map(|pod| pod.device_claims.iter().map(|claim| of(pod, claim)));
         claims.collect()

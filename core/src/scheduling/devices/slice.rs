@@ -81,6 +81,19 @@ pub struct DeviceTaint {
     pub effect: Box<str>,
 }
 
+/// A `DeviceTaintRule`: a taint of devices that their drivers did not publish with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaintRule {
+    /// The taint.
+    pub taint: DeviceTaint,
+    /// The driver of the devices; `None` for any, as of the others.
+    pub driver: Option<Box<str>>,
+    /// Their pool.
+    pub pool: Option<Box<str>>,
+    /// Their name.
+    pub device: Option<Box<str>>,
+}
+
 /// A device, or a way to cut a part from one.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Device {
@@ -173,13 +186,7 @@ impl Device {
             capacity: capacity
                 .map(|(name, capacity)| (qualified(name, driver), Capacity::read(capacity)))
                 .collect(),
-            taints: taints
-                .map(|taint| DeviceTaint {
-                    key: taint.key.as_str().into(),
-                    value: taint.value.as_deref().unwrap_or_default().into(),
-                    effect: taint.effect.as_str().into(),
-                })
-                .collect(),
+            taints: taints.map(DeviceTaint::read).collect(),
             consumes: consumes
                 .map(|consumed| (consumed.counter_set.as_str().into(), counters(&consumed.counters)))
                 .collect(),
@@ -187,6 +194,42 @@ impl Device {
             binds_later: device.binding_conditions.is_some(),
             binds_to_node: device.binds_to_node == Some(true),
         }
+    }
+}
+
+impl DeviceTaint {
+    fn read(taint: &k8s::DeviceTaint) -> Self {
+        Self {
+            key: taint.key.as_str().into(),
+            value: taint.value.as_deref().unwrap_or_default().into(),
+            effect: taint.effect.as_str().into(),
+        }
+    }
+
+    /// Whether it keeps who does not tolerate it away.
+    pub(super) fn repels(&self) -> bool {
+        matches!(&*self.effect, "NoSchedule" | "NoExecute")
+    }
+}
+
+impl TaintRule {
+    /// Reads a rule of the API. Without a selector it is about every device, as one with an empty selector is: so says
+    /// kube-scheduler (`resourceslice/tracker`), whatever the API's documentation says.
+    pub fn read(rule: &k8s::DeviceTaintRule) -> Self {
+        let selector = rule.spec.device_selector.clone().unwrap_or_default();
+        Self {
+            taint: DeviceTaint::read(&rule.spec.taint),
+            driver: selector.driver.map(Into::into),
+            pool: selector.pool.map(Into::into),
+            device: selector.device.map(Into::into),
+        }
+    }
+
+    /// Whether it is about a device. How the pool of a node to come will be named nobody knows: `pool` is `None` then.
+    pub(super) fn selects(&self, driver: &str, pool: Option<&str>, device: &str) -> bool {
+        self.driver.as_ref().is_none_or(|of| **of == *driver)
+            && self.pool.as_ref().is_none_or(|of| Some(&**of) == pool)
+            && self.device.as_ref().is_none_or(|of| **of == *device)
     }
 }
 

@@ -1,5 +1,7 @@
 //! Devices on nodes, through the snapshot.
 
+mod extended;
+
 use std::sync::Arc;
 
 use k8s_openapi::api::{
@@ -283,6 +285,39 @@ fn every_imagined_node_has_devices_of_its_own() {
     }
     assert_eq!(fill(&mut snapshot, class), 6);
     assert!(snapshot.device_holders().iter().all(|count| *count == 1));
+}
+
+#[test]
+fn rules_taint_the_devices_that_they_select() {
+    let on = |driver: Option<&str>, pool: Option<&str>, device: Option<&str>| json!({"deviceSelector": {"driver": driver, "pool": pool, "device": device}});
+    let effect = |effect: &str| json!({"taint": {"key": "k", "effect": effect}});
+    // Of two devices of a node, and two of one to come like it.
+    let cases = [
+        ("every device", json!({}), 0, 0),
+        ("by its driver", on(Some("gpu.test"), None, None), 0, 0),
+        ("another driver", on(Some("nic.test"), None, None), 2, 2),
+        ("by its pool, as no new node's will be called", on(None, Some("n"), None), 0, 2),
+        ("by its name", on(Some("gpu.test"), None, Some("gpu-1")), 1, 1),
+        ("all of these", on(Some("gpu.test"), Some("other"), Some("gpu-1")), 2, 2),
+        ("an effect that repels nobody", effect("None"), 2, 2),
+        ("one that evicts, too", effect("NoExecute"), 0, 0),
+    ];
+    for (name, mut spec, on_node, on_new) in cases {
+        if spec["taint"].is_null() {
+            spec["taint"] = json!({"key": "k", "effect": "NoSchedule"});
+        }
+        let rule: resource::DeviceTaintRule =
+            serde_json::from_value(json!({"metadata": {}, "spec": spec})).unwrap();
+        let mut cluster = Cluster::new().equipped("n", &plain(2)).template("t", &one());
+        cluster.objects.taint_rules.insert("r".into(), Arc::new(super::TaintRule::read(&rule)));
+        let (mut snapshot, _) = cluster.snapshot();
+        let class = snapshot.class(&own("t"));
+        assert_eq!(fill(&mut snapshot, class), on_node, "{name}");
+        let slices: Arc<[_]> = [slice("n", ("n", 1), &json!({"nodeName": "n", "devices": plain(2)}))].into();
+        let allocatable = Resources { cpu: 1_000, pods: 110, ..Resources::default() };
+        snapshot.add_node(&Node { name: "m".into(), allocatable, slices: Some(slices), ..Node::default() });
+        assert_eq!(fill(&mut snapshot, class), on_new, "{name}, on a new node");
+    }
 }
 
 /// A device that takes so many units of what the pool shares, or none; and how many devices a claim asks for.

@@ -1,17 +1,17 @@
 //! Each action of a pass, done at the provider and on the cluster.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Taint;
 use tandem_core::nodes::{
-    action::{Action, DELETION_CANDIDATE, Increase, Removal, TO_BE_DELETED},
+    action::{Action, DELETION_CANDIDATE, Increase, InstanceFault, Removal, TO_BE_DELETED},
     drain,
     group::NodeGroup,
     pass::{Change, Memory, PassSettings},
     reasons,
 };
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 
 use super::{NodeGroups, remove};
 use crate::{
@@ -21,6 +21,26 @@ use crate::{
         taint::{Marking, mark},
     },
 };
+
+/// Soft taints of a pass: no more are written when their time is up (`--max-bulk-soft-taint-time`); the next pass goes on.
+#[derive(Debug)]
+pub(super) struct SoftTaints {
+    most: Duration,
+    since: Option<Instant>,
+}
+
+impl SoftTaints {
+    /// None is written yet; all together may take as long as this.
+    pub(super) fn new(most: Duration) -> Self {
+        Self { most, since: None }
+    }
+
+    /// Whether an action may be done at this time: all may that are no soft taints, and the first of those.
+    pub(super) fn may(&mut self, action: &Action, now: Instant) -> bool {
+        let marks = matches!(action, Action::MarkCandidate { .. } | Action::UnmarkCandidate { .. });
+        !marks || now.duration_since(*self.since.get_or_insert(now)) <= self.most
+    }
+}
 
 /// The end of a removal.
 #[derive(Debug, Clone)]
@@ -65,6 +85,8 @@ impl NodeGroups {
                 tracing::info!(%group, target, delta, "decreasing the target by nodes that never came");
                 if let Err(error) = self.provider.decrease_target(group, *target, *delta).await {
                     tracing::warn!(%group, %error, "Failed to fix node group sizes");
+                    let event = reasons::failed_to_revert_scale_up(group, &error.to_string());
+                    self.reporter.on_status(&event).await;
                 }
             }
             Action::DeleteInstances { group, instances, cause } => {
@@ -73,6 +95,9 @@ impl NodeGroups {
                     .map(|id| NodeRef { name: id.clone(), provider_id: id.clone(), ..NodeRef::default() })
                     .collect();
                 let outcome = self.provider.delete_nodes(group, &nodes).await;
+                if outcome.is_ok() && *cause == InstanceFault::NeverRegistered {
+                    self.metrics.removed_unregistered(instances.len());
+                }
                 for instance in instances {
                     let event = match &outcome {
                         Ok(()) => reasons::deleted_instance(instance, *cause),
@@ -109,7 +134,7 @@ impl NodeGroups {
                 let until =
                     memory.cluster.backoffs.fail(group, error.code(), &text, Timestamp::now(), backoff).until;
                 tracing::warn!(%group, %error, "Disabling scale-up for node group {group} until {until}");
-                self.metrics.failed_to_grow(error.code());
+                self.metrics.failed_to_grow();
                 self.reporter.on_status(&reasons::failed_to_scale_up_group(group, &text)).await;
             }
         }
@@ -196,5 +221,24 @@ fn judge(
         (Some((_, _, why)), _) => Err(why),
         (None, Some(pod)) => Err(format!("pod {} has to end first", pod.key())),
         (None, None) => Ok(verdict.drain),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn soft_taints_have_a_time_and_nothing_else_has() {
+        let mark = Action::UnmarkCandidate { node: "n".into() };
+        let other = Action::CleanUp { node: "n".into() };
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let mut taints = SoftTaints::new(Duration::from_secs(3));
+        assert!(taints.may(&other, start));
+        assert!(taints.may(&mark, after(10)), "the time begins with the first");
+        assert!(taints.may(&mark, after(13)));
+        assert!(!taints.may(&mark, after(14)));
+        assert!(taints.may(&other, after(14)));
     }
 }

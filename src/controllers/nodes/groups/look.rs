@@ -18,36 +18,38 @@ use crate::{
     cluster::world::World,
 };
 
-/// The provider's groups, in order of name, each once.
+/// The provider's groups, in order of name, each once; and what is wrong with others, which are left alone.
 ///
 /// # Errors
 /// The provider does not say.
-pub async fn groups(provider: &dyn CloudProvider) -> Result<Vec<NodeGroup>, CloudError> {
+pub async fn groups(provider: &dyn CloudProvider) -> Result<(Vec<NodeGroup>, Vec<String>), CloudError> {
     let (mut groups, unreadable) = provider.groups().await?;
-    for (group, error) in &unreadable {
-        tracing::warn!(group, %error, "node group cannot be read and is left alone");
-    }
+    let text = |(group, error)| format!("node group {group} cannot be read and is left alone: {error}");
+    let mut problems: Vec<_> = unreadable.into_iter().map(text).collect();
     groups.sort_by(|one, other| one.id.cmp(&other.id));
     groups.dedup_by(|one, other| {
         let twice = one.id == other.id;
         if twice {
-            tracing::warn!(group = %one.id, "the provider lists this node group twice; the first counts");
+            problems.push(format!("the provider lists node group {} twice; the first counts", one.id));
         }
         twice
     });
-    Ok(groups)
+    problems.sort();
+    problems.dedup();
+    Ok((groups, problems))
 }
 
 /// Nodes of a group are all alike: what they tell is kept without their instance type.
 const ONE_TYPE: &str = "";
 
 /// The cluster, and what new nodes of these groups would look like. What only the running process knows is left empty:
-/// expected pods, and removals under way.
+/// expected pods, and removals under way. `force_ds` says what becomes of DaemonSets that are too large for a node.
 pub async fn look(
     world: &World,
     provider: &dyn CloudProvider,
     passing: &PassingTaints,
     told: &mut Learned,
+    force_ds: bool,
     groups: Vec<NodeGroup>,
 ) -> Input {
     let now = Timestamp::now();
@@ -87,7 +89,7 @@ pub async fn look(
                 }
             },
         };
-        templates.insert(group.id.clone(), template::with_daemon_pods(node, pods, &daemon_sets));
+        templates.insert(group.id.clone(), template::with_daemon_pods(node, pods, &daemon_sets, force_ds));
     }
     told.forget(now);
     if !slices.is_empty() {
@@ -129,5 +131,68 @@ fn await_devices(
                 *node = Arc::new(Node { ready: false, ..(**node).clone() });
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+    use tandem_core::nodes::group::GroupOptions;
+
+    use super::*;
+    use crate::cloud::NodeRef;
+
+    /// A provider that lists a group twice and cannot read another.
+    struct Confused;
+
+    fn group(id: &str, max: u32) -> NodeGroup {
+        let (instances, options) = (Vec::new(), GroupOptions::default());
+        NodeGroup { id: id.into(), min: 0, max, target: 0, instances, options }
+    }
+
+    #[async_trait]
+    impl CloudProvider for Confused {
+        fn name(&self) -> &'static str {
+            "confused"
+        }
+
+        async fn groups(&self) -> Result<(Vec<NodeGroup>, Vec<(String, CloudError)>), CloudError> {
+            let groups = vec![group("b", 1), group("a", 1), group("a", 2), group("a", 3)];
+            Ok((groups, vec![("c".to_owned(), CloudError::NotFound("Auto Scaling group c".to_owned()))]))
+        }
+
+        async fn template(&self, _: &str) -> Result<Option<Template>, CloudError> {
+            Ok(None)
+        }
+
+        async fn increase(&self, _: &str, _: u32, _: u32) -> Result<(), CloudError> {
+            Ok(())
+        }
+
+        async fn delete_nodes(&self, _: &str, _: &[NodeRef]) -> Result<(), CloudError> {
+            Ok(())
+        }
+
+        async fn decrease_target(&self, _: &str, _: u32, _: u32) -> Result<(), CloudError> {
+            Ok(())
+        }
+
+        fn gpu_label(&self) -> &'static str {
+            ""
+        }
+    }
+
+    #[tokio::test]
+    async fn each_group_counts_once_and_what_is_wrong_is_said() {
+        let (groups, problems) = groups(&Confused).await.unwrap();
+        let groups: Vec<_> = groups.iter().map(|group| (&*group.id, group.max)).collect();
+        assert_eq!(groups, [("a", 1), ("b", 1)]);
+        assert_eq!(
+            problems,
+            [
+                "node group c cannot be read and is left alone: Auto Scaling group c does not exist",
+                "the provider lists node group a twice; the first counts",
+            ]
+        );
     }
 }

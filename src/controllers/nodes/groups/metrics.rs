@@ -7,14 +7,21 @@ use parking_lot::Mutex;
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric as _},
-    metrics::{counter::ConstCounter, gauge::ConstGauge},
+    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge, histogram::Histogram},
 };
 use tandem_core::nodes::{
     action::RemovalCause,
-    cluster_state::{ClusterState, Found},
+    cluster_state::{ClusterState, Found, TIMEOUT},
     group::NodeGroup,
-    pass::Outcome,
+    pass::{Outcome, UnremovableReason},
 };
+use tandem_core::scheduling::{Node, Resources};
+
+use crate::cli::nodes::NodeArgs;
+
+/// From a millisecond to half an hour; a pass takes milliseconds, a provider may take minutes.
+const BUCKETS: [f64; 14] =
+    [0.001, 0.01, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0, 1800.0];
 
 /// What the loop counts.
 #[derive(Debug, Default)]
@@ -31,8 +38,12 @@ struct State {
     shrunk: BTreeMap<&'static str, u64>,
     evicted: BTreeMap<&'static str, u64>,
     groups: Vec<OneGroup>,
-    seconds: f64,
-    passes: u64,
+    errors: BTreeMap<&'static str, u64>,
+    failed_nodes: BTreeMap<String, u64>,
+    old_unregistered: u64,
+    skipped: BTreeMap<(&'static str, &'static str), u64>,
+    durations: BTreeMap<&'static str, Histogram>,
+    limits: Vec<(&'static str, &'static str, f64)>,
 }
 
 /// A group, for `--emit-per-nodegroup-metrics`.
@@ -83,7 +94,41 @@ struct TypeLabel {
     r#type: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DirectionLabel {
+    direction: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SkippedLabels {
+    direction: &'static str,
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FunctionLabel {
+    function: &'static str,
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
+fn float(count: i64) -> f64 {
+    count as f64
+}
+
 impl Metrics {
+    /// Nothing has happened yet; the limits are those of the flags.
+    pub(super) fn new(args: &NodeArgs) -> Self {
+        let gibibytes = |count: i64| float(count.saturating_mul(1 << 30));
+        let limits = vec![
+            ("cpu_limits_cores", "minimum", float(args.cores_total.min)),
+            ("cpu_limits_cores", "maximum", float(args.cores_total.max)),
+            ("memory_limits_bytes", "minimum", gibibytes(args.memory_total.min)),
+            ("memory_limits_bytes", "maximum", gibibytes(args.memory_total.max)),
+        ];
+        let max = ("max_nodes_count", f64::from(args.max_nodes_total));
+        Self(Mutex::new(State { limits, gauges: [max].into(), ..State::default() }))
+    }
+
     /// Something was done now.
     pub(super) fn activity(&self, activity: &'static str) {
         #[expect(clippy::cast_precision_loss, reason = "seconds since 1970")]
@@ -94,32 +139,66 @@ impl Metrics {
     /// A pass is over.
     pub(super) fn passed(&self, outcome: &Outcome, took: Duration) {
         self.activity("autoscaling");
+        self.took("main", took);
+        if !outcome.unschedulable.is_empty() {
+            self.activity("scaleUp");
+        }
+        if outcome.found.healthy && outcome.scale_down_held.is_none() {
+            self.activity("scaleDown");
+        }
         let total = outcome.found.total;
         let mut state = self.0.lock();
         state.nodes = [
             ("ready", total.ready),
             ("unready", total.unready),
             ("notStarted", total.not_started),
+            ("suspended", total.suspended),
             ("unregistered", total.unregistered),
             ("longUnregistered", total.long_unregistered),
         ]
         .map(|(name, count)| (name, f64::from(count)))
         .into();
         let count = |count: usize| f64::from(u32::try_from(count).unwrap_or(u32::MAX));
-        state.gauges = [
+        state.gauges.extend([
             ("cluster_safe_to_autoscale", f64::from(u8::from(outcome.found.healthy))),
             ("unneeded_nodes_count", count(outcome.unneeded.len())),
             ("scale_down_in_cooldown", f64::from(u8::from(outcome.scale_down_held.is_some()))),
             ("unschedulable_pods_count", count(outcome.unschedulable.len())),
             ("node_groups_count", count(outcome.found.groups.len())),
-        ]
-        .into();
+        ]);
         state.unremovable.clear();
         for unremovable in &outcome.unremovable {
             *state.unremovable.entry(unremovable.reason.name()).or_default() += 1.0;
         }
-        state.seconds += took.as_secs_f64();
-        state.passes += 1;
+        state.failures(outcome);
+    }
+
+    /// The cluster as a pass sees it, and how many nodes are being removed.
+    pub(super) fn of_cluster<'a>(&self, nodes: impl Iterator<Item = &'a Node>, removing: usize) {
+        let mut capacity = Resources::default();
+        nodes.for_each(|node| capacity.add(&node.capacity));
+        self.0.lock().gauges.extend([
+            ("cluster_cpu_current_cores", float(capacity.cpu) / 1000.0),
+            ("cluster_memory_current_bytes", float(capacity.memory)),
+            ("pending_node_deletions", float(i64::try_from(removing).unwrap_or(i64::MAX))),
+        ]);
+    }
+
+    /// How long a part of a pass took.
+    pub(super) fn took(&self, function: &'static str, took: Duration) {
+        let mut state = self.0.lock();
+        let durations = state.durations.entry(function).or_insert_with(|| Histogram::new(BUCKETS));
+        durations.observe(took.as_secs_f64());
+    }
+
+    /// Something failed that belongs to no group.
+    pub(super) fn error(&self, kind: &'static str) {
+        *self.0.lock().errors.entry(kind).or_default() += 1;
+    }
+
+    /// Instances that never became nodes were terminated.
+    pub(super) fn removed_unregistered(&self, instances: usize) {
+        self.0.lock().old_unregistered += instances as u64;
     }
 
     /// The groups after a pass.
@@ -141,9 +220,9 @@ impl Metrics {
         self.0.lock().grown += u64::from(nodes);
     }
 
-    /// A group could not be asked.
-    pub(super) fn failed_to_grow(&self, reason: &str) {
-        *self.0.lock().failed.entry(reason.to_owned()).or_default() += 1;
+    /// A group could not be asked, as Cluster Autoscaler calls it whatever the provider's reason.
+    pub(super) fn failed_to_grow(&self) {
+        *self.0.lock().failed.entry("cloudProviderError".to_owned()).or_default() += 1;
     }
 
     /// A node is gone.
@@ -154,6 +233,32 @@ impl Metrics {
     /// A pod was evicted, or could not be.
     pub(super) fn evicted(&self, done: bool) {
         *self.0.lock().evicted.entry(if done { "succeeded" } else { "failed" }).or_default() += 1;
+    }
+}
+
+impl State {
+    /// What of a pass went wrong, or was not done because of a limit.
+    fn failures(&mut self, outcome: &Outcome) {
+        let expired = outcome.found.expired.len() as u64;
+        if expired > 0 {
+            *self.failed.entry(TIMEOUT.to_owned()).or_default() += expired;
+        }
+        for (_, nodes, error) in &outcome.found.failures {
+            *self.failed.entry(error.code.clone()).or_default() += 1;
+            *self.failed_nodes.entry(error.code.clone()).or_default() += u64::from(*nodes);
+        }
+        let refused = || outcome.plan.refused.iter().flat_map(|(_, refusals)| refusals.iter());
+        for (resource, reason) in
+            [("resources: cpu", "CpuResourceLimit"), ("resources: memory", "MemoryResourceLimit")]
+        {
+            if refused().any(|refusal| refusal.reason.ends_with(resource)) {
+                *self.skipped.entry(("up", reason)).or_default() += 1;
+            }
+        }
+        let spared = UnremovableReason::MinimalResourceLimitExceeded;
+        if outcome.unremovable.iter().any(|unremovable| unremovable.reason == spared) {
+            *self.skipped.entry(("down", "CpuResourceLimit")).or_default() += 1;
+        }
     }
 }
 
@@ -168,6 +273,10 @@ impl Collector for MetricsCollector {
             ("cluster_safe_to_autoscale", "Whether the cluster is healthy enough to be scaled"),
             ("unneeded_nodes_count", "Nodes that are not needed"),
             ("scale_down_in_cooldown", "Whether no node is removed for now"),
+            ("max_nodes_count", "Most nodes that the cluster may have; 0 is no limit"),
+            ("cluster_cpu_current_cores", "Cores of all nodes"),
+            ("cluster_memory_current_bytes", "Memory of all nodes"),
+            ("pending_node_deletions", "Nodes that are being removed"),
         ];
         for (name, help) in gauges {
             gauge(&mut encoder, name, help, [(None::<StateLabel>, state.gauges.get(name).copied())])?;
@@ -197,12 +306,58 @@ impl Collector for MetricsCollector {
         counter(&mut encoder, "scaled_down_nodes", "Nodes removed", shrunk)?;
         let evicted = state.evicted.iter();
         let evicted = evicted.map(|(name, count)| (Some(ResultLabel { eviction_result: name }), *count));
-        counter(&mut encoder, "evicted_pods", "Pods evicted", evicted)
+        counter(&mut encoder, "evicted_pods", "Pods evicted", evicted)?;
+        of_limits(&mut encoder, &state)?;
+        of_failures(&mut encoder, &state)?;
+        durations(&mut encoder, &state)
     }
 }
 
 /// Prefix of every name.
 const PREFIX: &str = "cluster_autoscaler_";
+
+fn of_limits(encoder: &mut DescriptorEncoder<'_>, state: &State) -> fmt::Result {
+    for (name, help) in [
+        ("cpu_limits_cores", "Least and most cores of the cluster"),
+        ("memory_limits_bytes", "Least and most memory of the cluster"),
+    ] {
+        let of = state.limits.iter().filter(|(other, ..)| *other == name);
+        let of = of.map(|(_, direction, value)| (Some(DirectionLabel { direction }), Some(*value)));
+        gauge(encoder, name, help, of)?;
+    }
+    let skipped = state.skipped.iter().map(|((direction, reason), count)| {
+        let count = float(i64::try_from(*count).unwrap_or(i64::MAX));
+        (Some(SkippedLabels { direction, reason }), Some(count))
+    });
+    // No counters of OpenMetrics, whose names would end in _total.
+    gauge(encoder, "skipped_scale_events_count", "Passes that a limit kept from scaling", skipped)?;
+    let removed = float(i64::try_from(state.old_unregistered).unwrap_or(i64::MAX));
+    let removed = [(None::<StateLabel>, Some(removed))];
+    gauge(
+        encoder,
+        "old_unregistered_nodes_removed_count",
+        "Instances that never became nodes, ended",
+        removed,
+    )
+}
+
+fn of_failures(encoder: &mut DescriptorEncoder<'_>, state: &State) -> fmt::Result {
+    let errors = state.errors.iter().map(|(kind, count)| (Some(TypeLabel { r#type: kind }), *count));
+    counter(encoder, "errors", "What failed and belongs to no group", errors)?;
+    let nodes = state.failed_nodes.iter();
+    let nodes = nodes.map(|(code, count)| (Some(ReasonLabel { reason: code.clone() }), *count));
+    counter(encoder, "failed_node_creations", "Nodes that the provider could not make", nodes)
+}
+
+fn durations(encoder: &mut DescriptorEncoder<'_>, state: &State) -> fmt::Result {
+    let name = format!("{PREFIX}function_duration_seconds");
+    let help = "How long the parts of a pass took";
+    let mut metric = encoder.encode_descriptor(&name, help, None, MetricType::Histogram)?;
+    for (function, histogram) in &state.durations {
+        histogram.encode(metric.encode_family(&FunctionLabel { function })?)?;
+    }
+    Ok(())
+}
 
 /// The value that a gauge has of a group.
 type OfGroup = fn(&OneGroup) -> f64;
@@ -265,4 +420,73 @@ fn counter<L: EncodeLabelSet>(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use clap::Parser;
+    use jiff::SignedDuration;
+    use prometheus_client::registry::Registry;
+    use tandem_core::nodes::{cluster_state::Expired, group::InstanceError};
+
+    use super::*;
+    use crate::telemetry::metrics::text;
+
+    #[derive(Parser)]
+    struct Flags {
+        #[command(flatten)]
+        nodes: NodeArgs,
+    }
+
+    /// Names that dashboards (Grafana 3831) and alerts read.
+    const READ: &[&str] = &[
+        "cluster_autoscaler_cluster_safe_to_autoscale 1.0",
+        r#"cluster_autoscaler_nodes_count{state="ready"} 0.0"#,
+        r#"cluster_autoscaler_nodes_count{state="suspended"} 0.0"#,
+        r#"cluster_autoscaler_unschedulable_pods_count{type="unschedulable"} 0.0"#,
+        r#"cluster_autoscaler_last_activity{activity="scaleDown"}"#,
+        r#"cluster_autoscaler_last_activity{activity="autoscaling"}"#,
+        "cluster_autoscaler_unneeded_nodes_count 0.0",
+        "cluster_autoscaler_scaled_up_nodes_total 3",
+        "cluster_autoscaler_max_nodes_count 9.0",
+        r#"cluster_autoscaler_cpu_limits_cores{direction="maximum"} 40.0"#,
+        r#"cluster_autoscaler_memory_limits_bytes{direction="minimum"} 1073741824.0"#,
+        "cluster_autoscaler_cluster_cpu_current_cores 4.0",
+        "cluster_autoscaler_pending_node_deletions 2.0",
+        r#"cluster_autoscaler_failed_scale_ups_total{reason="timeout"} 1"#,
+        r#"cluster_autoscaler_failed_scale_ups_total{reason="cloudProviderError"} 1"#,
+        r#"cluster_autoscaler_failed_scale_ups_total{reason="InsufficientInstanceCapacity"} 1"#,
+        r#"cluster_autoscaler_failed_node_creations_total{reason="InsufficientInstanceCapacity"} 2"#,
+        r#"cluster_autoscaler_errors_total{type="cloudProviderError"} 1"#,
+        "cluster_autoscaler_old_unregistered_nodes_removed_count 1.0",
+        r#"cluster_autoscaler_function_duration_seconds_count{function="main"} 1"#,
+    ];
+
+    #[test]
+    fn what_dashboards_and_alerts_read_is_there() {
+        let flags = ["tandem", "--max-nodes-total=9", "--cores-total=0:40", "--memory-total=1:6"];
+        let metrics = Arc::new(Metrics::new(&Flags::parse_from(flags).nodes));
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(MetricsCollector(metrics.clone())));
+        let mut outcome = Outcome::default();
+        outcome.found.healthy = true;
+        let waited = SignedDuration::from_mins(15);
+        outcome.found.expired.push(Expired { group: "a".into(), nodes: 1, waited });
+        let code = "InsufficientInstanceCapacity".to_owned();
+        let error = InstanceError { out_of_resources: true, code, message: String::new() };
+        outcome.found.failures.push(("a".into(), 2, error));
+        metrics.passed(&outcome, Duration::from_millis(3));
+        let capacity = Resources { cpu: 4000, ..Resources::default() };
+        metrics.of_cluster([Node { capacity, ..Node::default() }].iter(), 2);
+        metrics.grown(3);
+        metrics.failed_to_grow();
+        metrics.error("cloudProviderError");
+        metrics.removed_unregistered(1);
+        let text = text(&registry).unwrap();
+        for line in READ {
+            assert!(text.contains(line), "{line}\n{text}");
+        }
+    }
 }

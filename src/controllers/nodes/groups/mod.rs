@@ -25,6 +25,7 @@ use tandem_core::nodes::{
     group::NodeGroup,
     pass::{self, Input, Memory, Model, Outcome, PassSettings, ScaleUp},
     provisioning_request::{Answer, Answered},
+    reasons,
     template::PassingTaints,
     told::Learned,
 };
@@ -36,8 +37,13 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::expander_server::ServerError;
 use self::{
-    act::Removed, choose::Chooser, metrics::Metrics, rehearsal::Rehearsal, remove::RemoveOptions,
-    report::Reporter, status_map::StatusMap,
+    act::{Removed, SoftTaints},
+    choose::Chooser,
+    metrics::Metrics,
+    rehearsal::Rehearsal,
+    remove::RemoveOptions,
+    report::Reporter,
+    status_map::StatusMap,
 };
 use crate::{
     cli::nodes::NodeArgs,
@@ -82,6 +88,8 @@ pub struct NodeGroups {
     metrics: Arc<Metrics>,
     /// Nodes whose removal is under way, and whether they are drained.
     removing: Arc<Mutex<BTreeMap<Arc<str>, bool>>>,
+    /// What is wrong with the provider or its groups, as it was said last.
+    problems: Vec<String>,
     /// In a dry run.
     rehearsal: Option<Rehearsal>,
 }
@@ -115,8 +123,9 @@ impl NodeGroups {
                 &args.status_config_map_name,
                 args.write_status_configmap && recorder.is_none(),
             ),
-            metrics: Arc::new(Metrics::default()),
+            metrics: Arc::new(Metrics::new(&args)),
             removing: Arc::default(),
+            problems: Vec::new(),
             rehearsal: recorder.map(Rehearsal::new),
             client,
             world,
@@ -173,9 +182,14 @@ impl NodeGroups {
                         if self.args.emit_per_nodegroup_metrics {
                             self.metrics.of_groups(&outcome.found, &groups, &memory.cluster);
                         }
-                        self.status.write(&outcome, &groups, &memory).await;
+                        self.status.write(&outcome, &groups, &memory, &self.problems).await;
                     }
-                    Err(error) => tracing::error!(%error, "the provider's node groups cannot be read"),
+                    Err(error) => {
+                        self.metrics.error("cloudProviderError");
+                        let problem = format!("the provider's node groups cannot be read: {error}");
+                        self.say(vec![problem]).await;
+                        self.status.say(&self.problems, &memory).await;
+                    }
                 }
                 self.wait(started, &mut memory, &mut removals, &mut rises, &shutdown).await;
             }
@@ -230,7 +244,10 @@ impl NodeGroups {
         first: bool,
         removed: &mpsc::UnboundedSender<Removed>,
     ) -> Result<(Outcome, Vec<NodeGroup>), CloudError> {
-        let groups = look::groups(&*self.provider).await?;
+        let started = Instant::now();
+        let (groups, problems) = look::groups(&*self.provider).await?;
+        self.say(problems).await;
+        self.metrics.took("cloudProviderRefresh", started.elapsed());
         if let Some(rehearsal) = self.rehearsal.take() {
             let (outcome, rehearsal) = self.rehearse(rehearsal, &groups, memory).await;
             self.rehearsal = Some(rehearsal);
@@ -242,9 +259,12 @@ impl NodeGroups {
                 self.act(&action, &groups, memory, removed).await;
             }
         }
+        self.metrics.of_cluster(input.nodes.iter().map(|node| &**node), input.removing.len());
         let before = memory.clone();
+        let started = Instant::now();
         let (outcome, after) = self.decide(input, before).await;
         *memory = after;
+        self.metrics.took("autoscaling", started.elapsed());
         self.tell(&outcome).await;
         let actions = outcome.actions.clone();
         self.act_all(&actions, &groups, memory, removed).await;
@@ -252,9 +272,21 @@ impl NodeGroups {
         Ok((outcome, groups))
     }
 
+    /// Says what is wrong with the provider or its groups: what is new, once.
+    async fn say(&mut self, problems: Vec<String>) {
+        for problem in problems.iter().filter(|problem| !self.problems.contains(problem)) {
+            self.reporter.on_status(&reasons::provider_problem(problem)).await;
+        }
+        self.problems = problems;
+    }
+
     /// Says what was decided, and tells buffers where their room would be.
     async fn tell(&self, outcome: &Outcome) {
         self.reporter.decided(outcome).await;
+        let total = outcome.found.total;
+        if !self.args.scale_up_from_zero && total.ready == 0 {
+            self.reporter.on_status(&reasons::no_nodes(total.registered == 0)).await;
+        }
         if let Some(buffers) = &self.buffers {
             self.reporter.room(outcome, |buffer| buffers.reference(buffer)).await;
             let placed = outcome.buffers.iter().map(|it| (it.buffer.clone(), it.placement));
@@ -279,7 +311,9 @@ impl NodeGroups {
     }
 
     async fn input(&mut self, groups: Vec<NodeGroup>) -> (Input, Vec<Seen>) {
-        let mut input = look::look(&self.world, &*self.provider, &self.passing, &mut self.told, groups).await;
+        let force_ds = self.args.force_ds;
+        let mut input =
+            look::look(&self.world, &*self.provider, &self.passing, &mut self.told, force_ds, groups).await;
         if let Some(demand) = &self.demand {
             input.expected = demand.expected(&input.pods).await;
         }
@@ -304,6 +338,7 @@ impl NodeGroups {
             (outcome, memory, choices.events, Some(model))
         });
         let (outcome, memory, said, model) = pass.await.unwrap_or_else(|error| {
+            self.metrics.error("internalError");
             tracing::error!(%error, "a pass broke off; nothing is done");
             (Outcome::default(), unchanged, Vec::new(), None)
         });
@@ -320,16 +355,11 @@ impl NodeGroups {
         memory: &mut Memory,
         removed: &mpsc::UnboundedSender<Removed>,
     ) {
-        // Soft taints come last but removals, and each is a call; the others have the next pass.
-        let mut marked = Duration::ZERO;
+        let mut soft_taints = SoftTaints::new(self.args.max_bulk_soft_taint_time);
         for action in actions {
-            let is_mark = matches!(action, Action::MarkCandidate { .. } | Action::UnmarkCandidate { .. });
-            if is_mark && marked >= self.args.max_bulk_soft_taint_time {
-                continue;
+            if soft_taints.may(action, Instant::now()) {
+                self.act(action, groups, memory, removed).await;
             }
-            let started = Instant::now();
-            self.act(action, groups, memory, removed).await;
-            marked += if is_mark { started.elapsed() } else { Duration::ZERO };
         }
     }
 }

@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use parking_lot::Mutex;
 use tandem_core::{
     nodes::{
+        action::Increase,
         buffer::reasons::{not_trigger_scale_up, triggered_scale_up},
         pass::{Buffered, Outcome},
         provisioning_request::{consumed_by, reasons as requests},
@@ -171,6 +172,16 @@ impl Reporter {
         for groups in &outcome.plan.splits {
             let (count, names) = (groups.len(), groups.join(", "));
             tracing::info!("Splitting scale-up between {count} similar node groups: {{{names}}}");
+        }
+        for (pod, refusals) in outcome.plan.refused.iter().take(POD_LINES) {
+            for refusal in refusals.iter() {
+                let (pod, group, why) = (pod.key(), &refusal.group, &refusal.reason);
+                tracing::debug!("Pod {pod} can't be scheduled on {group}, predicate checking error: {why}");
+            }
+        }
+        for Increase { group, from, to, .. } in &outcome.plan.increases {
+            tracing::info!("Best option to resize: {group}");
+            tracing::info!("Estimated {} nodes needed in {group}", to - from);
         }
         if !outcome.plan.increases.is_empty() {
             tracing::info!("Final scale-up plan: {}", reasons::plan_text(&outcome.plan.increases));

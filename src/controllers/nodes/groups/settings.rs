@@ -168,4 +168,77 @@ mod tests {
         let args = Flags::parse_from(["tandem"]).nodes;
         assert_eq!(format!("{:?}", of_flags(&args, "kwok", "")), format!("{:?}", PassSettings::default()));
     }
+
+    /// Flags that are no settings of a pass, a removal or a template, each with who reads it.
+    const ELSEWHERE: &[(&str, &str)] = &[
+        ("cloud-provider", "provider"),
+        ("cloud-config", "provider"),
+        ("nodes", "provider"),
+        ("node-group-auto-discovery", "provider"),
+        ("clusterapi-cloud-config-authoritative", "provider"),
+        ("aws-use-static-instance-list", "provider"),
+        ("cluster-name", "provider"),
+        ("address", "operator"),
+        ("scan-interval", "loop"),
+        ("expander", "chooser"),
+        ("grpc-expander-url", "chooser"),
+        ("grpc-expander-cert", "chooser"),
+        ("force-ds", "look"),
+        ("max-bulk-soft-taint-time", "loop"),
+        ("max-node-provision-time", "loop"),
+        ("capacity-buffer-controller-enabled", "operator"),
+        ("capacity-buffer-pod-injection-enabled", "operator"),
+        ("check-capacity-processor-instance", "requests"),
+        ("write-status-configmap", "status map"),
+        ("status-config-map-name", "status map"),
+        ("emit-per-nodegroup-metrics", "loop"),
+        ("max-expected-pods", "demand"),
+    ];
+
+    /// A value that is not the default, with what has to come along.
+    fn other(flag: &str, default: &str) -> Vec<String> {
+        let value = match flag {
+            "drain-priority-config" => "0:30",
+            "cores-total" | "memory-total" => "1:2",
+            "gpu-total" => "t4:0:1",
+            "max-allocatable-difference-ratio"
+            | "max-free-difference-ratio"
+            | "memory-difference-ratio"
+            | "balancing-ignore-label"
+            | "balancing-label" => {
+                return vec![
+                    "--balance-similar-node-groups".to_owned(),
+                    format!("--{flag}={}", if flag.ends_with("label") { "x" } else { "0.5" }),
+                ];
+            }
+            _ => match default {
+                "true" => "false",
+                "false" => "true",
+                "" => "x",
+                number if number.parse::<f64>().is_ok() => "7",
+                _ => "77s",
+            },
+        };
+        vec![format!("--{flag}={value}")]
+    }
+
+    #[test]
+    fn every_flag_changes_what_is_decided_or_done() {
+        use clap::CommandFactory;
+        let all = |arguments: &[String]| {
+            let args =
+                Flags::parse_from(std::iter::once("tandem".to_owned()).chain(arguments.to_vec())).nodes;
+            format!("{:?} {:?} {:?}", of_flags(&args, "kwok", ""), remove(&args), passing_taints(&args))
+        };
+        for arg in Flags::command().get_arguments() {
+            let Some(flag) = arg.get_long().filter(|flag| ELSEWHERE.iter().all(|(other, _)| other != flag))
+            else {
+                continue;
+            };
+            let default = arg.get_default_values().first().map(|it| it.to_string_lossy().into_owned());
+            let given = other(flag, default.as_deref().unwrap_or_default());
+            let without: Vec<_> = given[..given.len() - 1].to_vec();
+            assert_ne!(all(&given), all(&without), "--{flag} is taken and changes nothing");
+        }
+    }
 }

@@ -76,7 +76,13 @@ impl StatusMap {
     }
 
     /// Writes what there is after a pass, if it says anything new or was not written for long.
-    pub(super) async fn write(&mut self, outcome: &Outcome, groups: &[NodeGroup], memory: &Memory) {
+    pub(super) async fn write(
+        &mut self,
+        outcome: &Outcome,
+        groups: &[NodeGroup],
+        memory: &Memory,
+        problems: &[String],
+    ) {
         let now = Timestamp::now();
         let mut candidates: BTreeMap<Arc<str>, u32> = BTreeMap::new();
         for unneeded in &outcome.unneeded {
@@ -85,7 +91,15 @@ impl StatusMap {
         let (found, cluster) = (&outcome.found, &memory.cluster);
         let seen = Seen { now, found, memory: cluster, groups, candidates: &candidates };
         let status = Status::after(&seen, self.written.as_ref().map(|written| &written.status));
-        self.apply(status, memory, now).await;
+        self.apply(status.saying(problems), memory, now).await;
+    }
+
+    /// Writes why there is no pass; the rest stays as the last one left it.
+    pub(super) async fn say(&mut self, problems: &[String], memory: &Memory) {
+        let now = Timestamp::now();
+        let status = self.written.as_ref().map(|written| written.status.clone());
+        let status = status.unwrap_or_else(|| Status::initializing(now));
+        self.apply(status.saying(problems), memory, now).await;
     }
 
     async fn apply(&mut self, status: Status, memory: &Memory, now: Timestamp) {

@@ -24,6 +24,9 @@ use crate::{
 const NO_LOAD_BALANCER: (&str, &str) =
     ("node.kubernetes.io/exclude-from-external-load-balancers", "aws-node-termination-handler");
 
+/// The taint of a node that is shut down: its volumes are detached without waiting for its kubelet.
+const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
+
 impl Interruptions {
     pub(super) async fn empty(
         &self,
@@ -46,6 +49,7 @@ impl Interruptions {
         let left = if evict { self.drain(notice, node, held.as_ref()).await } else { Vec::new() };
         self.metrics.acted(action, left.is_empty());
         if left.is_empty() {
+            self.out_of_service(node, evict).await;
             self.tell(node, &reasons::emptied(evict)).await;
         } else {
             let texts: Vec<_> = left.iter().map(|left| format!("{}: {}", left.pod.key(), left.why)).collect();
@@ -56,6 +60,7 @@ impl Interruptions {
             }
         }
         let Some(held) = held else { return Outcome::Done };
+        tokio::time::sleep(self.config.args.completion_delay()).await;
         match held.complete(&self.config.aws).await {
             Ok(()) => Outcome::Done,
             Err(error) => {
@@ -85,6 +90,24 @@ impl Interruptions {
                 self.metrics.acted("replace", false);
                 tracing::warn!(node = &*node.name, %error, "its group gets another machine only when it misses this one");
             }
+        }
+    }
+
+    /// Says that nothing runs there any more, so that volumes may be attached elsewhere before the machine ends.
+    async fn out_of_service(&self, node: &Node, is_empty: bool) {
+        if !self.config.args.enable_out_of_service_taint || !is_empty {
+            return;
+        }
+        let taint = Taint {
+            key: OUT_OF_SERVICE.to_owned(),
+            value: Some("nodeshutdown".to_owned()),
+            effect: "NoExecute".to_owned(),
+            ..Taint::default()
+        };
+        let marking = Marking { add: vec![taint], ..Marking::default() };
+        if let Err(error) = mark(&self.config.client, &node.name, &marking).await {
+            self.metrics.failed("out-of-service taint");
+            tracing::warn!(node = &*node.name, %error, "the taint {OUT_OF_SERVICE} could not be written");
         }
     }
 

@@ -1,8 +1,11 @@
 //! What notices came and what became of them, under Karpenter's and aws-node-termination-handler's names.
 
+use std::sync::Arc;
+
+use jiff::SignedDuration;
 use prometheus_client::{
     encoding::EncodeLabelSet,
-    metrics::{counter::Counter, family::Family},
+    metrics::{counter::Counter, family::Family, histogram::Histogram},
     registry::Registry,
 };
 
@@ -22,13 +25,29 @@ struct Failed {
     event_error_where: &'static str,
 }
 
+/// From a tenth of a second to ten minutes.
+const BUCKETS: [f64; 8] = [0.1, 0.5, 1.0, 5.0, 10.0, 60.0, 300.0, 600.0];
+
 /// Counters of notices.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Metrics {
     received: Family<Received, Counter>,
     deleted: Counter,
     actions: Family<Acted, Counter>,
     errors: Family<Failed, Counter>,
+    waited: Arc<Histogram>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self {
+            received: Family::default(),
+            deleted: Counter::default(),
+            actions: Family::default(),
+            errors: Family::default(),
+            waited: Arc::new(Histogram::new(BUCKETS)),
+        }
+    }
 }
 
 impl Metrics {
@@ -45,12 +64,22 @@ impl Metrics {
             "Messages that were dealt with",
             self.deleted.clone(),
         );
+        karpenter.register(
+            "interruption_message_queue_duration_seconds",
+            "From the time a notice was sent to the time it was read",
+            (*self.waited).clone(),
+        );
         registry.register("actions", "What was done with nodes because of notices", self.actions.clone());
         registry.register("events_error", "What went wrong with notices", self.errors.clone());
     }
 
     pub(super) fn received(&self, message_type: &'static str) {
         self.received.get_or_create(&Received { message_type }).inc();
+    }
+
+    /// A notice was read so long after it was sent.
+    pub(super) fn waited(&self, time: SignedDuration) {
+        self.waited.observe(time.as_secs_f64().max(0.0));
     }
 
     pub(super) fn deleted(&self) {

@@ -8,10 +8,14 @@ mod metrics;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client as Kubernetes;
 use parking_lot::Mutex;
 use tandem_core::{
-    nodes::interruption::{self as notices, Home, Kind, Message, Notice, Settings, Verdict},
+    nodes::interruption::{
+        self as notices, Home, Kind, Message, Notice, Settings, Verdict, reasons::not_read,
+    },
     scheduling::Node,
 };
 use tokio::sync::{Semaphore, watch};
@@ -41,6 +45,13 @@ pub enum Queue {
 }
 
 impl Queue {
+    /// Its name or its address.
+    fn text(&self) -> &str {
+        match self {
+            Self::Named(text) | Self::At(text) => text,
+        }
+    }
+
     /// A queue by its address or its name; none of an empty text.
     pub fn new(text: &str) -> Option<Self> {
         match text.trim() {
@@ -69,6 +80,8 @@ pub struct Config {
     pub args: InterruptionArgs,
     /// Writes events.
     pub events: Events,
+    /// The pod of this process, where it is said that the queue cannot be read.
+    pub own: ObjectReference,
     /// Whether this replica acts.
     pub leading: watch::Receiver<bool>,
 }
@@ -133,7 +146,9 @@ impl Interruptions {
                     self.metrics.failed("receive");
                     let text = error.to_string();
                     if said.as_ref() != Some(&text) {
-                        tracing::error!(error = text, queue = ?self.config.queue, "notices of interruptions cannot be read");
+                        let event = not_read(self.config.queue.text(), &text);
+                        tracing::error!("{}", event.message);
+                        self.config.events.tell(&self.config.own, &event).await;
                     }
                     said = Some(text);
                     *self.address.lock() = None;
@@ -200,6 +215,9 @@ impl Interruptions {
             }
         };
         self.metrics.received(notice.kind.name());
+        if let Some(sent) = notice.sent {
+            self.metrics.waited(Timestamp::now().duration_since(sent));
+        }
         let mut outcome = Outcome::Done;
         for machine in &notice.machines {
             if self.machine(&notice, machine).await == Outcome::Again {

@@ -57,6 +57,8 @@ impl Pools {
                     notice = kind.name(),
                     "the node is replaced"
                 );
+                let Event { type_, reason, message } = reasons::terminating();
+                self.tell(&*claim, type_, reason, message).await;
                 self.delete_claim(&claim, kind.name()).await?;
             }
         }

@@ -14,6 +14,7 @@ mod drift;
 pub mod explain;
 mod fixed;
 mod garbage;
+pub mod gauges;
 mod interruption;
 mod lifecycle;
 pub mod metrics;

@@ -7,10 +7,13 @@ use k8s_openapi::apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::Co
 use kube::{Api, Resource, ResourceExt};
 use serde_json::json;
 use tandem_core::{
-    api::karpenter::{NodeClaim, NodePool, NodePoolSpec, NodePoolStatus, Provisioner, ProvisionerStatus},
+    api::karpenter::{
+        NodeClaim, NodePool, NodePoolSpec, NodePoolStatus, Provisioner, ProvisionerStatus,
+        RequirementWithMinValues,
+    },
     nodes::pools::{
         budgets,
-        requirements::{Operator, labels::HOSTNAME},
+        requirements::{Operator, Requirement, labels::HOSTNAME},
     },
     scheduling::Resources,
 };
@@ -85,9 +88,28 @@ async fn node_pool(pools: &Pools, object: &NodePool) -> Result<(), StepError> {
     let claims = pools.claims_of(Some(&pool.name));
     (status.nodes, status.resources) = tally(&claims);
     if object.status.as_ref() != Some(&status) {
+        let old = object.status.as_ref().map(|status| status.conditions.clone()).unwrap_or_default();
+        let wrong = newly_wrong(&old, &status.conditions);
         write::status(&api, object, &cleared(object.status.as_ref(), status)).await?;
+        for (reason, message) in wrong {
+            tracing::warn!(pool = pool.name, reason, "{message}; no node is made of this pool");
+            pools.tell(object, "Warning", reason, message).await;
+        }
     }
     Ok(())
+}
+
+/// What of a pool is wrong now and was not before, or not so: the reason of an event and what is wrong.
+fn newly_wrong(old: &[Condition], new: &[Condition]) -> Vec<(&'static str, String)> {
+    let reasons =
+        [(VALIDATION_SUCCEEDED, "NodePoolValidationFailed"), (NODE_CLASS_READY, "NodeClassNotReady")];
+    let wrong = |(kind, reason): (&str, &'static str)| {
+        let is = conditions::find(new, kind).filter(|condition| condition.status != "True")?;
+        let was = conditions::find(old, kind);
+        let same = was.is_some_and(|was| was.status == is.status && was.message == is.message);
+        (!same).then(|| (reason, is.message.clone()))
+    };
+    reasons.into_iter().filter_map(wrong).collect()
 }
 
 /// A merge leaves what it does not name: resources that are gone are zero, as Karpenter writes them.
@@ -149,12 +171,30 @@ fn validate(spec: &NodePoolSpec) -> Result<(), String> {
         }
         if Operator::parse(&requirement.operator).is_none() {
             return Err(format!(
-                "requirement {:?}: {:?} is no operator",
+                "requirement {:?}: {:?} is no operator; write In, NotIn, Exists, DoesNotExist, Gt, Lt, Gte or Lte",
                 requirement.key, requirement.operator
             ));
         }
     }
-    Ok(())
+    contradiction(&template.requirements).map_or(Ok(()), Err)
+}
+
+/// Why requirements of one label hold for no machine, as far as it is not said that the label is to be absent.
+fn contradiction(requirements: &[RequirementWithMinValues]) -> Option<String> {
+    let mut by_key: BTreeMap<&str, Vec<Requirement>> = BTreeMap::new();
+    for requirement in requirements {
+        let operator = Operator::parse(&requirement.operator)?;
+        let one = Requirement::new(&requirement.key, operator, &requirement.values);
+        by_key.entry(&requirement.key).or_default().push(one);
+    }
+    let contradicts = |all: &Vec<Requirement>| {
+        let together = all.iter().cloned().reduce(|one, other| one.intersection(&other));
+        together.is_some_and(|it| it.is_empty()) && all.iter().all(|one| !one.is_empty())
+    };
+    let (key, _) = by_key.iter().find(|(_, all)| contradicts(all))?;
+    Some(format!(
+        "requirements of {key:?} contradict each other: no value satisfies all of them; leave one out"
+    ))
 }
 
 /// How many nodes claims stand for, and what those that have a machine have together.
@@ -229,6 +269,48 @@ mod tests {
         let hostname = RequirementWithMinValues::new(HOSTNAME, Operator::In, &["a"]);
         spec.template.spec.requirements = vec![hostname];
         assert!(validate(&spec).unwrap_err().contains(HOSTNAME));
+        let mut unknown = RequirementWithMinValues::new("a", Operator::In, &["b"]);
+        unknown.operator = "Around".to_owned();
+        spec.template.spec.requirements = vec![unknown];
+        let why = validate(&spec).unwrap_err();
+        assert!(why.starts_with("requirement \"a\": \"Around\" is no operator; write In,"), "{why}");
+    }
+
+    #[test]
+    fn requirements_that_contradict_each_other_are_named() {
+        use Operator::{DoesNotExist, Exists, Gt, In, Lt, NotIn};
+        let cases: [(&[(Operator, &[&str])], bool); 7] = [
+            (&[(In, &["a"]), (In, &["a", "b"])], false),
+            (&[(In, &["a"]), (In, &["b"])], true),
+            (&[(In, &["a"]), (NotIn, &["a"])], true),
+            (&[(Gt, &["5"]), (Lt, &["3"])], true),
+            (&[(Gt, &["5"]), (Lt, &["9"])], false),
+            (&[(DoesNotExist, &[])], false),
+            (&[(Exists, &[]), (NotIn, &["a"])], false),
+        ];
+        for (requirements, wrong) in cases {
+            let all = requirements
+                .iter()
+                .map(|(operator, values)| RequirementWithMinValues::new("size", *operator, values));
+            let mut spec = NodePoolSpec::default();
+            spec.template.spec.requirements = all.collect();
+            let why = validate(&spec).err();
+            assert_eq!(why.is_some(), wrong, "{requirements:?}");
+            assert!(why.is_none_or(|why| why.starts_with("requirements of \"size\" contradict")));
+        }
+    }
+
+    #[test]
+    fn what_became_wrong_is_told_once() {
+        let mut conditions = Vec::new();
+        let fine = Ok(ClassState { generation: Some(1), ..ClassState::default() });
+        judge(&mut conditions, Err("why".to_owned()), &fine, Timestamp::UNIX_EPOCH);
+        let before = newly_wrong(&[], &conditions);
+        assert_eq!(before, [("NodePoolValidationFailed", "why".to_owned())]);
+        assert_eq!(newly_wrong(&conditions, &conditions), []);
+        let mut other = conditions.clone();
+        judge(&mut other, Err("another".to_owned()), &fine, Timestamp::UNIX_EPOCH);
+        assert_eq!(newly_wrong(&conditions, &other).len(), 1);
     }
 
     #[test]

@@ -109,3 +109,29 @@ fn a_node_that_could_not_be_removed_says_why_and_not_only_until_when() {
     );
     assert_eq!(explanation.recheck, Some(at(5)));
 }
+
+#[test]
+fn a_pod_says_whose_room_it_would_take() {
+    use super::requests::{CHECK, request};
+    use crate::nodes::provisioning_request::Stage;
+    let room = |count| Request { stage: Stage::Booked, ..request("r", CHECK, &[(count, 1000)]) };
+    let kept_for = |requests: Vec<Request>, change: fn(&mut Shape)| {
+        let mut cluster = one().waiting(1, 1000);
+        cluster.input.requests = requests;
+        let pod = Arc::make_mut(cluster.input.pods.last_mut().unwrap());
+        change(Arc::make_mut(&mut pod.shape));
+        let explanation = explained(&cluster, &Memory::default());
+        assert_eq!(explanation.fits, Some(Fit::There("a-0".into())));
+        explanation.kept_for
+    };
+    let consumes = |shape: &mut Shape| {
+        shape.namespace = "ns".into();
+        let annotation = "autoscaling.x-k8s.io/consume-provisioning-request";
+        shape.annotations.insert(annotation.to_owned(), "r".to_owned());
+    };
+    assert_eq!(kept_for(vec![room(3)], |_| {}), [""; 0].map(Arc::from), "there is room beside it");
+    assert_eq!(kept_for(vec![room(4)], |_| {}), [Arc::from("ns/r")]);
+    assert_eq!(kept_for(vec![room(4)], consumes), [""; 0].map(Arc::from), "it is its own");
+    let open = Request { stage: Stage::Open, ..room(4) };
+    assert_eq!(kept_for(vec![open], |_| {}), [""; 0].map(Arc::from), "nothing is booked");
+}

@@ -68,7 +68,7 @@ impl Levels {
                 if Arc::ptr_eq(traits, &shape.traits) {
                     shape.clone()
                 } else {
-                    Arc::new(Shape { requests: shape.requests.clone(), traits: traits.clone() })
+                    Arc::new(Shape { traits: traits.clone(), ..(**shape).clone() })
                 }
             };
             levels.iter().map(with).collect()
