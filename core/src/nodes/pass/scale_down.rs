@@ -452,7 +452,7 @@ fn remove(memory: &mut Memory, input: &Input, settings: &PassSettings, outcome: 
                     node: unneeded.node.clone(),
                     reason,
                     text: text.clone(),
-                }))
+                }));
             }
         }
     }
