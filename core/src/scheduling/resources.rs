@@ -164,6 +164,7 @@ pub fn pod_requests(pod: &Pod) -> Resources {
 }
 
 /// What the kubelet says that a container, or a pod as a whole, has.
+#[derive(Clone, Copy)]
 struct Held<'a> {
     allocated: Option<&'a ResourceList>,
     in_force: Option<&'a ResourceList>,

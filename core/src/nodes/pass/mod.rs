@@ -199,7 +199,7 @@ impl Model {
         let found = memory.cluster.update(&input.nodes, &input.groups, input.now, &settings.cluster);
         memory.by_group.retain(|id, _| input.groups.iter().any(|group| *group.id == **id));
         let mut outcome = Outcome { found, ..Outcome::default() };
-        repair(input, &settings.repair, &mut outcome);
+        repair(input, settings.repair, &mut outcome);
         self.calm = None;
         if !outcome.found.healthy {
             // Too much is broken to tell what is needed; every node is looked at afresh when it works again.
@@ -290,7 +290,7 @@ fn place(
 
 /// What is wrong with groups is put right first: instances that failed or never came, targets that nothing stands behind.
 /// No group gets below its minimum, unless the flags say that it may.
-fn repair(input: &Input, settings: &RepairSettings, outcome: &mut Outcome) {
+fn repair(input: &Input, settings: RepairSettings, outcome: &mut Outcome) {
     for group in &input.groups {
         let Some(state) = outcome.found.groups.get(&group.id) else { continue };
         let mut spare = group.target.saturating_sub(group.min);

@@ -12,6 +12,7 @@ use crate::{
 };
 
 /// What may still be removed in this pass.
+#[derive(Clone)]
 pub(super) struct Quota {
     /// How many nodes each group may lose.
     spare: BTreeMap<Arc<str>, i64>,
@@ -21,6 +22,8 @@ pub(super) struct Quota {
     gpu_label: String,
     parallel: u32,
     drains: u32,
+    /// Whether nothing is being removed.
+    is_idle: bool,
 }
 
 impl Quota {
@@ -55,12 +58,16 @@ impl Quota {
             gpu_label: settings.gpu_label.clone(),
             parallel: settings.parallelism.saturating_sub(under_way),
             drains: settings.drain_parallelism.saturating_sub(u32::try_from(drains).unwrap_or(u32::MAX)),
+            is_idle: input.removing.is_empty(),
         }
     }
 
-    /// Whether one more node can be removed at the same time.
-    pub(super) fn has_slot(&self, unneeded: &Unneeded) -> bool {
-        self.parallel > 0 && (unneeded.verdict.drain.is_empty() || self.drains > 0)
+    /// Whether these can be removed at the same time. Those that go as a whole may be more than go at once if they go alone.
+    pub(super) fn has_slots(&self, together: &[&Unneeded]) -> bool {
+        let fits = |count: usize, slots: u32| u32::try_from(count).is_ok_and(|count| count <= slots);
+        let drained = together.iter().filter(|unneeded| !unneeded.verdict.drain.is_empty()).count();
+        let alone = self.is_idle && together.len() > 1;
+        alone || fits(together.len(), self.parallel) && fits(drained, self.drains)
     }
 
     /// Takes a node off what its group and the cluster can spare; says why that cannot be.
@@ -82,6 +89,7 @@ impl Quota {
             return Err((UnremovableReason::MinimalResourceLimitExceeded, text));
         }
         *spare -= 1;
+        self.is_idle = false;
         if let Some((spare, count)) = &mut spare_gpus {
             **spare = spare.saturating_sub(*count);
         }

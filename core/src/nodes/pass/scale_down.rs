@@ -2,7 +2,10 @@
 //!
 //! Source of the rules: Cluster Autoscaler, `core/scaledown/{planner,eligibility,unneeded,unremovable}`.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -417,39 +420,73 @@ fn remove(memory: &mut Memory, input: &Input, settings: &PassSettings, outcome: 
     let mut quota = Quota::new(input, outcome, settings);
     let by_name: BTreeMap<&str, &Arc<Node>> = input.nodes.iter().map(|node| (&*node.name, node)).collect();
     let mut chosen = Vec::new();
+    let mut whole = BTreeSet::new();
     // Drains that may take long come last, so that they hold up no others.
     let at_once = outcome.unneeded.iter().filter(|unneeded| !unneeded.in_turn);
     let in_turn = outcome.unneeded.iter().filter(|unneeded| unneeded.in_turn);
     for unneeded in at_once.chain(in_turn) {
-        let Some(node) = by_name.get(&*unneeded.node) else { continue };
+        let together = together(unneeded, &outcome.unneeded, input);
+        if together.len() > 1 && !whole.insert(&unneeded.group) {
+            continue;
+        }
         let held = memory.held_in(&unneeded.group, input.now, settings);
         let held = held.map(|why| (UnremovableReason::NotUnneededOtherReason, why));
         let due = held.map_or_else(|| due(unneeded, &outcome.unneeded, input), Err);
-        if due.is_ok() && !quota.has_slot(unneeded) {
+        if due.is_ok() && !quota.has_slots(&together) {
             continue;
         }
-        if let Err((reason, text)) = due.and_then(|()| quota.take(node, unneeded)) {
-            outcome.unremovable.push(Unremovable { node: unneeded.node.clone(), reason, text });
-            continue;
-        }
-        chosen.push(Removal {
-            group: unneeded.group.clone(),
-            node: unneeded.node.clone(),
-            provider_id: node.provider_id.clone(),
-            pods: unneeded.verdict.drain.clone(),
-            daemon_pods: unneeded.verdict.daemon.clone(),
-            cause: match (unneeded.ready, unneeded.verdict.drain.is_empty()) {
-                (false, _) => RemovalCause::Unready,
-                (true, true) => RemovalCause::Empty,
-                (true, false) => RemovalCause::Underutilized,
-            },
-            utilization: unneeded.utilization,
+        let mut left = quota.clone();
+        let mut removals = together.iter().filter_map(|it| Some((*it, by_name.get(&*it.node)?)));
+        let taken = due.and_then(|()| {
+            removals.try_fold(Vec::new(), |mut removals, (unneeded, node)| {
+                left.take(node, unneeded)?;
+                removals.push(removal(unneeded, node));
+                Ok(removals)
+            })
         });
+        match taken {
+            Ok(removals) => {
+                quota = left;
+                chosen.extend(removals);
+            }
+            Err((reason, text)) => {
+                outcome.unremovable.extend(together.into_iter().map(|unneeded| Unremovable {
+                    node: unneeded.node.clone(),
+                    reason,
+                    text: text.clone(),
+                }));
+            }
+        }
     }
     for removal in &chosen {
         memory.note(Change::Shrunk, &removal.group, input.now);
     }
     outcome.actions.extend(chosen.into_iter().map(Action::Remove));
+}
+
+/// The nodes that go with one: of a group that goes as a whole all that are not needed, else itself.
+fn together<'a>(unneeded: &'a Unneeded, all: &'a [Unneeded], input: &Input) -> Vec<&'a Unneeded> {
+    let is_whole = |group: &&NodeGroup| group.id == unneeded.group && group.options.zero_or_max;
+    if input.groups.iter().find(is_whole).is_none() {
+        return vec![unneeded];
+    }
+    all.iter().filter(|other| other.group == unneeded.group).collect()
+}
+
+fn removal(unneeded: &Unneeded, node: &Node) -> Removal {
+    Removal {
+        group: unneeded.group.clone(),
+        node: unneeded.node.clone(),
+        provider_id: node.provider_id.clone(),
+        pods: unneeded.verdict.drain.clone(),
+        daemon_pods: unneeded.verdict.daemon.clone(),
+        cause: match (unneeded.ready, unneeded.verdict.drain.is_empty()) {
+            (false, _) => RemovalCause::Unready,
+            (true, true) => RemovalCause::Empty,
+            (true, false) => RemovalCause::Underutilized,
+        },
+        utilization: unneeded.utilization,
+    }
 }
 
 /// Whether a node has been unneeded for long enough, and those that have to go with it too.

@@ -4,6 +4,7 @@
 //! after each choice the nodes that it adds are part of the snapshot, and what still fits nowhere is weighed again.
 
 mod all_or_nothing;
+mod whole;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -192,7 +193,7 @@ impl<'a> ScaleUp<'a> {
 
     fn option(&mut self, candidate: usize, most: u32) -> Option<ExpansionOption> {
         let fitting = self.fitting(candidate);
-        let room = self.room[candidate].min(most);
+        let room = self.room[candidate].min(if self.is_whole(candidate) { u32::MAX } else { most });
         if room == 0 || fitting.is_empty() {
             return None;
         }
@@ -205,7 +206,7 @@ impl<'a> ScaleUp<'a> {
         for (waiting, count) in fitting.iter().zip(&estimate.scheduled) {
             scheduled[*waiting] = *count;
         }
-        let nodes = estimate.nodes;
+        let nodes = self.as_whole(candidate, estimate.nodes);
         let found = Some((fitting, estimate));
         (nodes > 0).then_some(ExpansionOption { candidate, nodes, scheduled, found })
     }
@@ -246,7 +247,7 @@ impl<'a> ScaleUp<'a> {
     pub fn take(&mut self, option: &ExpansionOption, allowed: u32) -> u32 {
         let candidate = option.candidate;
         let allowed = allowed.min(self.room[candidate]).min(option.nodes);
-        if allowed == 0 {
+        if allowed == 0 || (allowed < option.nodes && self.is_whole(candidate)) {
             self.room[candidate] = 0;
             return 0;
         }
@@ -258,6 +259,7 @@ impl<'a> ScaleUp<'a> {
             }
             _ => self.estimate_again(option, allowed),
         };
+        let nodes = self.fill(candidate, nodes);
         for (waiting, count) in scheduled.into_iter().enumerate().filter(|(_, count)| *count > 0) {
             self.left[waiting] -= count.min(self.left[waiting]);
             self.helped_by.entry(waiting).or_default().push(candidate);
@@ -367,7 +369,7 @@ impl<'a> ScaleUp<'a> {
         };
         let others = (0..self.candidates.len()).filter(|candidate| *candidate != option.candidate);
         others
-            .filter(|candidate| self.room[*candidate] > 0 && takes(*candidate))
+            .filter(|candidate| self.room[*candidate] > 0 && !self.is_whole(*candidate) && takes(*candidate))
             .filter(|candidate| comparator.similar(template, &self.candidates[*candidate].template))
             .collect()
     }
@@ -480,14 +482,14 @@ pub(super) fn grow(
             break;
         };
         let node = scale_up.candidates[option.candidate].template.node.clone();
-        let (allowed, limit) = room.allowed(&node, option.nodes);
-        if let Some(limit) = limit.filter(|_| allowed == 0) {
+        if let Some(limit) = scale_up.barred_by(option.candidate, option.nodes, room) {
             scale_up.bar(option.candidate, limit);
             continue;
         }
-        let added = scale_up.take(option, allowed);
+        let added = scale_up.take(option, room.allowed(&node, option.nodes).0);
         room.take(&node, added);
-        if let Some(comparator) = settings.balance.as_ref().filter(|_| added > 0) {
+        let is_shared = added > 0 && !scale_up.is_whole(option.candidate);
+        if let Some(comparator) = settings.balance.as_ref().filter(|_| is_shared) {
             scale_up.spread(option, added, comparator);
         }
     }

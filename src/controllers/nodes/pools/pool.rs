@@ -278,9 +278,9 @@ mod tests {
 
     #[test]
     fn requirements_that_contradict_each_other_are_named() {
+        type Asked = (Operator, &'static [&'static str]);
         use Operator::{DoesNotExist, Exists, Gt, In, Lt, NotIn};
-        type Case<'a> = (&'a [(Operator, &'a [&'a str])], bool);
-        let cases: [Case<'_>; 7] = [
+        let cases: [(&[Asked], bool); 7] = [
             (&[(In, &["a"]), (In, &["a", "b"])], false),
             (&[(In, &["a"]), (In, &["b"])], true),
             (&[(In, &["a"]), (NotIn, &["a"])], true),

@@ -72,6 +72,9 @@ impl Draws {
             let id = format!("g{number}");
             let min = self.small(4);
             cluster = cluster.group(&id, (min, min + self.small(4)), 0);
+            if let Some(group) = cluster.input.groups.last_mut() {
+                group.options.zero_or_max = self.percent(10);
+            }
             let removing = self.percent(25);
             for number in 0..self.below(u64::from(MOST_NODES) + 1) {
                 let name = format!("{id}-{number}");
@@ -132,6 +135,8 @@ fn grows_within_its_bounds(
         let known = known.ok_or_else(|| TestCaseError::fail("a group that is not there"))?;
         prop_assert!((*from, *max) == (known.target, known.max) && from < to, "{action:?}");
         prop_assert!(to <= max, "{action:?} is above its maximum");
+        let comes_in_part = known.options.zero_or_max && to < max && !settings.scale_up.enforce_min;
+        prop_assert!(!comes_in_part, "{action:?} comes in part");
         prop_assert!(grown.insert(group.clone()), "{group} grows twice");
         more += (to - from) as usize;
     }
@@ -172,9 +177,15 @@ fn shrinks_within_its_bounds(
         let spare = group.target.saturating_sub(group.min) as usize;
         let goes = removals.iter().any(|removal| removal.group == group.id);
         prop_assert!(!goes || by <= spare, "{} loses {by} of {spare}", group.id);
+        let goes_in_part = goes && group.options.zero_or_max && by < group.target as usize;
+        prop_assert!(!goes_in_part, "{} loses {by} of {}", group.id, group.target);
     }
     let under_way = removals.len() + input.removing.len();
-    prop_assert!(removals.is_empty() || under_way <= settings.scale_down.parallelism as usize);
+    let is_whole = |removal: &&&Removal| {
+        input.groups.iter().any(|group| group.id == removal.group && group.options.zero_or_max)
+    };
+    let alone = input.removing.is_empty() && removals.iter().all(|removal| is_whole(&removal));
+    prop_assert!(removals.is_empty() || alone || under_way <= settings.scale_down.parallelism as usize);
     for removal in removals {
         let group = input.groups.iter().find(|group| group.id == removal.group);
         let is_member = group

@@ -1,5 +1,5 @@
 use super::*;
-use crate::nodes::group::InstanceError;
+use crate::nodes::{action::DELETION_CANDIDATE, group::InstanceError};
 
 /// A cluster of three nodes, each with room for what runs on the others.
 fn three() -> Cluster {
@@ -124,6 +124,28 @@ fn nothing_goes_right_after_a_group_grew() {
 }
 
 #[test]
+fn a_soft_taint_tells_a_new_process_since_when_a_node_is_not_needed() {
+    let marked = |value: &str| {
+        let taint = k8s_openapi::api::core::v1::Taint {
+            key: DELETION_CANDIDATE.to_owned(),
+            value: Some(value.to_owned()),
+            effect: "PreferNoSchedule".to_owned(),
+            time_added: None,
+        };
+        three().running("a-0", 3000, |_| {}).with_node("a-1", |node| node.taints.push(taint.clone()))
+    };
+    let first = |value: &str| {
+        let outcome = marked(value).pass(&mut Memory::default(), 20, &settings());
+        removed(&outcome).into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(first("600"), ["a-1"], "marked ten minutes ago");
+    assert_eq!(first("601"), [""; 0]);
+    assert_eq!(first("long ago"), [""; 0], "what cannot be read begins anew");
+    let busy = marked("600").running("a-1", 3000, |_| {}).pass(&mut Memory::default(), 20, &settings());
+    assert!(busy.actions.contains(&Action::UnmarkCandidate { node: "a-1".into() }), "{:?}", busy.actions);
+}
+
+#[test]
 fn a_groups_delay_may_be_its_own() {
     let mut settings = settings();
     settings.scale_down.delay_is_local = true;
@@ -151,6 +173,37 @@ fn a_groups_delay_may_be_its_own() {
         gone.join(" ")
     };
     assert_eq!([0, 10, 11, 17].map(&mut goes), ["", "a-0", "b-0", "a-0"], "each group waits for itself");
+}
+
+/// A group of three that are there all or not at all.
+fn whole() -> Cluster {
+    let mut cluster = three();
+    let group = &mut cluster.input.groups[0];
+    (group.max, group.options.zero_or_max) = (3, true);
+    cluster
+}
+
+#[test]
+fn a_group_that_goes_as_a_whole_loses_no_part() {
+    let parallel = |parallelism| {
+        let mut settings = settings();
+        settings.scale_down.parallelism = parallelism;
+        settings
+    };
+    let all = ["a-0", "a-1", "a-2"];
+    assert_eq!(goes(whole(), 10, &settings()), all);
+    assert_eq!(goes(whole().running("a-1", 3000, |_| {}), 10, &settings()), [""; 0], "one is needed");
+    assert_eq!(goes(whole(), 10, &parallel(2)), all, "alone it may go although it is too large");
+    let with_another =
+        Cluster { input: Input { removing: [("b-0".into(), false)].into(), ..whole().input }, ..whole() };
+    assert_eq!(goes(with_another, 10, &parallel(3)), [""; 0], "another node goes");
+    let mut kept = whole();
+    kept.input.groups[0].min = 1;
+    let mut memory = Memory::default();
+    kept.pass(&mut memory, 0, &settings());
+    let outcome = kept.pass(&mut memory, 10, &settings());
+    assert_eq!(removed(&outcome), [""; 0], "its minimum is in the way");
+    assert_eq!(outcome.unremovable.len(), 3);
 }
 
 #[test]

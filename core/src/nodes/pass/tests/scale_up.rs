@@ -115,3 +115,30 @@ fn new_nodes_are_split_over_groups_that_are_alike() {
     let mut full = three(1).waiting(36, 1000);
     assert_eq!(grown(&full.pass(&mut Memory::default(), 0, &settings)), [("a", 4), ("b", 4), ("c", 1)]);
 }
+
+#[test]
+fn a_group_that_comes_as_a_whole_gets_all_its_nodes_or_none() {
+    let cluster = |max_nodes| {
+        let mut cluster = Cluster::default().group("a", (0, 4), 0).group("b", (0, 9), 0).waiting(5, 3000);
+        cluster.input.groups[0].options.zero_or_max = true;
+        let mut settings = settings();
+        (settings.scale_up.max_nodes, settings.scale_up.most_at_once) = (Some(max_nodes), 2);
+        let outcome = cluster.pass(&mut Memory::default(), 0, &settings);
+        let grown: Vec<_> = grown(&outcome).into_iter().map(|(group, to)| format!("{group} {to}")).collect();
+        (grown.join(", "), outcome)
+    };
+    assert_eq!(cluster(9).0, "a 4, b 1");
+    assert_eq!(cluster(4).0, "a 4");
+    let (grown, outcome) = cluster(3);
+    assert_eq!(grown, "b 3");
+    let reasons = outcome.plan.refused.iter().flat_map(|(_, refusals)| refusals.iter());
+    let of_a: Vec<_> = reasons.filter(|refusal| &*refusal.group == "a").map(|it| it.reason.clone()).collect();
+    assert_eq!(of_a, ["atomic scale-up exceeds cluster node count limit"; 2]);
+    let mut few = Cluster::default().group("a", (0, 4), 0).waiting(1, 3000);
+    few.input.groups[0].options.zero_or_max = true;
+    assert_eq!(
+        super::grown(&few.pass(&mut Memory::default(), 0, &settings())),
+        [("a", 4)],
+        "one is needed, all come"
+    );
+}
