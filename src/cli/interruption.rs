@@ -3,9 +3,10 @@
 //! Source of names and defaults: aws/aws-node-termination-handler 1.25, `pkg/config/config.go`. The queue may also be named as
 //! Karpenter names it, by `--interruption-queue`.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use clap::{ArgAction::Set, Args, builder::BoolishValueParser};
+use scalers::Secret;
 use tandem_core::nodes::interruption::Settings;
 
 use super::without_effect::{
@@ -69,7 +70,44 @@ pub struct InterruptionArgs {
     /// Remove the notice of a hook whose machine is no node of this cluster; without it the notice stays for others.
     #[arg(long, env = "DELETE_SQS_MSG_IF_NODE_NOT_FOUND", action = Set, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_parser = BoolishValueParser::new())]
     pub delete_sqs_msg_if_node_not_found: bool,
+    /// What is told of them.
+    #[command(flatten)]
+    pub webhook: WebhookArgs,
 }
+
+/// The webhook that is told of notices. What may hold a token is not printed, nor are the values of variables.
+#[derive(Debug, Clone, Args)]
+pub struct WebhookArgs {
+    /// Address that each notice that is acted on is posted to.
+    #[arg(long, env = "WEBHOOK_URL", default_value = "", hide_default_value = true, hide_env_values = true)]
+    pub webhook_url: Secret,
+    /// Proxy on the way there; those of the environment are not asked.
+    #[arg(
+        long,
+        env = "WEBHOOK_PROXY",
+        default_value = "",
+        hide_default_value = true,
+        hide_env_values = true
+    )]
+    pub webhook_proxy: Secret,
+    /// Headers of these requests, an object of texts in JSON.
+    #[arg(
+        long,
+        env = "WEBHOOK_HEADERS",
+        default_value = r#"{"Content-type":"application/json"}"#,
+        hide_env_values = true
+    )]
+    pub webhook_headers: Secret,
+    /// Their body: text with fields, {{ .NodeName }} or {{ .Kind | lower }}.
+    #[arg(long, env = "WEBHOOK_TEMPLATE", default_value = WEBHOOK_TEMPLATE)]
+    pub webhook_template: String,
+    /// A file with that body, read at start; it goes before --webhook-template.
+    #[arg(long, env = "WEBHOOK_TEMPLATE_FILE")]
+    pub webhook_template_file: Option<PathBuf>,
+}
+
+/// What the handler tells.
+const WEBHOOK_TEMPLATE: &str = r#"{"text":"[NTH][Instance Interruption] EventID: {{ .EventID }} - Kind: {{ .Kind }} - Instance: {{ .InstanceID }} - Node: {{ .NodeName }} - Description: {{ .Description }} - Start Time: {{ .StartTime }}"}"#;
 
 impl InterruptionArgs {
     /// What decisions read of them.
@@ -101,7 +139,6 @@ impl InterruptionArgs {
 }
 
 const NO_METADATA: &str = "notices come from a queue, no process on the node asks its metadata";
-const NO_WEBHOOK: &str = "events, metrics and the log tell of each notice; no webhook is called";
 const OWN_NODES: &str = "a machine is of this cluster if it is a node of it, whatever its tags";
 const PROBES: &str = "see --health-probe-bind-address";
 
@@ -136,11 +173,6 @@ pub(super) const WITHOUT_EFFECT: &[Flag] = &[
     ("uptime-from-file", Value, NO_METADATA),
     ("use-apiserver-cache", Switch, "pods are always watched"),
     ("use-provider-id", Switch, "nodes are always found by their provider id"),
-    ("webhook-headers", Value, NO_WEBHOOK),
-    ("webhook-proxy", Value, NO_WEBHOOK),
-    ("webhook-template", Value, NO_WEBHOOK),
-    ("webhook-template-file", Value, NO_WEBHOOK),
-    ("webhook-url", Value, NO_WEBHOOK),
 ];
 
 /// Variables of logicmonitor/k8s-asg-lifecycle-manager, with what to set instead.

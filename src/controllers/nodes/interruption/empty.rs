@@ -46,8 +46,10 @@ impl Interruptions {
         self.replace(notice, node).await;
         let action = if evict { "cordon-and-drain" } else { "cordon" };
         let held = held(notice, machine);
+        let announcement = self.announcement(notice, machine, Some(node));
         let left = if evict { self.drain(notice, node, held.as_ref()).await } else { Vec::new() };
         self.metrics.acted(action, left.is_empty());
+        self.post(announcement);
         if left.is_empty() {
             self.out_of_service(node, evict).await;
             self.tell(node, &reasons::emptied(evict)).await;
@@ -171,7 +173,7 @@ impl Interruptions {
     }
 
     /// Pods that have to go; those of DaemonSets end with the node.
-    fn pods_of(&self, node: &Node) -> Vec<Arc<Pod>> {
+    pub(super) fn pods_of(&self, node: &Node) -> Vec<Arc<Pod>> {
         let mut pods = self.config.world.pods.all();
         pods.retain(|pod| {
             pod.node.as_deref() == Some(&*node.name)

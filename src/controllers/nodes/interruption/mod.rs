@@ -5,6 +5,7 @@
 
 mod empty;
 mod metrics;
+mod webhook;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -31,6 +32,7 @@ use crate::{
     telemetry::events::Events,
 };
 pub use metrics::Metrics;
+pub use webhook::{Announcement, Template, TemplateError, Webhook, WebhookError};
 
 /// After a call to the queue that failed, before the next.
 const RETRY: Duration = Duration::from_secs(10);
@@ -78,6 +80,8 @@ pub struct Config {
     pub queue: Queue,
     /// What the flags say.
     pub args: InterruptionArgs,
+    /// What is told of notices beside events, if there is one.
+    pub webhook: Option<Arc<Webhook>>,
     /// Writes events.
     pub events: Events,
     /// The pod of this process, where it is said that the queue cannot be read.
@@ -241,11 +245,13 @@ impl Interruptions {
     async fn machine(&self, notice: &Notice, machine: &str) -> Outcome {
         if let Some(pools) = &self.config.pools {
             match pools.interrupt(machine, &notice.kind, &self.settings).await {
-                Ok(true) => {
+                Ok(Some(Verdict::Leave(_))) => return Outcome::Done,
+                Ok(Some(_)) => {
                     self.metrics.acted("cordon-and-drain", true);
+                    self.post(self.announcement(notice, machine, self.node_of(machine).as_deref()));
                     return Outcome::Done;
                 }
-                Ok(false) => {}
+                Ok(None) => {}
                 Err(error) => {
                     self.metrics.acted("cordon-and-drain", false);
                     tracing::warn!(%error, machine, "the node of a machine that is taken away could not be replaced");
@@ -273,6 +279,26 @@ impl Interruptions {
     fn node_of(&self, machine: &str) -> Option<Arc<Node>> {
         let nodes = self.config.world.nodes.all();
         nodes.into_iter().find(|node| node.provider_id.rsplit('/').next() == Some(machine))
+    }
+
+    /// What a webhook is told, if there is one.
+    fn announcement(&self, notice: &Notice, machine: &str, node: Option<&Node>) -> Option<String> {
+        let webhook = self.config.webhook.as_ref()?;
+        let pods = node.map(|node| self.pods_of(node)).unwrap_or_default();
+        let pods: Vec<_> = pods.iter().map(|pod| pod.name.to_string()).collect();
+        Some(webhook.text(&Announcement { notice, machine, node, pods: &pods, now: Timestamp::now() }))
+    }
+
+    /// Tells the webhook. Nobody waits for it, and a notice counts as dealt with whether it hears of it or not.
+    fn post(&self, text: Option<String>) {
+        let (Some(webhook), Some(text)) = (self.config.webhook.clone(), text) else { return };
+        let metrics = self.metrics.clone();
+        tokio::spawn(async move {
+            if let Err(error) = webhook.post(text).await {
+                metrics.failed("webhook");
+                tracing::warn!(%error, "the webhook was not told of a notice");
+            }
+        });
     }
 
     /// A machine that is no node here: of another cluster, not a node yet, or none any more.

@@ -14,7 +14,7 @@ use tandem_core::{
 use super::{Pools, claim::is_deleting};
 
 impl Pools {
-    /// Acts on a notice about a machine, if it is one of a claim; whether it is.
+    /// Acts on a notice about a machine; what came of it, and `None` of one that is no claim's.
     ///
     /// The claim is deleted, and takes care of its node and its pods; its pods get another node at once, as they count as
     /// waiting from then on.
@@ -26,18 +26,19 @@ impl Pools {
         machine: &str,
         kind: &Kind,
         settings: &Settings,
-    ) -> Result<bool, kube::Error> {
+    ) -> Result<Option<Verdict>, kube::Error> {
         let of = |claim: &NodeClaim| {
             let id = claim.status.as_ref().and_then(|status| status.provider_id.as_deref());
             id.is_some_and(|id| id.rsplit('/').next() == Some(machine))
         };
-        let Some(claim) = self.claims.list("").into_iter().find(|claim| of(claim)) else { return Ok(false) };
+        let Some(claim) = self.claims.list("").into_iter().find(|claim| of(claim)) else { return Ok(None) };
         if is_deleting(&claim) {
-            return Ok(true);
+            return Ok(Some(Verdict::Leave("it is being deleted already")));
         }
         let Event { type_, reason, message } = reasons::noticed(kind, Home::Pool);
         self.tell(&*claim, type_, reason, message).await;
-        match decide(kind, Home::Pool, settings) {
+        let verdict = decide(kind, Home::Pool, settings);
+        match verdict {
             Verdict::Leave(why) => {
                 tracing::info!(
                     claim = claim.name_any(),
@@ -62,6 +63,6 @@ impl Pools {
                 self.delete_claim(&claim, kind.name()).await?;
             }
         }
-        Ok(true)
+        Ok(Some(verdict))
     }
 }
