@@ -98,7 +98,7 @@ pub struct WebhookArgs {
         hide_env_values = true
     )]
     pub webhook_headers: Secret,
-    /// Their body: text with fields, {{ .NodeName }} or {{ .Kind | lower }}.
+    /// Their body: text with fields, {{ .Kind }} or {{ .Kind | lower }}.
     #[arg(long, env = "WEBHOOK_TEMPLATE", default_value = WEBHOOK_TEMPLATE)]
     pub webhook_template: String,
     /// A file with that body, read at start; it goes before --webhook-template.

@@ -30,6 +30,8 @@ pub const EVENTS: &[(&str, &str, &str)] = &[
     ("Cordon", "Normal", "on a node: it takes no more pods (CORDON_ONLY)"),
     ("CordonError", "Warning", "on a node: it could not be tainted or cordoned"),
     ("CordonAndDrain", "Normal", "on a node: it takes no more pods, and its pods are gone"),
+    ("PostDrain", "Normal", "on a node: the hook that held its machine was told that it may end"),
+    ("PostDrainError", "Warning", "on a node: the hook could not be told, and why"),
     ("MonitorError", "Warning", "on the pod of Tandem: the queue of notices cannot be read, and why"),
     ("TerminatingOnInterruption", "Warning", "on a NodeClaim: it is deleted because of a notice"),
     ("CordonAndDrainError", "Warning", "on a node: pods are still there, each with the reason"),
@@ -80,6 +82,20 @@ pub fn not_marked(error: &str) -> Event {
     Event { type_: "Warning", reason: "CordonError", message: error.to_owned() }
 }
 
+/// The hook of a machine was told that it may end, or could not be.
+pub fn let_go(problem: Option<&str>) -> Event {
+    match problem {
+        None => {
+            let message = "Post-drain task successfully executed".to_owned();
+            Event { type_: "Normal", reason: "PostDrain", message }
+        }
+        Some(problem) => {
+            let message = format!("There was a problem executing the post-drain task: {problem}");
+            Event { type_: "Warning", reason: "PostDrainError", message }
+        }
+    }
+}
+
 /// On the pod of this process: the queue cannot be read.
 pub fn not_read(queue: &str, error: &str) -> Event {
     let message = format!("notices of interruptions cannot be read from {queue}: {error}");
@@ -119,6 +135,7 @@ mod tests {
         let noticed = kinds.iter().flat_map(|kind| [Home::Pool, Home::Other].map(|home| noticed(kind, home)));
         let done = [emptied(true), emptied(false), not_marked("no"), not_emptied(&["a: no".to_owned()])];
         let done = done.into_iter().chain([not_read("queue", "no"), terminating()]);
+        let done = done.chain([let_go(None), let_go(Some("no"))]);
         let given: BTreeSet<_> = noticed.chain(done).map(|event| (event.reason, event.type_)).collect();
         let listed: BTreeSet<_> = EVENTS.iter().map(|(reason, type_, _)| (*reason, *type_)).collect();
         assert_eq!(given, listed);

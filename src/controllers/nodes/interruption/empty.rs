@@ -64,9 +64,13 @@ impl Interruptions {
         let Some(held) = held else { return Outcome::Done };
         tokio::time::sleep(self.config.args.completion_delay()).await;
         match held.complete(&self.config.aws).await {
-            Ok(()) => Outcome::Done,
+            Ok(()) => {
+                self.tell(node, &reasons::let_go(None)).await;
+                Outcome::Done
+            }
             Err(error) => {
                 self.metrics.failed("complete lifecycle action");
+                self.tell(node, &reasons::let_go(Some(&error.to_string()))).await;
                 tracing::warn!(%error, machine, group = held.group, "a machine that is empty could not be let go");
                 Outcome::Again
             }

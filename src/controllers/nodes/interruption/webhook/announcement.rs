@@ -21,9 +21,12 @@ pub struct Announcement<'a> {
     pub now: Timestamp,
 }
 
+/// How a field is read.
+pub(super) type Read = fn(&Announcement<'_>) -> String;
+
 /// Fields of templates (aws-node-termination-handler, `pkg/webhook`, `pkg/monitor/types.go`, `pkg/ec2metadata`). What only
 /// the metadata of a machine tells is empty, as it is for its queue processor outside of EC2.
-pub(super) const FIELDS: &[(&str, fn(&Announcement<'_>) -> String)] = &[
+pub(super) const FIELDS: &[(&str, Read)] = &[
     ("EventID", |it| it.event_id()),
     ("Kind", |it| it.kind().to_owned()),
     ("Monitor", |_| "SQS_MONITOR".to_owned()),
@@ -79,8 +82,8 @@ impl Announcement<'_> {
             Kind::TerminateHook(_) => "asg-lifecycle-term",
             Kind::ReservationInterruption => "capacity-reservation-interruption-event",
         };
-        let digits: String = self.notice.id.bytes().map(|byte| format!("{byte:02x}")).collect();
-        format!("{of}-{digits}")
+        let digits: Vec<_> = self.notice.id.bytes().map(|byte| format!("{byte:02x}")).collect();
+        format!("{of}-{}", digits.concat())
     }
 
     /// The handler's words without the line feed at their end, with which its own default template is no JSON.

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use super::announcement::{Announcement, FIELDS};
+use super::announcement::{Announcement, FIELDS, Read};
 
 /// What a field goes through on its way into the text.
 type Function = fn(&str) -> String;
@@ -48,7 +48,7 @@ enum Piece {
     /// Stands as it is.
     Text(String),
     /// Stands for a field.
-    Field { read: fn(&Announcement<'_>) -> String, functions: Vec<Function> },
+    Field { read: Read, functions: Vec<Function> },
 }
 
 /// A template that was read.
