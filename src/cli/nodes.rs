@@ -389,7 +389,7 @@ pub(super) const WITHOUT_EFFECT: &[Flag] = &[
     ("node-deletion-batcher-interval", Value, "nodes are handed to the provider at once"),
     ("node-deletion-candidate-ttl", Value, "timers are always read back after a restart"),
     ("node-info-cache-expire-time", Value, "templates follow their group"),
-    ("node-removal-latency-tracking-enabled", Switch, NOBODY),
+    ("node-removal-latency-tracking-enabled", Switch, "it is always measured"),
     ("parallel-drain", Switch, "drains are parallel; see --max-drain-parallelism"),
     ("parallel-scale-up", Switch, "several groups grow in one pass"),
     ("pending-pods-batching-timeout", Value, QUICK),

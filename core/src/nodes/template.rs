@@ -33,6 +33,7 @@ const CONDITION_TAINTS: &[&str] = &[
     "node.cloudprovider.kubernetes.io/uninitialized",
     "node.cloudprovider.kubernetes.io/shutdown",
     "cloud.google.com/impending-node-termination",
+    "NodeWithImpairedVolumes",
 ];
 
 /// Taints that tell of a node's state, and so are no part of a template.
@@ -47,8 +48,9 @@ pub struct PassingTaints {
 }
 
 /// What keys of startup taints begin with, without any flag.
-const STARTUP_PREFIXES: &[&str] =
-    &["startup-taint.cluster-autoscaler.kubernetes.io/", "ignore-taint.cluster-autoscaler.kubernetes.io/"];
+const STARTUP_PREFIXES: &[&str] = &["startup-taint.cluster-autoscaler.kubernetes.io/", IGNORE_PREFIX];
+/// The older name for it.
+const IGNORE_PREFIX: &str = "ignore-taint.cluster-autoscaler.kubernetes.io/";
 /// What keys of status taints begin with, without any flag.
 const STATUS_PREFIX: &str = "status-taint.cluster-autoscaler.kubernetes.io/";
 
@@ -67,14 +69,29 @@ impl PassingTaints {
             || self.startup_prefixes.iter().any(|prefix| key.starts_with(prefix.as_str()))
     }
 
-    fn includes(&self, key: &str) -> bool {
-        CONDITION_TAINTS.contains(&key)
-            || key == TO_BE_DELETED
-            || key == DELETION_CANDIDATE
-            || key.starts_with(STATUS_PREFIX)
-            || self.status.iter().any(|other| other == key)
-            || self.is_startup(key)
+    fn is_status(&self, key: &str) -> bool {
+        key.starts_with(STATUS_PREFIX) || self.status.iter().any(|other| other == key)
     }
+
+    fn includes(&self, key: &str) -> bool {
+        has_own_name(key) || self.is_status(key) || self.is_startup(key)
+    }
+
+    /// What a taint counts as in the metric `node_taints_count` (Cluster Autoscaler, `utils/taints`).
+    pub fn type_name<'a>(&self, key: &'a str) -> &'a str {
+        match key {
+            _ if key.starts_with(IGNORE_PREFIX) => IGNORE_PREFIX,
+            _ if has_own_name(key) => key,
+            _ if self.is_startup(key) => "startup-taint",
+            _ if self.is_status(key) => "status-taint",
+            _ => "other",
+        }
+    }
+}
+
+/// Whether a taint is one of Kubernetes' or the autoscaler's own.
+fn has_own_name(key: &str) -> bool {
+    CONDITION_TAINTS.contains(&key) || key == TO_BE_DELETED || key == DELETION_CANDIDATE
 }
 
 /// Whether a node shows what others of its group will look like.
@@ -197,6 +214,33 @@ mod tests {
             conditions,
             ..Node::default()
         })
+    }
+
+    #[test]
+    fn taints_count_by_their_own_name_or_by_what_they_are() {
+        let passing = PassingTaints {
+            startup: vec!["cni".to_owned()],
+            startup_prefixes: vec!["starts/".to_owned()],
+            status: vec!["hot".to_owned()],
+        };
+        let table = [
+            ("ToBeDeletedByClusterAutoscaler", "ToBeDeletedByClusterAutoscaler"),
+            ("DeletionCandidateOfClusterAutoscaler", "DeletionCandidateOfClusterAutoscaler"),
+            ("node.kubernetes.io/not-ready", "node.kubernetes.io/not-ready"),
+            (
+                "ignore-taint.cluster-autoscaler.kubernetes.io/a",
+                "ignore-taint.cluster-autoscaler.kubernetes.io/",
+            ),
+            ("startup-taint.cluster-autoscaler.kubernetes.io/a", "startup-taint"),
+            ("status-taint.cluster-autoscaler.kubernetes.io/a", "status-taint"),
+            ("cni", "startup-taint"),
+            ("starts/a", "startup-taint"),
+            ("hot", "status-taint"),
+            ("dedicated", "other"),
+        ];
+        for (key, name) in table {
+            assert_eq!(passing.type_name(key), name, "{key}");
+        }
     }
 
     #[test]

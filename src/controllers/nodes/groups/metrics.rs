@@ -7,21 +7,36 @@ use parking_lot::Mutex;
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric as _},
-    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge, histogram::Histogram},
+    metrics::{
+        MetricType,
+        counter::ConstCounter,
+        gauge::ConstGauge,
+        histogram::{Histogram, exponential_buckets},
+    },
 };
 use tandem_core::nodes::{
     action::RemovalCause,
     cluster_state::{ClusterState, Found, TIMEOUT},
     group::NodeGroup,
     pass::{Outcome, UnremovableReason},
+    template::PassingTaints,
 };
-use tandem_core::scheduling::{Node, Resources};
+use tandem_core::scheduling::{Node, Resources, pod::Scheduled};
 
+use super::{
+    latency::{Latencies, Latency},
+    settings::passing_taints,
+};
 use crate::cli::nodes::NodeArgs;
 
 /// From a millisecond to half an hour; a pass takes milliseconds, a provider may take minutes.
 const BUCKETS: [f64; 14] =
     [0.001, 0.01, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0, 1800.0];
+
+/// From a second to 25 minutes, each half as long again as the one before (`metrics/metrics.go`).
+fn latency_buckets() -> impl Iterator<Item = f64> {
+    exponential_buckets(1.0, 1.5, 19)
+}
 
 /// What the loop counts.
 #[derive(Debug, Default)]
@@ -44,6 +59,10 @@ struct State {
     skipped: BTreeMap<(&'static str, &'static str), u64>,
     durations: BTreeMap<&'static str, Histogram>,
     limits: Vec<(&'static str, &'static str, f64)>,
+    passing: PassingTaints,
+    taints: BTreeMap<String, f64>,
+    latencies: Latencies,
+    latency: BTreeMap<(bool, &'static str), Histogram>,
 }
 
 /// A group, for `--emit-per-nodegroup-metrics`.
@@ -95,6 +114,17 @@ struct TypeLabel {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TaintLabel {
+    r#type: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LatencyLabels {
+    deleted: &'static str,
+    delay_reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct DirectionLabel {
     direction: &'static str,
 }
@@ -126,7 +156,8 @@ impl Metrics {
             ("memory_limits_bytes", "maximum", gibibytes(args.memory_total.max)),
         ];
         let max = ("max_nodes_count", f64::from(args.max_nodes_total));
-        Self(Mutex::new(State { limits, gauges: [max].into(), ..State::default() }))
+        let passing = passing_taints(args);
+        Self(Mutex::new(State { limits, passing, gauges: [max].into(), ..State::default() }))
     }
 
     /// Something was done now.
@@ -159,11 +190,14 @@ impl Metrics {
         .map(|(name, count)| (name, f64::from(count)))
         .into();
         let count = |count: usize| f64::from(u32::try_from(count).unwrap_or(u32::MAX));
+        let (unprocessed, unschedulable): (Vec<_>, Vec<_>) =
+            outcome.unschedulable.iter().partition(|pod| pod.scheduled == Scheduled::NotTried);
         state.gauges.extend([
             ("cluster_safe_to_autoscale", f64::from(u8::from(outcome.found.healthy))),
             ("unneeded_nodes_count", count(outcome.unneeded.len())),
             ("scale_down_in_cooldown", f64::from(u8::from(outcome.scale_down_held.is_some()))),
-            ("unschedulable_pods_count", count(outcome.unschedulable.len())),
+            ("unschedulable", count(unschedulable.len())),
+            ("scheduler_unprocessed", count(unprocessed.len())),
             ("node_groups_count", count(outcome.found.groups.len())),
         ]);
         state.unremovable.clear();
@@ -171,13 +205,26 @@ impl Metrics {
             *state.unremovable.entry(unremovable.reason.name()).or_default() += 1.0;
         }
         state.failures(outcome);
+        for Latency { deleted, delay_reason, time } in state.latencies.observe(outcome, Timestamp::now()) {
+            let latency = state.latency.entry((deleted, delay_reason));
+            latency.or_insert_with(|| Histogram::new(latency_buckets())).observe(time.as_secs_f64());
+        }
     }
 
     /// The cluster as a pass sees it, and how many nodes are being removed.
     pub(super) fn of_cluster<'a>(&self, nodes: impl Iterator<Item = &'a Node>, removing: usize) {
         let mut capacity = Resources::default();
-        nodes.for_each(|node| capacity.add(&node.capacity));
-        self.0.lock().gauges.extend([
+        let mut guard = self.0.lock();
+        let state = &mut *guard;
+        state.taints.clear();
+        for node in nodes {
+            capacity.add(&node.capacity);
+            for taint in &node.taints {
+                let name = state.passing.type_name(&taint.key).to_owned();
+                *state.taints.entry(name).or_default() += 1.0;
+            }
+        }
+        state.gauges.extend([
             ("cluster_cpu_current_cores", float(capacity.cpu) / 1000.0),
             ("cluster_memory_current_bytes", float(capacity.memory)),
             ("pending_node_deletions", float(i64::try_from(removing).unwrap_or(i64::MAX))),
@@ -281,9 +328,12 @@ impl Collector for MetricsCollector {
         for (name, help) in gauges {
             gauge(&mut encoder, name, help, [(None::<StateLabel>, state.gauges.get(name).copied())])?;
         }
-        let pods = TypeLabel { r#type: "unschedulable" };
-        let waiting = state.gauges.get("unschedulable_pods_count").copied();
-        gauge(&mut encoder, "unschedulable_pods_count", "Pods that fit nowhere", [(Some(pods), waiting)])?;
+        let pods = ["unschedulable", "scheduler_unprocessed"]
+            .map(|name| (Some(TypeLabel { r#type: name }), state.gauges.get(name).copied()));
+        gauge(&mut encoder, "unschedulable_pods_count", "Pods that fit nowhere", pods)?;
+        let taints = state.taints.iter();
+        let taints = taints.map(|(name, count)| (Some(TaintLabel { r#type: name.clone() }), Some(*count)));
+        gauge(&mut encoder, "node_taints_count", "Taints of nodes, by type", taints)?;
         let groups = TypeLabel { r#type: "autoscaled" };
         let label = state.gauges.get("node_groups_count").copied();
         gauge(&mut encoder, "node_groups_count", "Node groups", [(Some(groups), label)])?;
@@ -355,6 +405,13 @@ fn durations(encoder: &mut DescriptorEncoder<'_>, state: &State) -> fmt::Result 
     let mut metric = encoder.encode_descriptor(&name, help, None, MetricType::Histogram)?;
     for (function, histogram) in &state.durations {
         histogram.encode(metric.encode_family(&FunctionLabel { function })?)?;
+    }
+    let name = format!("{PREFIX}node_removal_latency_seconds");
+    let help = "From the time a node might go to the time it went or was needed again";
+    let mut metric = encoder.encode_descriptor(&name, help, None, MetricType::Histogram)?;
+    for ((deleted, delay_reason), histogram) in &state.latency {
+        let deleted = if *deleted { "true" } else { "false" };
+        histogram.encode(metric.encode_family(&LatencyLabels { deleted, delay_reason })?)?;
     }
     Ok(())
 }
@@ -428,8 +485,9 @@ mod tests {
 
     use clap::Parser;
     use jiff::SignedDuration;
+    use k8s_openapi::api::core::v1::Taint;
     use prometheus_client::registry::Registry;
-    use tandem_core::nodes::{cluster_state::Expired, group::InstanceError};
+    use tandem_core::nodes::{cluster_state::Expired, drain::Verdict, group::InstanceError, pass::Unneeded};
 
     use super::*;
     use crate::telemetry::metrics::text;
@@ -446,6 +504,10 @@ mod tests {
         r#"cluster_autoscaler_nodes_count{state="ready"} 0.0"#,
         r#"cluster_autoscaler_nodes_count{state="suspended"} 0.0"#,
         r#"cluster_autoscaler_unschedulable_pods_count{type="unschedulable"} 0.0"#,
+        r#"cluster_autoscaler_unschedulable_pods_count{type="scheduler_unprocessed"} 1.0"#,
+        r#"cluster_autoscaler_node_taints_count{type="other"} 1.0"#,
+        r#"cluster_autoscaler_node_taints_count{type="status-taint"} 2.0"#,
+        r#"cluster_autoscaler_node_removal_latency_seconds_count{deleted="false",delay_reason="none"} 1"#,
         r#"cluster_autoscaler_last_activity{activity="scaleDown"}"#,
         r#"cluster_autoscaler_last_activity{activity="autoscaling"}"#,
         "cluster_autoscaler_unneeded_nodes_count 0.0",
@@ -461,12 +523,18 @@ mod tests {
         r#"cluster_autoscaler_failed_node_creations_total{reason="InsufficientInstanceCapacity"} 2"#,
         r#"cluster_autoscaler_errors_total{type="cloudProviderError"} 1"#,
         "cluster_autoscaler_old_unregistered_nodes_removed_count 1.0",
-        r#"cluster_autoscaler_function_duration_seconds_count{function="main"} 1"#,
+        r#"cluster_autoscaler_function_duration_seconds_count{function="main"} 2"#,
     ];
 
     #[test]
     fn what_dashboards_and_alerts_read_is_there() {
-        let flags = ["tandem", "--max-nodes-total=9", "--cores-total=0:40", "--memory-total=1:6"];
+        let flags = [
+            "tandem",
+            "--max-nodes-total=9",
+            "--cores-total=0:40",
+            "--memory-total=1:6",
+            "--status-taint=hot",
+        ];
         let metrics = Arc::new(Metrics::new(&Flags::parse_from(flags).nodes));
         let mut registry = Registry::default();
         registry.register_collector(Box::new(MetricsCollector(metrics.clone())));
@@ -477,9 +545,26 @@ mod tests {
         let code = "InsufficientInstanceCapacity".to_owned();
         let error = InstanceError { out_of_resources: true, code, message: String::new() };
         outcome.found.failures.push(("a".into(), 2, error));
+        outcome.unschedulable.push(Arc::default());
+        let (since, after) = (Timestamp::UNIX_EPOCH, SignedDuration::ZERO);
+        let (node, group) = ("a".into(), "a".into());
+        let verdict = Verdict::default();
+        let unneeded = vec![Unneeded {
+            node,
+            group,
+            since,
+            after,
+            verdict,
+            utilization: 0.0,
+            ready: true,
+            in_turn: false,
+        }];
+        metrics.passed(&Outcome { unneeded, ..Outcome::default() }, Duration::from_millis(3));
         metrics.passed(&outcome, Duration::from_millis(3));
         let capacity = Resources { cpu: 4000, ..Resources::default() };
-        metrics.of_cluster([Node { capacity, ..Node::default() }].iter(), 2);
+        let taints = ["dedicated", "hot", "hot"];
+        let taints = taints.map(|key| Taint { key: key.to_owned(), ..Taint::default() }).into();
+        metrics.of_cluster([Node { capacity, taints, ..Node::default() }].iter(), 2);
         metrics.grown(3);
         metrics.failed_to_grow();
         metrics.error("cloudProviderError");

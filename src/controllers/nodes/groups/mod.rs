@@ -3,6 +3,7 @@
 mod act;
 mod choose;
 mod expander_server;
+mod latency;
 pub mod look;
 pub mod metrics;
 mod rehearsal;
