@@ -41,11 +41,15 @@ pub(super) fn page() -> String {
         let _ = writeln!(page, "| {reason} | {type_} | {when} |");
     }
     page.push_str(
-        "\n## Conditions of node pools\n\nReasons and texts are Karpenter's.\n\n\
+        "\n## Conditions and events of node pools\n\nReasons and texts are Karpenter's.\n\n\
          | kind | type | true when |\n|---|---|---|\n",
     );
     for (kind, type_, when) in pools::CONDITIONS {
         let _ = writeln!(page, "| {kind} | {type_} | {when} |");
+    }
+    page.push_str("\n| event | type | when |\n|---|---|---|\n");
+    for (reason, type_, when) in pools::EVENTS {
+        let _ = writeln!(page, "| {reason} | {type_} | {when} |");
     }
     page.push_str(
         "\n## Events of interruption notices\n\nReasons on NodeClaims are Karpenter's, those on other nodes \

@@ -31,9 +31,31 @@ pub const CONDITIONS: [(&str, &str, &str); 13] = [
     ),
 ];
 
-/// Events: reason, type, and what it is told of and when.
-pub const EVENTS: [(&str, &str, &str); 1] = [(
-    "FailedConsistencyCheck",
-    "Warning",
-    "on a NodeClaim: its node has less than 90 % of a resource that it asks for and its machine promised",
-)];
+/// Events that tell of conditions and of what is decided about pods and nodes: reason, type, and what it is told of and when.
+pub const EVENTS: [(&str, &str, &str); 5] = [
+    (
+        "FailedConsistencyCheck",
+        "Warning",
+        "on a NodeClaim: its node has less than 90 % of a resource that it asks for and its machine promised",
+    ),
+    (
+        "NoCompatibleInstanceTypes",
+        "Warning",
+        "on a NodePool: pods wait, and no instance type that can be had satisfies what the pool requires",
+    ),
+    (
+        "InvalidDoNotDisruptAnnotation",
+        "Warning",
+        "on a pod: its `karpenter.sh/do-not-disrupt` is neither `true` nor a duration, and protects it from nothing",
+    ),
+    (
+        "ConsolidationCandidate",
+        "Normal",
+        "on a NodeClaim and its node: it goes if that is still right 15 seconds later, and what that saves an hour",
+    ),
+    (
+        "ConsolidationApproved",
+        "Normal",
+        "on a NodeClaim and its node: it goes, and what that is worth to its pool, whose policy is `Balanced`",
+    ),
+];
