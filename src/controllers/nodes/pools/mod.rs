@@ -25,6 +25,7 @@ mod provision;
 mod registration;
 mod rehearsal;
 mod repair;
+mod startups;
 mod termination;
 mod view;
 mod write;
@@ -359,5 +360,6 @@ pub async fn run(pools: Arc<Pools>, claim_changes: ClaimChanges) {
         garbage::run(pools.clone()),
         repair::run(pools.clone()),
         fixed::run(pools.clone()),
+        startups::run(pools.clone()),
     );
 }

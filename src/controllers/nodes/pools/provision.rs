@@ -63,7 +63,9 @@ pub(super) async fn run(pools: Arc<Pools>) {
         let times = (pools.settings.batch_idle_duration, pools.settings.batch_max_duration);
         if pools.leads() && batch.is_due(times, Instant::now()) {
             let started = Instant::now();
+            pools.metrics.queued(pods.len());
             pass(&pools, &mut told).await;
+            pools.metrics.queued(0);
             pools.metrics.scheduled(started.elapsed());
             batch.done(Instant::now());
             continue;
