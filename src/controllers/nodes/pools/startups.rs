@@ -115,7 +115,7 @@ mod tests {
         assert_eq!(look(std::slice::from_ref(&bound), 3), [(Stage::Bound, 3.0)]);
         assert_eq!(look(std::slice::from_ref(&ready), 5), [(Stage::Started, 5.0)]);
         assert_eq!(look(&[bound], 7), [], "it was ready before");
-        assert_eq!(look(&[ready.clone()], 8), []);
+        assert_eq!(look(std::slice::from_ref(&ready), 8), []);
         let both = [(Stage::Bound, 9.0), (Stage::Started, 9.0)];
         assert_eq!(look(&[ready, fast], 9), both, "it came and was ready between two looks");
         assert_eq!(look(&[ended], 9), []);
