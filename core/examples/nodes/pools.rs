@@ -1,7 +1,10 @@
 //! Karpenter's scheduling benchmark, consolidation, and pods that want to be apart, by the solver of node pools. Reading the
 //! pods and the pool is within the time.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use k8s_openapi::api::core::v1::{
     Affinity, NodeAffinity, NodeSelectorRequirement, NodeSelectorTerm, PodAffinity, PodAntiAffinity,
@@ -169,7 +172,7 @@ fn consolidation(at_once: bool) -> Measured {
             uninitialized: &BTreeSet::new(),
             spot_to_spot: false,
             well_known: &well_known,
-            approves: &|_| Ok(()),
+            approves: &|_| Ok(BTreeMap::new()),
         };
         if at_once {
             multi_node(&mut cluster, &candidates, || true)

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use tandem_core::{
     nodes::{
         buffer::reasons as buffer, demand::reasons as demand, interruption::reasons as interruption,
-        provisioning_request::reasons as requests, reasons as nodes,
+        pools::reasons as pools, provisioning_request::reasons as requests, reasons as nodes,
     },
     pods::reasons::{self, event},
 };
@@ -38,6 +38,17 @@ pub(super) fn page() -> String {
          | reason | type | when |\n|---|---|---|\n",
     );
     for (reason, type_, when) in nodes::EVENTS {
+        let _ = writeln!(page, "| {reason} | {type_} | {when} |");
+    }
+    page.push_str(
+        "\n## Conditions and events of node pools\n\nReasons and texts are Karpenter's.\n\n\
+         | kind | type | true when |\n|---|---|---|\n",
+    );
+    for (kind, type_, when) in pools::CONDITIONS {
+        let _ = writeln!(page, "| {kind} | {type_} | {when} |");
+    }
+    page.push_str("\n| event | type | when |\n|---|---|---|\n");
+    for (reason, type_, when) in pools::EVENTS {
         let _ = writeln!(page, "| {reason} | {type_} | {when} |");
     }
     page.push_str(

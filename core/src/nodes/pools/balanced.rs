@@ -3,7 +3,7 @@
 //! A move is scored by the share of its pool's cost that it saves over the share of its pool's disruption that it causes (core,
 //! `pkg/controllers/disruption/balanced.go`, `designs/balanced-consolidation.md`).
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use super::costs::Candidate;
 
@@ -36,6 +36,16 @@ impl Score {
     /// Whether the move is worth it.
     pub fn is_approved(&self) -> bool {
         self.score >= self.threshold
+    }
+}
+
+impl fmt::Display for Score {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { score, savings, disruption, threshold } = self;
+        let sign = if self.is_approved() { ">=" } else { "<" };
+        let (k, savings, disruption) = (1.0 / threshold, savings * 100.0, disruption * 100.0);
+        write!(f, "score {score:.2} {sign} threshold {threshold:.2} ")?;
+        write!(f, "(k: {k:.0}, savings {savings:.1}%, disruption {disruption:.1}%)")
     }
 }
 
@@ -134,6 +144,9 @@ mod tests {
         assert!(approved(&nodes[2..3], 0.0, "ab"));
         assert!(!approved(&[nodes[0].clone(), nodes[2].clone()], 0.0, "ab"), "a gets little for much");
         assert!(!approved(&nodes[2..3], 5.0, "ab"), "nothing is saved");
+        let said = |savings| score(savings, 1.0, totals["a"], TOLERANCE).to_string();
+        assert_eq!(said(2.5), "score 1.00 >= threshold 0.50 (k: 2, savings 25.0%, disruption 25.0%)");
+        assert_eq!(said(1.0), "score 0.40 < threshold 0.50 (k: 2, savings 10.0%, disruption 25.0%)");
         assert!(!can_be_approved(&nodes[0], totals["a"], TOLERANCE));
         assert!(can_be_approved(&nodes[1], totals["a"], TOLERANCE));
     }

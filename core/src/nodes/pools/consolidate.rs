@@ -60,8 +60,8 @@ pub struct Cluster<'c, 'a> {
     pub approves: &'c Approves<'c>,
 }
 
-/// Whether a command that can be done is worth doing.
-pub type Approves<'c> = dyn Fn(&Command) -> Result<(), Refused> + 'c;
+/// Whether a command that can be done is worth doing, and what it is worth to each pool that asks.
+pub type Approves<'c> = dyn Fn(&Command) -> Result<BTreeMap<Arc<str>, Score>, Refused> + 'c;
 
 /// What to do.
 #[derive(Debug, Clone, PartialEq)]
@@ -70,6 +70,8 @@ pub struct Command {
     pub remove: Vec<usize>,
     /// The node to have first, if there is no room elsewhere.
     pub replacement: Option<Claim>,
+    /// What it is worth to each pool that asks.
+    pub scores: BTreeMap<Arc<str>, Score>,
 }
 
 /// Why nodes cannot be consolidated.
@@ -107,13 +109,7 @@ pub enum Refused {
     )]
     FewForSpotToSpot(usize),
     /// A pool whose policy is Balanced would be disrupted more than it saves.
-    #[error(
-        "nodepool {0:?}: score {score:.2} < threshold {threshold:.2} (savings {savings:.1}%, disruption {disruption:.1}%)",
-        score = .1.score,
-        threshold = .1.threshold,
-        savings = .1.savings * 100.0,
-        disruption = .1.disruption * 100.0,
-    )]
+    #[error("nodepool {0:?}: {1}")]
     Unbalanced(Arc<str>, Score),
 }
 
@@ -197,8 +193,8 @@ pub fn consolidate(
     }
     let claim = solution.claims.into_iter().next();
     let replacement = claim.map(|claim| cheaper(cluster, candidates, &remove, claim)).transpose()?;
-    let command = Command { remove, replacement };
-    (cluster.approves)(&command)?;
+    let mut command = Command { remove, replacement, scores: BTreeMap::new() };
+    command.scores = (cluster.approves)(&command)?;
     Ok(command)
 }
 

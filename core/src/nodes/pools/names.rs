@@ -33,6 +33,9 @@ pub fn disrupted() -> Taint {
     Taint { key: DISRUPTED.to_owned(), effect: "NoSchedule".to_owned(), ..Taint::default() }
 }
 
+/// The condition of a NodePool whose last launches became nodes.
+pub const NODE_REGISTRATION_HEALTHY: &str = "NodeRegistrationHealthy";
+
 /// Types of conditions of a NodeClaim.
 pub mod condition {
     /// There is a machine.
@@ -51,6 +54,8 @@ pub mod condition {
     pub const VOLUMES_DETACHED: &str = "VolumesDetached";
     /// Its machine is being terminated.
     pub const INSTANCE_TERMINATING: &str = "InstanceTerminating";
+    /// Its node is what it was launched for.
+    pub const CONSISTENT_STATE_FOUND: &str = "ConsistentStateFound";
     /// It is being disrupted, and why.
     pub const DISRUPTION_REASON: &str = "DisruptionReason";
 }

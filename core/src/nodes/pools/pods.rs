@@ -28,12 +28,30 @@ fn is_of_node(pod: &Pod) -> bool {
 
 /// Whether a pod says that it is not to be disrupted: always, or for so long from its start.
 pub fn is_protected(pod: &Pod, now: Timestamp) -> bool {
-    match pod.shape.annotations.get(DO_NOT_DISRUPT).map(String::as_str) {
-        None => false,
-        Some("true") => true,
-        Some(text) => text
-            .parse::<SignedDuration>()
-            .is_ok_and(|period| pod.started.is_none_or(|started| now.duration_since(started) < period)),
+    match protection(pod) {
+        None | Some(Err(_)) => false,
+        Some(Ok(Protection::Always)) => true,
+        Some(Ok(Protection::For(period))) => {
+            pod.started.is_none_or(|started| now.duration_since(started) < period)
+        }
+    }
+}
+
+/// What a pod says of its protection that means nothing, so that it has none.
+pub fn unread_protection(pod: &Pod) -> Option<&str> {
+    protection(pod)?.err()
+}
+
+enum Protection {
+    Always,
+    /// From its start.
+    For(SignedDuration),
+}
+
+fn protection(pod: &Pod) -> Option<Result<Protection, &str>> {
+    match pod.shape.annotations.get(DO_NOT_DISRUPT)?.as_str() {
+        "true" => Some(Ok(Protection::Always)),
+        text => Some(text.parse().map(Protection::For).map_err(|_| text)),
     }
 }
 
@@ -47,18 +65,19 @@ mod tests {
     #[test]
     fn protection_may_end() {
         let start = Timestamp::UNIX_EPOCH;
-        for (said, after, wanted) in [
-            ("true", 999, true),
-            ("5m", 299, true),
-            ("5m", 300, false),
+        for (said, after, wanted, is_read) in [
+            ("true", 999, true, true),
+            ("5m", 299, true, true),
+            ("5m", 300, false, true),
             // Longer than there is time: from its start it would end after the last moment that can be told.
-            ("99999999h", 300, true),
-            ("soon", 0, false),
-            ("false", 0, false),
+            ("99999999h", 300, true, true),
+            ("soon", 0, false, false),
+            ("false", 0, false, false),
         ] {
             let annotations = [(DO_NOT_DISRUPT.to_owned(), said.to_owned())].into();
             let shape = Arc::new(Shape::from(Traits { annotations, ..Traits::default() }));
             let pod = Pod { shape, started: Some(start), ..Pod::default() };
+            assert_eq!(unread_protection(&pod), (!is_read).then_some(said));
             assert_eq!(
                 is_protected(&pod, start + SignedDuration::from_secs(after)),
                 wanted,

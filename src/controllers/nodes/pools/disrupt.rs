@@ -163,6 +163,7 @@ impl Disruption {
             Duration::ZERO => self.queue.begin(pools, command).await,
             wait => {
                 tracing::info!(%command, savings = command.savings, seconds = wait.as_secs_f64(), "nodes could go");
+                say::candidate(pools, &command).await;
                 self.waiting.push(Waiting { command, due: Instant::now() + wait });
             }
         }
@@ -195,7 +196,10 @@ impl Disruption {
         let wanted = command.clone();
         let Some(valid) = beside(move || validate(&seen.input(), &wanted)).await else { return };
         match valid {
-            Ok(command) => self.queue.begin(pools, command).await,
+            Ok(command) => {
+                say::approved(pools, &command).await;
+                self.queue.begin(pools, command).await;
+            }
             Err(why) => {
                 tracing::info!(%command, %why, "nodes stay after all");
                 pools.metrics.failed_validation(command.method);

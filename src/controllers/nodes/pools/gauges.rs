@@ -134,20 +134,26 @@ fn conditions<'a>(
     kind: &str,
     objects: impl Iterator<Item = (String, &'a [Condition])>,
 ) -> fmt::Result {
-    let series = objects.flat_map(|(name, conditions)| {
-        conditions.iter().map(move |condition| {
-            let labels = OfCondition {
-                namespace: "",
-                name: name.clone(),
-                r#type: condition.type_.clone(),
-                status: condition.status.clone(),
-                reason: condition.reason.clone(),
-            };
-            (labels, 1.0)
+    let now = Timestamp::now();
+    let all: Vec<_> = objects
+        .flat_map(|(name, conditions)| {
+            conditions.iter().map(move |condition| {
+                let labels = OfCondition {
+                    namespace: "",
+                    name: name.clone(),
+                    r#type: condition.type_.clone(),
+                    status: condition.status.clone(),
+                    reason: condition.reason.clone(),
+                };
+                (labels, now.duration_since(condition.last_transition_time.0).as_secs_f64())
+            })
         })
-    });
+        .collect();
     let name = format!("operator_{kind}_status_condition_count");
-    gauges(encoder, &name, "Conditions of each object", series)
+    let each = all.iter().map(|(labels, _)| (labels.clone(), 1.0));
+    gauges(encoder, &name, "Conditions of each object", each)?;
+    let name = format!("operator_{kind}_status_condition_current_status_seconds");
+    gauges(encoder, &name, "How long a condition has said what it says", all)
 }
 
 /// Amounts by resource: cores, and bytes or numbers of everything else.
@@ -369,5 +375,8 @@ mod tests {
         ] {
             assert_eq!(value(name, with).as_deref(), Some(wanted), "{name}\n{text}");
         }
+        // It has said so since 1970.
+        let since = value("operator_nodepool_status_condition_current_status_seconds{", &[r#"type="Ready""#]);
+        assert!(since.unwrap().parse::<f64>().unwrap() > 1e9, "{text}");
     }
 }

@@ -14,7 +14,10 @@ use kube::{
 use serde_json::{Value, json};
 use tandem_core::{
     api::karpenter::{NodeClaim, NodeClaimStatus, RequirementWithMinValues},
-    nodes::pools::{launch::order_by_price, requirements::labels::INSTANCE_TYPE},
+    nodes::pools::{
+        consistency::shortfalls, launch::order_by_price, registration::Failure,
+        requirements::labels::INSTANCE_TYPE,
+    },
     scheduling::{Node, Resources, taints::is_ephemeral},
 };
 
@@ -23,8 +26,9 @@ use super::{
     claim::{self, changed, created, holds, since},
     claims::{Next, StepError},
     conditions::{self, Status},
+    consistency,
     names::{DO_NOT_SYNC_TAINTS, FINALIZER, INITIALIZED, REGISTERED, UNREGISTERED, condition},
-    pool_of, write,
+    pool_of, registration, write,
 };
 use crate::{
     cloud::{
@@ -147,8 +151,12 @@ async fn refuse(
     let message = format!("NodeClaim {} event: {error}", claim.name_any());
     pools.tell(claim, "Warning", reason, message).await;
     if given_up {
-        let reason = if reason == "LaunchFailed" { "launch_timeout" } else { "launch_failed" };
-        pools.delete_claim(claim, reason).await?;
+        let timed_out = reason == "LaunchFailed";
+        pools.delete_claim(claim, if timed_out { "launch_timeout" } else { "launch_failed" }).await?;
+        if timed_out {
+            let failure = Failure { reason: reason.to_owned(), message: error.to_string() };
+            registration::note(pools, claim, Err(failure));
+        }
         return Ok(Next::Written);
     }
     let mut status = claim.status.clone().unwrap_or_default();
@@ -166,6 +174,7 @@ async fn register(pools: &Pools, claim: &NodeClaim, now: Timestamp) -> Result<Ne
             return Ok(Next::At(due));
         }
         pools.delete_claim(claim, "registration_timeout").await?;
+        registration::note(pools, claim, Err(registration::not_registered()));
         return Ok(Next::Written);
     };
     let api: Api<ApiNode> = Api::all(pools.client.clone());
@@ -183,6 +192,7 @@ async fn register(pools: &Pools, claim: &NodeClaim, now: Timestamp) -> Result<Ne
     let next = write(pools, claim, status, now).await?;
     tracing::info!(claim = claim.name_any(), node = &*node.name, "node is registered");
     pools.metrics.registered(claim);
+    registration::note(pools, claim, Ok(()));
     Ok(next)
 }
 
@@ -237,7 +247,10 @@ async fn initialize(pools: &Pools, claim: &NodeClaim, now: Timestamp) -> Result<
     let label = (INITIALIZED.to_owned(), Some("true".to_owned()));
     mark(&pools.client, &node.name, &Marking { labels: vec![label], ..Marking::default() }).await?;
     conditions::set(&mut status.conditions, condition::INITIALIZED, Status::True, ("", ""), now);
+    let short = shortfalls(claim, &node);
+    consistency::judge(&mut status.conditions, &short, now);
     let next = write(pools, claim, status, now).await?;
+    consistency::tell(pools, claim, &short).await;
     let seconds = now.duration_since(created(claim)).as_secs_f64();
     tracing::info!(claim = claim.name_any(), node = &*node.name, seconds, "node is initialized");
     Ok(next)

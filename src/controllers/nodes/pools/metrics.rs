@@ -7,7 +7,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use kube::ResourceExt as _;
+use kube::{ResourceExt as _, api::ObjectMeta};
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
@@ -22,8 +22,26 @@ use tandem_core::{
     },
 };
 
+use super::startups::Stage;
+
 /// From a millisecond to a minute.
 const BUCKETS: [f64; 12] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+/// From half a second to twenty minutes.
+const START_BUCKETS: [f64; 12] = [0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0];
+/// From a quarter of an hour to a month.
+const LIFETIME_BUCKETS: [f64; 11] = [
+    900.0,
+    1800.0,
+    3600.0,
+    7200.0,
+    14_400.0,
+    28_800.0,
+    86_400.0,
+    172_800.0,
+    604_800.0,
+    1_209_600.0,
+    2_592_000.0,
+];
 /// From five seconds to twenty minutes.
 const LONG_BUCKETS: [f64; 9] = [5.0, 10.0, 30.0, 60.0, 120.0, 180.0, 300.0, 600.0, 1200.0];
 
@@ -117,6 +135,10 @@ fn durations() -> Histogram {
     Histogram::new(LONG_BUCKETS)
 }
 
+fn lifetimes() -> Histogram {
+    Histogram::new(LIFETIME_BUCKETS)
+}
+
 /// Counters of node pools.
 #[derive(Debug, Clone)]
 pub struct Metrics {
@@ -128,8 +150,13 @@ pub struct Metrics {
     nodes_terminated: Family<OfZone, Counter>,
     nodes_drained: Family<OfPool, Counter>,
     termination_seconds: Histograms,
+    node_termination_seconds: Histograms,
+    node_lifetime_seconds: Histograms,
     evictions: Family<Eviction, Counter>,
+    bound_seconds: Arc<Histogram>,
+    startup_seconds: Arc<Histogram>,
     scheduling_seconds: Arc<Histogram>,
+    queue: Family<OfController, Gauge>,
     unschedulable: Family<OfController, Gauge>,
     allowed: Family<Allowed, Gauge>,
     costs: Family<OfPool, Gauge<f64, AtomicU64>>,
@@ -152,8 +179,13 @@ impl Default for Metrics {
             nodes_terminated: Family::default(),
             nodes_drained: Family::default(),
             termination_seconds: Family::new_with_constructor(durations),
+            node_termination_seconds: Family::new_with_constructor(durations),
+            node_lifetime_seconds: Family::new_with_constructor(lifetimes),
             evictions: Family::default(),
+            bound_seconds: Arc::new(Histogram::new(START_BUCKETS)),
+            startup_seconds: Arc::new(Histogram::new(START_BUCKETS)),
             scheduling_seconds: Arc::new(Histogram::new(BUCKETS)),
+            queue: Family::default(),
             unschedulable: Family::default(),
             allowed: Family::default(),
             costs: Family::default(),
@@ -199,12 +231,23 @@ impl Metrics {
         registry.register("nodes_created", "Nodes that registered", self.nodes_created.clone());
         registry.register("nodes_terminated", "Nodes that were terminated", self.nodes_terminated.clone());
         registry.register("nodes_drained", "Nodes that were drained", self.nodes_drained.clone());
-        registry.register("pods_eviction_requests", "Evictions by answer", self.evictions.clone());
+        registry.register(
+            "nodes_termination_duration_seconds",
+            "From the deletion of a node to its end",
+            self.node_termination_seconds.clone(),
+        );
+        registry.register(
+            "nodes_lifetime_duration_seconds",
+            "From the creation of a node to its end",
+            self.node_lifetime_seconds.clone(),
+        );
+        self.register_pods(registry.sub_registry_with_prefix("pods"));
         registry.register(
             "scheduler_scheduling_duration_seconds",
             "How long a batch of pods was thought about and answered",
             (*self.scheduling_seconds).clone(),
         );
+        registry.register("scheduler_queue_depth", "Pods that are being thought about", self.queue.clone());
         registry.register(
             "scheduler_unschedulable_pods_count",
             "Pods for which there is no node to be had",
@@ -221,6 +264,20 @@ impl Metrics {
             self.costs.clone(),
         );
         self.register_disruption(registry.sub_registry_with_prefix("voluntary_disruption"));
+    }
+
+    fn register_pods(&self, registry: &mut Registry) {
+        registry.register("eviction_requests", "Evictions by answer", self.evictions.clone());
+        registry.register(
+            "bound_duration_seconds",
+            "From the creation of a pod until it has a node",
+            (*self.bound_seconds).clone(),
+        );
+        registry.register(
+            "startup_duration_seconds",
+            "From the creation of a pod until it is ready",
+            (*self.startup_seconds).clone(),
+        );
     }
 
     fn register_disruption(&self, registry: &mut Registry) {
@@ -289,9 +346,37 @@ impl Metrics {
         self.terminated.get_or_create(&Terminated { nodepool, capacity_type, zone }).inc();
     }
 
+    /// A node is gone that was one of this claim.
+    pub(super) fn node_gone(&self, claim: &NodeClaim, node: &ObjectMeta, now: Timestamp) {
+        let labels = OfPool { nodepool: label(claim, NODE_POOL) };
+        for (since, histograms) in [
+            (&node.deletion_timestamp, &self.node_termination_seconds),
+            (&node.creation_timestamp, &self.node_lifetime_seconds),
+        ] {
+            if let Some(since) = since {
+                let seconds = now.duration_since(since.0).as_secs_f64();
+                histograms.get_or_create(&labels).observe(seconds);
+            }
+        }
+    }
+
+    /// A pod has come so far, so many seconds after its creation.
+    pub(super) fn reached(&self, stage: Stage, seconds: f64) {
+        match stage {
+            Stage::Waiting => {}
+            Stage::Bound => self.bound_seconds.observe(seconds),
+            Stage::Started => self.startup_seconds.observe(seconds),
+        }
+    }
+
     pub(super) fn evicted(&self, is_done: bool) {
         let code = if is_done { "201" } else { "429" };
         self.evictions.get_or_create(&Eviction { code }).inc();
+    }
+
+    /// So many pods are being thought about.
+    pub(super) fn queued(&self, pods: usize) {
+        self.queue.get_or_create(&PROVISIONER).set(i64::try_from(pods).unwrap_or(i64::MAX));
     }
 
     pub(super) fn scheduled(&self, took: Duration) {
@@ -338,5 +423,41 @@ impl Metrics {
     pub(super) fn failed_validation(&self, method: Method) {
         let labels = OfMethod { consolidation_type: method.consolidation_type() };
         self.failed_validations.get_or_create(&labels).inc();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+    use super::*;
+    use crate::telemetry::metrics::text;
+
+    #[test]
+    fn the_end_of_a_node_and_the_start_of_a_pod_are_timed() {
+        let (metrics, mut registry) = (Metrics::default(), Registry::default());
+        metrics.register(&mut registry);
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let mut claim = NodeClaim::default();
+        claim.labels_mut().insert(NODE_POOL.to_owned(), "general".to_owned());
+        let node = ObjectMeta {
+            creation_timestamp: Some(Time(at(100))),
+            deletion_timestamp: Some(Time(at(4000))),
+            ..ObjectMeta::default()
+        };
+        metrics.node_gone(&claim, &node, at(4090));
+        metrics.reached(Stage::Bound, 3.0);
+        metrics.reached(Stage::Started, 8.0);
+        metrics.queued(7);
+        let text = text(&registry).unwrap();
+        for line in [
+            r#"karpenter_nodes_lifetime_duration_seconds_sum{nodepool="general"} 3990.0"#,
+            r#"karpenter_nodes_termination_duration_seconds_sum{nodepool="general"} 90.0"#,
+            "karpenter_pods_bound_duration_seconds_sum 3.0",
+            "karpenter_pods_startup_duration_seconds_sum 8.0",
+            r#"karpenter_scheduler_queue_depth{controller="provisioner"} 7"#,
+        ] {
+            assert!(text.lines().any(|it| it == line), "{line}\n{text}");
+        }
     }
 }

@@ -7,7 +7,7 @@
 mod claim;
 mod claims;
 mod classes;
-
+mod consistency;
 mod consolidatable;
 mod disrupt;
 mod drift;
@@ -22,8 +22,10 @@ mod nominations;
 mod observe;
 mod pool;
 mod provision;
+mod registration;
 mod rehearsal;
 mod repair;
+mod startups;
 mod termination;
 mod view;
 mod write;
@@ -71,6 +73,7 @@ pub use tandem_core::nodes::pools::names;
 
 use metrics::Metrics;
 use nominations::Nominations;
+use registration::Registrations;
 use rehearsal::Rehearsal;
 use view::Pool;
 
@@ -123,6 +126,7 @@ pub struct Pools {
     /// What nodes told of themselves.
     told: Mutex<Learned>,
     nominations: Nominations,
+    registrations: Registrations,
     /// Claims, by name, that are deleted as soon as their replacements are ready.
     leaving: Mutex<BTreeSet<Arc<str>>>,
     /// Held while claims are replaced, so that nobody counts those of a static pool in between.
@@ -160,6 +164,7 @@ impl Pools {
             sold_out: Mutex::default(),
             told: Mutex::default(),
             nominations: Nominations::default(),
+            registrations: Registrations::default(),
             leaving: Mutex::default(),
             replacing: tokio::sync::Mutex::default(),
             rehearsal: recorder.map(Rehearsal::new),
@@ -349,10 +354,12 @@ pub async fn run(pools: Arc<Pools>, claim_changes: ClaimChanges) {
         pool::run(pools.clone()),
         provision::run(pools.clone()),
         consolidatable::run(pools.clone()),
+        consistency::run(pools.clone()),
         drift::run(pools.clone()),
         disrupt::run(pools.clone()),
         garbage::run(pools.clone()),
         repair::run(pools.clone()),
         fixed::run(pools.clone()),
+        startups::run(pools.clone()),
     );
 }

@@ -45,7 +45,9 @@ pub(super) async fn run(pools: Arc<Pools>) {
     let mut changes = pools.world.changes.subscribe();
     loop {
         if pools.leads() {
-            for pool in pools.node_pools.all() {
+            let node_pools = pools.node_pools.all();
+            pools.registrations.retain(&node_pools);
+            for pool in node_pools {
                 say(&*pool, node_pool(&pools, &pool).await);
             }
             for provisioner in pools.provisioners.all() {
@@ -84,7 +86,9 @@ async fn node_pool(pools: &Pools, object: &NodePool) -> Result<(), StepError> {
     let state = class_state(pools, &pool.class).await;
     let mut status = object.status.clone().unwrap_or_default();
     judge(&mut status.conditions, validate(&pool.spec), &state, now);
-    status.node_class_observed_generation = state.ok().and_then(|state| state.generation);
+    // What cannot be read now has not changed.
+    let generation = state.map_or(status.node_class_observed_generation, |state| state.generation);
+    pools.registrations.judge(object, &mut status, generation, now);
     let claims = pools.claims_of(Some(&pool.name));
     (status.nodes, status.resources) = tally(&claims);
     if object.status.as_ref() != Some(&status) {

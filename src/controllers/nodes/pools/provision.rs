@@ -6,7 +6,7 @@
 mod batch;
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
     time::Duration,
 };
@@ -63,7 +63,9 @@ pub(super) async fn run(pools: Arc<Pools>) {
         let times = (pools.settings.batch_idle_duration, pools.settings.batch_max_duration);
         if pools.leads() && batch.is_due(times, Instant::now()) {
             let started = Instant::now();
+            pools.metrics.queued(pods.len());
             pass(&pools, &mut told).await;
+            pools.metrics.queued(0);
             pools.metrics.scheduled(started.elapsed());
             batch.done(Instant::now());
             continue;
@@ -142,7 +144,12 @@ async fn solve(pools: &Pools, now: Timestamp) -> Solution {
 struct Told {
     nominated: HashMap<Arc<str>, String>,
     failed: HashMap<Arc<str>, Timestamp>,
+    /// Pools without instance types.
+    without_types: BTreeMap<Arc<str>, Timestamp>,
 }
+
+/// What a pool is told that has none (core, `pkg/controllers/provisioning/scheduling`).
+const WITHOUT_TYPES: &str = "NodePool requirements filtered out all compatible available instance types";
 
 async fn pass(pools: &Arc<Pools>, told: &mut Told) {
     let now = Timestamp::now();
@@ -231,6 +238,17 @@ impl Told {
         self.nominated.retain(|uid, _| there.contains(&**uid));
         self.failed.retain(|uid, _| there.contains(&**uid));
     }
+
+    /// Pools that had no instance type for pods and have not been told so lately.
+    fn without_types(&mut self, failures: &[solver::Failure], now: Timestamp) -> Vec<Arc<str>> {
+        self.without_types.retain(|_, at| *at + TOLD_AGAIN > now);
+        let refusals = failures.iter().flat_map(|failure| &failure.reasons);
+        let without = refusals.filter(|(_, why)| *why == solver::Refusal::NoTypes);
+        let without: BTreeSet<_> = without.map(|(pool, _)| pool.clone()).collect();
+        let news: Vec<_> = without.into_iter().filter(|it| !self.without_types.contains_key(it)).collect();
+        self.without_types.extend(news.iter().map(|pool| (pool.clone(), now)));
+        news
+    }
 }
 
 /// Tells pods where they will run, or why nowhere. Beside the pass, which waits for no event.
@@ -264,10 +282,32 @@ fn tell(
             events.push((pod.clone(), "Warning", "FailedScheduling", message));
         }
     }
+    let without_types = told.without_types(&plan.unschedulable, now);
     let pools = pools.clone();
     tokio::spawn(async move {
+        for pool in without_types.iter().filter_map(|name| pools.node_pools.get("", name)) {
+            pools.tell(&*pool, "Warning", "NoCompatibleInstanceTypes", WITHOUT_TYPES.to_owned()).await;
+        }
         for (pod, type_, reason, message) in events {
             pools.tell_pod(&pod, type_, reason, message).await;
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pool_without_instance_types_is_told_once_in_a_while() {
+        let refused = |pool: &str, why| (Arc::from(pool), why);
+        let reasons = vec![refused("b", solver::Refusal::NoTypes), refused("a", solver::Refusal::Limits)];
+        let failure = |pod| solver::Failure { pod, reasons: reasons.clone(), gang: None };
+        let failures = [failure(0), failure(1)];
+        let mut told = Told::default();
+        let mut at = |seconds| told.without_types(&failures, Timestamp::from_second(seconds).unwrap());
+        assert_eq!(at(0), [Arc::from("b")]);
+        assert_eq!(at(299), []);
+        assert_eq!(at(300), [Arc::from("b")]);
+    }
 }

@@ -250,8 +250,10 @@ async fn terminate(
     if let Some(node) = node {
         let nodes: Api<ApiNode> = Api::all(pools.client.clone());
         // As it is now: the taint has changed it.
-        if let Some(node) = nodes.get_opt(&node.name_any()).await? {
-            finalizer::set(&nodes, &node, FINALIZER, false).await?;
+        if let Some(node) = nodes.get_opt(&node.name_any()).await?
+            && finalizer::set(&nodes, &node, FINALIZER, false).await?
+        {
+            pools.metrics.node_gone(claim, &node.metadata, now);
         }
     }
     if finalizer::set(&pools.claim_api(), claim, FINALIZER, false).await? {

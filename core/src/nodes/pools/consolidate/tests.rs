@@ -97,7 +97,7 @@ fn decide<T>(
         uninitialized: &BTreeSet::new(),
         spot_to_spot,
         well_known: &well_known,
-        approves: &|_| Ok(()),
+        approves: &|_| Ok(BTreeMap::new()),
     };
     decide(&mut cluster, &candidates)
 }

@@ -18,7 +18,7 @@ use crate::{
         costs::{self, COST_OF_NODE, disruption_cost},
         names::{DO_NOT_DISRUPT, condition, disrupted},
         node_claim::{holds, is_deleting, pool_of},
-        pods::{is_protected, moves},
+        pods::{is_protected, moves, unread_protection},
         requirements::{
             Requirements,
             labels::{CAPACITY_TYPE, INSTANCE_TYPE, ZONE},
@@ -115,10 +115,13 @@ impl Candidate {
 }
 
 /// Nodes that may go, those that save most for their cost first, and why others may not.
+#[derive(Default)]
 pub(super) struct Found {
     pub(super) candidates: Vec<Candidate>,
     pub(super) blocked: Vec<(Arc<str>, Blocked)>,
     pub(super) unconsolidatable: Vec<(Arc<str>, String)>,
+    /// Pods on nodes that may or might go whose protection cannot be read.
+    pub(super) unread: Vec<Arc<Pod>>,
 }
 
 /// The nodes of pools with their pods: initialized ones that do not go yet, whatever keeps them.
@@ -166,7 +169,7 @@ pub(super) fn worths(input: &Input<'_>) -> Vec<costs::Candidate> {
 }
 
 pub(super) fn find(input: &Input<'_>) -> Found {
-    let mut found = Found { candidates: Vec::new(), blocked: Vec::new(), unconsolidatable: Vec::new() };
+    let mut found = Found::default();
     for (mut candidate, pods) in nodes(input) {
         let Some(pool) = input.cluster.pool(&candidate.pool) else { continue };
         let has_drifted = holds(&candidate.claim, condition::DRIFTED);
@@ -174,6 +177,7 @@ pub(super) fn find(input: &Input<'_>) -> Found {
         if !(calm || has_drifted) {
             continue;
         }
+        found.unread.extend(pods.iter().filter(|pod| unread_protection(pod).is_some()).cloned());
         let blocked = blocked(input, &candidate, &pods);
         // Where its end has a time, drift waits for nobody.
         let bounded = candidate.claim.spec.termination_grace_period.is_some();

@@ -16,6 +16,7 @@ use std::{
 use jiff::Timestamp;
 
 use super::{
+    balanced::Score,
     budgets::Reason,
     cluster::Cluster,
     consolidate::{self, Refused, multi_node, single_node},
@@ -24,7 +25,7 @@ use super::{
     provision::with_daemons,
     solver::{Claim, Options},
 };
-use crate::nodes::drain::Budgets;
+use crate::{nodes::drain::Budgets, scheduling::Pod};
 use candidate::{Candidate, Found};
 use scene::Scene;
 
@@ -93,6 +94,8 @@ pub struct Command {
     pub replacements: Vec<Claim>,
     /// What that saves, dollars an hour.
     pub savings: f64,
+    /// What it is worth to each pool whose policy is Balanced.
+    pub scores: BTreeMap<Arc<str>, Score>,
 }
 
 impl Command {
@@ -123,6 +126,8 @@ pub struct Decision {
     pub blocked: Vec<(Arc<str>, Blocked)>,
     /// Claims that stay since nothing would be saved, and why.
     pub unconsolidatable: Vec<(Arc<str>, String)>,
+    /// Pods whose protection cannot be read, so that it keeps no node, on those that were looked at.
+    pub unread: Vec<Arc<Pod>>,
     /// Nodes that each method could take.
     pub eligible: BTreeMap<Reason, usize>,
     /// How many nodes of each pool may go now, by reason.
@@ -137,9 +142,10 @@ pub struct Decision {
 /// Finds what to do next. `goes_on` is asked before each simulation of a method that needs many; once it says no, what was
 /// found last counts.
 pub fn decide(input: &Input<'_>, mut goes_on: impl FnMut(Method) -> bool) -> Decision {
-    let Found { candidates, blocked, unconsolidatable } = candidate::find(input);
+    let Found { candidates, blocked, unconsolidatable, unread } = candidate::find(input);
     let (allowed, problems) = candidate::allowed(input);
-    let mut decision = Decision { blocked, unconsolidatable, allowed, problems, ..Decision::default() };
+    let mut decision =
+        Decision { blocked, unconsolidatable, unread, allowed, problems, ..Decision::default() };
     for reason in [Reason::Empty, Reason::Drifted, Reason::Underutilized] {
         let eligible = candidates.iter().filter(|it| it.suits(reason)).count();
         decision.eligible.insert(reason, eligible);
@@ -267,7 +273,7 @@ impl Round<'_, '_> {
         for claim in &mut replacements {
             with_daemons(claim, cluster, &options.well_known);
         }
-        command(method, &removed, replacements)
+        Command { scores: found.scores, ..command(method, &removed, replacements) }
     }
 }
 
@@ -289,7 +295,7 @@ fn command(method: Method, candidates: &[Candidate], replacements: Vec<Claim>) -
     let cost: f64 = candidates.iter().map(|candidate| candidate.price).sum();
     let price: f64 = replacements.iter().map(|claim| claim.price).sum();
     let claims = candidates.iter().map(|candidate| candidate.name.clone()).collect();
-    Command { method, claims, replacements, savings: cost - price }
+    Command { method, claims, replacements, savings: cost - price, scores: BTreeMap::new() }
 }
 
 /// Whether a claim has been calm for as long as its pool asks.

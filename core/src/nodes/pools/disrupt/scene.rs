@@ -208,8 +208,11 @@ impl<'a> Scene<'a> {
             let price = command.replacement.as_ref().map_or(0.0, |claim| claim.price);
             let is_balanced = |pool: &str| balanced.contains(pool);
             let evaluation = balanced::evaluate(&moved, price, is_balanced, &totals, TOLERANCE);
-            let low = evaluation.scores.into_iter().find(|(_, score)| !score.is_approved());
-            low.map_or(Ok(()), |(pool, score)| Err(Refused::Unbalanced(pool, score)))
+            let low = evaluation.scores.iter().find(|(_, score)| !score.is_approved());
+            match low.map(|(pool, score)| (pool.clone(), *score)) {
+                Some((pool, score)) => Err(Refused::Unbalanced(pool, score)),
+                None => Ok(evaluation.scores),
+            }
         };
         let nodes: Vec<_> = candidates.iter().filter_map(|candidate| self.as_node(candidate)).collect();
         let offers = self.cluster.offers(&self.daemons);

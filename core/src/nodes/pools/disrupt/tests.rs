@@ -241,6 +241,14 @@ fn what_keeps_a_node_is_said() {
         blocked[0].1.to_string(),
         "pod has \"karpenter.sh/do-not-disrupt\" annotation (Pod=default/pod-a)"
     );
+    assert!(case.decide().unread.is_empty());
+    let pod = &mut case.cluster.pods[0];
+    *pod = Arc::new(with((**pod).clone(), |shape| {
+        shape.annotations.insert(DO_NOT_DISRUPT.to_owned(), "soon".to_owned());
+    }));
+    let decision = case.decide();
+    assert_eq!(decision.blocked, [], "what cannot be read keeps nothing");
+    assert_eq!(decision.unread, case.cluster.pods[..1]);
 }
 
 #[test]
@@ -317,6 +325,12 @@ fn a_balanced_pool_gives_up_little_for_little() {
     assert_eq!(decision.command, None);
     let why = &decision.unconsolidatable.iter().find(|(name, _)| &**name == "b").unwrap().1;
     assert!(why.starts_with("nodepool \"general\": score 0.0"), "{why}");
+
+    // A node that is hardly used, beside one with all of the room that it takes.
+    let mut case = nodes(&[(20, 1_000), (20, 100)]);
+    case.pool().consolidation_policy = Some("Balanced".to_owned());
+    let command = case.decide().command.unwrap();
+    assert!(command.scores["general"].is_approved(), "{:?}", command.scores);
 }
 
 #[test]

@@ -8,7 +8,10 @@ use tandem_core::{
     api::karpenter::NodeClaim,
     nodes::pools::{
         budgets::Reason,
-        disrupt::{Command, Decision, Invalid},
+        disrupt::{Command, Decision, Invalid, Method},
+        names::DO_NOT_DISRUPT,
+        node_claim::pool_of,
+        pods::unread_protection,
     },
     pods::reasons::Event,
 };
@@ -34,6 +37,7 @@ impl Told {
         self.tell_of(pools, "DisruptionBlocked", TOLD_AGAIN, blocked).await;
         let stay = decision.unconsolidatable.iter().map(|(claim, why)| (claim, why.clone()));
         self.tell_of(pools, "Unconsolidatable", STAYS_TOLD_AGAIN, stay).await;
+        self.tell_pods(pools, decision).await;
         for (pool, problem) in &decision.problems {
             if self.is_news(pool, problem, STAYS_TOLD_AGAIN) {
                 tracing::warn!(pool = &**pool, problem, "a budget cannot be read and allows nothing");
@@ -58,6 +62,22 @@ impl Told {
                 && let Some(claim) = pools.claims.get("", claim)
             {
                 tell(pools, &claim, reason, &message, &message).await;
+                count += 1;
+            }
+        }
+    }
+
+    /// Pods that are less protected than who wrote their annotation thinks.
+    async fn tell_pods(&mut self, pools: &Pools, decision: &Decision) {
+        let mut count = 0;
+        for pod in &decision.unread {
+            let Some(said) = unread_protection(pod).filter(|_| count < MOST_EVENTS) else { continue };
+            if self.is_news(&pod.uid, said, STAYS_TOLD_AGAIN) {
+                let message = format!(
+                    "Invalid {DO_NOT_DISRUPT} annotation: {said:?} is neither \"true\" nor a duration such as \"5m\", \
+                     ignoring annotation"
+                );
+                pools.tell_pod(pod, "Warning", "InvalidDoNotDisruptAnnotation", message).await;
                 count += 1;
             }
         }
@@ -125,6 +145,26 @@ pub(super) async fn terminating(pools: &Pools, claim: &NodeClaim, command: &Comm
     let reason = command.method.reason().name();
     let of_claim = format!("Disrupting NodeClaim: {reason}");
     tell(pools, claim, "DisruptionTerminating", &of_claim, &format!("Disrupting Node: {reason}")).await;
+}
+
+/// Tells of nodes that go if that is still right a while later.
+pub(super) async fn candidate(pools: &Pools, command: &Command) {
+    if matches!(command.method, Method::MultiNode | Method::SingleNode) {
+        let message = format!("Consolidation candidate: {command} (savings: ${:.2})", command.savings);
+        for claim in command.claims.iter().filter_map(|name| pools.claims.get("", name)) {
+            tell(pools, &claim, "ConsolidationCandidate", &message, &message).await;
+        }
+    }
+}
+
+/// Tells why nodes of pools whose policy is Balanced go.
+pub(super) async fn approved(pools: &Pools, command: &Command) {
+    for claim in command.claims.iter().filter_map(|name| pools.claims.get("", name)) {
+        if let Some(score) = pool_of(&claim).and_then(|pool| command.scores.get(pool)) {
+            let message = score.to_string();
+            tell(pools, &claim, "ConsolidationApproved", &message, &message).await;
+        }
+    }
 }
 
 pub(super) async fn rejected(pools: &Pools, command: &Command, why: &Invalid) {
