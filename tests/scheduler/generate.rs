@@ -107,6 +107,9 @@ impl Worlds {
         if self.0.percent(12) {
             self.features(&mut spec);
         }
+        if self.0.percent(30) {
+            self.disk(&mut spec);
+        }
         if self.0.percent(4) {
             spec["schedulingGates"] = json!([{"name": "example.com/gate"}]);
         }
@@ -141,17 +144,30 @@ impl Worlds {
             1 => {
                 let path = json!({"name": "scratch", "mountPath": "/tmp", "bindMountOptions": ["noexec"]});
                 first["volumeMounts"] = json!([path]);
-                let volume = json!({"name": "scratch", "emptyDir": {}});
-                match spec["volumes"].as_array_mut() {
-                    Some(volumes) => volumes.push(volume),
-                    None => spec["volumes"] = json!([volume]),
-                }
+                add(&mut spec["volumes"], json!({"name": "scratch", "emptyDir": {}}));
             }
             host => {
                 spec["hostNetwork"] = json!(true);
                 spec["hostUsers"] = json!(host == 2);
             }
         }
+    }
+
+    /// A disk that pods of one node share at most to read it.
+    fn disk(&mut self, spec: &mut Value) {
+        let read_only = self.0.percent(50);
+        let monitors = [["m1", "m2"], ["m2", "m3"], ["m3", "m4"]];
+        let (kind, disk) = match self.0.below(6) {
+            0 => ("gcePersistentDisk", json!({"pdName": "disk", "readOnly": read_only})),
+            1..3 => ("awsElasticBlockStore", json!({"volumeID": "vol-1", "readOnly": read_only})),
+            3 => {
+                let name = "iqn.2001-04.com.example:storage";
+                let disk = json!({"targetPortal": "10.0.0.1", "iqn": name, "lun": 0, "readOnly": read_only});
+                ("iscsi", disk)
+            }
+            _ => ("rbd", json!({"monitors": self.0.one(&monitors), "image": "disk", "readOnly": read_only})),
+        };
+        add(&mut spec["volumes"], json!({"name": "disk", kind: disk}));
     }
 
     fn container(&mut self) -> Value {
@@ -276,5 +292,12 @@ impl Worlds {
             expression
         };
         json!({"matchExpressions": self.some(2, expression)})
+    }
+}
+
+fn add(list: &mut Value, item: Value) {
+    match list.as_array_mut() {
+        Some(items) => items.push(item),
+        None => *list = json!([item]),
     }
 }

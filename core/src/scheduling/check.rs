@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{
     class::Class,
     fleet::{Amounts, FIXED, fits},
+    holds::Hold,
     ids::{ClassId, NodeId},
     reason::Reason,
     snapshot::Snapshot,
@@ -47,7 +48,7 @@ impl Snapshot {
         let own = &self.counters_of[self.classes.get(class.0).id.index()];
         let counts = |counter| own.contains(counter) && self.topology.domain(*counter, at).is_some();
         let excludes_itself = spec.family.apart.iter().any(counts)
-            || !spec.family.ports.is_empty()
+            || spec.family.holds.iter().any(|hold| hold.conflicts(hold))
             || !spec.family.storage.exclusive.is_empty()
             || self.needs_devices(spec.family.devices, at);
         if excludes_itself || spec.family.gains_by_its_like() {
@@ -66,7 +67,7 @@ impl Snapshot {
     pub(super) fn takes(&self, class: ClassId, spec: &Class, at: usize) -> bool {
         let dynamic = |expected: Expected<'_>| {
             self.has_room(spec, at, expected)
-                && self.ports_free(spec, at, expected)
+                && self.conflict(spec, at, expected).is_none()
                 && self.claims_free(spec)
                 && self.attachable(spec, at, expected)
                 && self.spread(spec, at, expected).is_ok()
@@ -98,10 +99,12 @@ impl Snapshot {
         refuse_unless(!node.unschedulable || spec.family.tolerates_cordon, Reason::Unschedulable)?;
         refuse_unless(accepts(spec.family.tolerations), Reason::Taint)?;
         refuse_unless(spec.family.affinity.is_none_or(accepts), Reason::NodeAffinity)?;
-        refuse_unless(self.ports_free(spec, at, expected), Reason::Ports)?;
+        let conflict = self.conflict(spec, at, expected);
+        refuse_unless(!matches!(conflict, Some(Hold::Port { .. })), Reason::Ports)?;
         if !self.has_room(spec, at, expected) {
             return Err(self.shortage(spec, at, expected));
         }
+        refuse_unless(conflict.is_none(), Reason::Disk)?;
         refuse_unless(self.claims_free(spec), Reason::ClaimInUse)?;
         refuse_unless(self.attachable(spec, at, expected), Reason::VolumeLimit)?;
         if let Some((_, reason)) = spec.family.storage.filters.iter().find(|(filter, _)| !accepts(*filter)) {
@@ -113,11 +116,14 @@ impl Snapshot {
         self.devices_fit(spec.family.devices, at)
     }
 
-    fn ports_free(&self, spec: &Class, at: usize, expected: Expected<'_>) -> bool {
-        let expected = expected.iter().flat_map(|(class, _)| &self.classes.get(class.0).family.ports);
-        let mut taken = self.fleet.nodes[at].ports.iter().map(|(port, _)| port).chain(expected);
-        spec.family.ports.is_empty()
-            || !taken.any(|taken| spec.family.ports.iter().any(|port| port.conflicts(taken)))
+    /// What a pod wants for itself and another one has.
+    fn conflict<'a>(&self, spec: &'a Class, at: usize, expected: Expected<'_>) -> Option<&'a Hold> {
+        let is_taken = |hold: &&Hold| {
+            let expected = expected.iter().flat_map(|(class, _)| &self.classes.get(class.0).family.holds);
+            let mut taken = self.fleet.nodes[at].holds.iter().map(|(hold, _)| hold).chain(expected);
+            taken.any(|taken| hold.conflicts(taken))
+        };
+        spec.family.holds.iter().find(is_taken)
     }
 
     fn free_beside(&self, at: usize, expected: Expected<'_>) -> Amounts {

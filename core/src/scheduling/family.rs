@@ -9,9 +9,9 @@ use super::{
     declared::Demand,
     devices::DemandId,
     filters::{Filter, FilterId},
+    holds::Hold,
     ids::{ClassId, FamilyId, Label, OrdinalMap, Symbol, value_of},
     pod::Traits,
-    ports::Port,
     reason::Reason,
     selector::{Conjunction, NodeSelector, Operator, Requirement, label_selector},
     snapshot::Snapshot,
@@ -75,7 +75,7 @@ pub(super) struct Family {
     pub(super) affinity: Option<FilterId>,
     /// What the kubelet has to declare, if anything.
     pub(super) features: Option<FilterId>,
-    pub(super) ports: Box<[Port]>,
+    pub(super) holds: Box<[Hold]>,
     pub(super) spread: Box<[SpreadRule]>,
     /// What it is spread over, softly or not.
     pub(super) spread_over: SpreadOver,
@@ -160,7 +160,7 @@ impl Snapshot {
             tolerates_cordon: tolerates_cordon(traits),
             affinity,
             features: self.features_filter(traits),
-            ports: traits.ports.iter().map(|port| Port::read(&mut self.strings, port)).collect(),
+            holds: Hold::of(&mut self.strings, traits),
             spread: self.spread_rules(traits, &subject, tolerations, affinity),
             spread_over: SpreadOver::read(&traits.spread),
             near,

@@ -7,8 +7,8 @@ use k8s_openapi::api::core::v1::Taint;
 use super::{
     declared::Declared,
     devices::NodeDevices,
+    holds::Hold,
     ids::{BitSet, ClassId, Label, Symbol, WORD_BITS, ones},
-    ports::Port,
 };
 
 /// Resources that every node has: cpu, memory, ephemeral storage, pods.
@@ -35,7 +35,7 @@ pub struct NodeInfo {
     pub(super) limits: Arc<[(Symbol, i64)]>,
     pub(super) pods: Vec<(ClassId, u32)>,
     pub(super) nominated: Vec<(ClassId, u32)>,
-    pub(super) ports: Vec<(Port, u32)>,
+    pub(super) holds: Vec<(Hold, u32)>,
     /// Driver and volume, and how many pods use it.
     pub(super) attached: Vec<((Symbol, Symbol), u32)>,
     /// Its devices, and what its pods have of any.

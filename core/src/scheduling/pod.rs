@@ -95,6 +95,15 @@ pub struct HostPort {
     pub port: i32,
 }
 
+/// A disk that the specification itself names, and that pods of one node do not share unless they only read it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Disk {
+    /// What tells it from all others, whatever their kind.
+    pub id: Box<str>,
+    /// Whether others may read it as well.
+    pub is_shared: bool,
+}
+
 /// A volume that lives on the node, and so is lost when the pod moves.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LocalVolume {
@@ -167,6 +176,8 @@ pub struct Traits {
     pub spread: Vec<TopologySpreadConstraint>,
     /// Ports of the node that it takes.
     pub ports: Vec<HostPort>,
+    /// Disks that the specification itself names.
+    pub disks: Box<[Disk]>,
     /// Volumes that live on the node.
     pub local_volumes: Vec<LocalVolume>,
     /// What the kubelet has to declare (`status.declaredFeatures` of its node), in order.
@@ -310,6 +321,7 @@ impl Traits {
             tolerations: spec.tolerations.clone().unwrap_or_default(),
             spread: spec.topology_spread_constraints.clone().unwrap_or_default(),
             ports: host_ports(spec),
+            disks: disks(spec),
             local_volumes: local_volumes(spec),
             features: declared::features(spec),
             priority: spec.priority,
@@ -390,6 +402,31 @@ fn host_ports(spec: &k8s::PodSpec) -> Vec<HostPort> {
         .collect();
     ports.sort();
     ports
+}
+
+/// Source: kube-scheduler, `plugins/volumerestrictions/volume_restrictions.go`.
+fn disks(spec: &k8s::PodSpec) -> Box<[Disk]> {
+    let disk =
+        |id: String, is_shared: Option<bool>| Disk { id: id.into(), is_shared: is_shared == Some(true) };
+    let mut disks = Vec::new();
+    for volume in spec.volumes.iter().flatten() {
+        let gce = volume.gce_persistent_disk.as_ref();
+        disks.extend(gce.map(|it| disk(format!("gce {}", it.pd_name), it.read_only)));
+        let ebs = volume.aws_elastic_block_store.as_ref();
+        disks.extend(ebs.map(|it| disk(format!("ebs {}", it.volume_id), None)));
+        let iscsi = volume.iscsi.as_ref();
+        disks.extend(iscsi.map(|it| disk(format!("iscsi {}", it.iqn), it.read_only)));
+        // An image is the same if one of its monitors is.
+        disks.extend(volume.rbd.iter().flat_map(|it| {
+            let pool = it.pool.as_deref().unwrap_or("rbd");
+            it.monitors
+                .iter()
+                .map(move |monitor| disk(format!("rbd {monitor} {pool} {}", it.image), it.read_only))
+        }));
+    }
+    disks.sort_unstable();
+    disks.dedup();
+    disks.into()
 }
 
 fn local_volumes(spec: &k8s::PodSpec) -> Vec<LocalVolume> {

@@ -30,6 +30,8 @@ pub enum Reason {
         /// Whether the node could not take the pod even if it were empty.
         beyond_capacity: bool,
     },
+    /// Another pod has a disk that the specification names.
+    Disk,
     /// Another pod uses a claim that one pod alone may use.
     ClaimInUse,
     /// The node can have no more volumes of a driver attached.
@@ -81,6 +83,7 @@ impl Reason {
         match self {
             Self::Insufficient { beyond_capacity, .. } => *beyond_capacity,
             Self::Ports
+            | Self::Disk
             | Self::ClaimInUse
             | Self::VolumeLimit
             | Self::DriverMissing(_)
@@ -111,6 +114,7 @@ impl fmt::Display for Reason {
             Self::NodeAffinity => "node(s) didn't match Pod's node affinity/selector",
             Self::Ports => "node(s) didn't have free ports for the requested pod ports",
             Self::Insufficient { resources, .. } => return insufficient(f, resources),
+            Self::Disk => "node(s) had no available disk",
             Self::ClaimInUse => {
                 "node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access mode"
             }

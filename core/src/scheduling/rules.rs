@@ -5,9 +5,9 @@ use std::sync::Arc;
 use super::{
     declared::Presumed,
     filters::FilterId,
+    holds::Hold,
     ids::{ClassId, NodeId, Symbol, ordinal},
     node::Node,
-    ports::Port,
     reason::Reason,
     snapshot::Snapshot,
     topology::CounterId,
@@ -176,22 +176,22 @@ impl Snapshot {
         family.storage.impossible.as_ref().or_else(devices)
     }
 
-    /// Whether pods of two classes take the same port of a node.
-    pub(crate) fn ports_conflict(&self, one: ClassId, other: ClassId) -> bool {
+    /// Whether pods of two classes take the same port or disk of a node.
+    pub(crate) fn holds_conflict(&self, one: ClassId, other: ClassId) -> bool {
         let (one, other) = (self.classes.get(one.0), self.classes.get(other.0));
-        one.family.ports.iter().any(|port| other.family.ports.iter().any(|taken| port.conflicts(taken)))
+        one.family.holds.iter().any(|hold| other.family.holds.iter().any(|taken| hold.conflicts(taken)))
     }
 
-    /// Whether a class takes ports of its node.
-    pub(crate) fn has_ports(&self, class: ClassId) -> bool {
-        !self.classes.get(class.0).family.ports.is_empty()
+    /// Whether a class takes ports or disks of its node.
+    pub(crate) fn has_holds(&self, class: ClassId) -> bool {
+        !self.classes.get(class.0).family.holds.is_empty()
     }
 
-    /// Whether the ports of a class are free on a node.
-    pub(crate) fn ports_free_on(&self, class: ClassId, node: NodeId) -> bool {
+    /// Whether the ports and disks of a class are free on a node.
+    pub(crate) fn holds_free_on(&self, class: ClassId, node: NodeId) -> bool {
         let taken =
-            |port: &Port| self.fleet.nodes[node.index()].ports.iter().any(|(taken, _)| port.conflicts(taken));
-        !self.classes.get(class.0).family.ports.iter().any(taken)
+            |hold: &Hold| self.fleet.nodes[node.index()].holds.iter().any(|(taken, _)| hold.conflicts(taken));
+        !self.classes.get(class.0).family.holds.iter().any(taken)
     }
 
     /// Adds a node that stands for one to come: pods can be bound to it, but no search finds it, since it has no room.

@@ -252,8 +252,8 @@ impl Snapshot {
         self.fleet.take(at, &class.requests, &class.others, delta);
         let info = &mut self.fleet.nodes[at];
         shift(&mut info.pods, id, delta);
-        for port in &class.family.ports {
-            shift(&mut info.ports, *port, delta);
+        for hold in &class.family.holds {
+            shift(&mut info.holds, *hold, delta);
         }
         for volume in &class.family.storage.attached {
             shift(&mut info.attached, *volume, delta);

@@ -13,7 +13,7 @@ use k8s_openapi::{
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use tandem_core::scheduling::{
     Node, Pod, Resources, Surroundings,
-    pod::{HostPort, Shape, Traits},
+    pod::{Disk, HostPort, Shape, Traits},
 };
 
 const ZONE: &str = "topology.kubernetes.io/zone";
@@ -239,6 +239,8 @@ fn pod() -> impl Strategy<Value = Pod> {
     });
     let port = (select(&["", "0.0.0.0", "10.0.0.1", "10.0.0.2"][..]), 80..82_i32)
         .prop_map(|(ip, port)| HostPort { ip: ip.into(), protocol: "TCP".into(), port });
+    let disk = (select(&["a", "b"][..]), any::<bool>())
+        .prop_map(|(id, is_shared)| Disk { id: id.into(), is_shared });
     let labels = (maybe("app", &["a", "b"]), maybe("version", &["1", "2"])).prop_map(|(mut labels, more)| {
         labels.extend(more);
         labels
@@ -249,10 +251,10 @@ fn pod() -> impl Strategy<Value = Pod> {
         vec(spread(), 0..3),
         option::weighted(0.1, maybe("size", &["1", "2"])),
         vec(toleration(), 0..2),
-        option::weighted(0.2, port),
+        (option::weighted(0.2, port), option::weighted(0.2, disk)),
     );
     (requests, labels, place, rules).prop_map(|(requests, labels, (namespace, priority, deleting), rules)| {
-        let (affinity, spread, selector, tolerations, port) = rules;
+        let (affinity, spread, selector, tolerations, (port, disk)) = rules;
         let shape = Shape::new(
             requests,
             Traits {
@@ -264,6 +266,7 @@ fn pod() -> impl Strategy<Value = Pod> {
                 node_selector: selector.unwrap_or_default(),
                 tolerations,
                 ports: port.into_iter().collect(),
+                disks: disk.into_iter().collect(),
                 ..Traits::default()
             },
         );

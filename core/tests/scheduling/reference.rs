@@ -97,6 +97,12 @@ impl World {
             return Err(Reason::Ports);
         }
         self.resources(pod, at)?;
+        let is_taken = here().flat_map(|pod| &pod.shape.disks).any(|taken| {
+            shape.disks.iter().any(|disk| disk.id == taken.id && !(disk.is_shared && taken.is_shared))
+        });
+        if is_taken {
+            return Err(Reason::Disk);
+        }
         self.spread(pod, at)?;
         self.neighbours(pod, at)
     }

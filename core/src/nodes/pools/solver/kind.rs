@@ -46,7 +46,7 @@ pub(super) struct Kind {
     /// By market; none where taints or requirements stand against it.
     pub(super) fits: Vec<Option<Fit>>,
     pub(super) selector: Option<Selector>,
-    pub(super) has_ports: bool,
+    pub(super) has_holds: bool,
 }
 
 /// A label whose values are domains of topology rules.
@@ -76,8 +76,8 @@ pub(super) struct Catalog<'a> {
     by_class: HashMap<(ClassId, ClassId), usize>,
     /// What no node of a market has that pods of a class need.
     pub(super) lacking: BTreeMap<(ClassId, usize), Reason>,
-    /// Daemons that take ports, by market, with the offers on which they run.
-    ports: Vec<Vec<(ClassId, Mask)>>,
+    /// Daemons that take ports or disks, by market, with the offers on which they run.
+    holds: Vec<Vec<(ClassId, Mask)>>,
     prefer_no_schedule: bool,
 }
 
@@ -95,7 +95,7 @@ impl<'a> Catalog<'a> {
             keys: Vec::new(),
             by_class: HashMap::new(),
             lacking: BTreeMap::new(),
-            ports: Vec::new(),
+            holds: Vec::new(),
             options,
         };
         for market in 0..catalog.markets.len() {
@@ -107,7 +107,7 @@ impl<'a> Catalog<'a> {
     /// Takes what DaemonSets need off the offers of a market.
     fn settle(&mut self, snapshot: &mut Snapshot, market: usize) {
         let daemons: &[Pod] = self.markets[market].pool.daemons;
-        let (mut taken, mut ports) = (Vec::new(), Vec::new());
+        let (mut taken, mut holds) = (Vec::new(), Vec::new());
         for pod in daemons {
             let class = snapshot.class(pod);
             let affinity = pod.shape.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
@@ -118,13 +118,13 @@ impl<'a> Catalog<'a> {
                     offers.join(&fit.offers);
                 }
             }
-            if snapshot.has_ports(class) {
-                ports.push((class, offers.clone()));
+            if snapshot.has_holds(class) {
+                holds.push((class, offers.clone()));
             }
             taken.push((offers, pod.shape.requests.clone()));
         }
         self.markets[market].settle(&taken);
-        self.ports.push(ports);
+        self.holds.push(holds);
     }
 
     fn fit(
@@ -174,7 +174,7 @@ impl<'a> Catalog<'a> {
             requests: fixed(&level.requests),
             fits: markets.map(|market| self.fit_of(snapshot, market, class, level, &requirements)).collect(),
             selector: snapshot.selector_of(class),
-            has_ports: snapshot.has_ports(class),
+            has_holds: snapshot.has_holds(class),
             requirements,
         };
         let place = self.kinds.len();
@@ -183,7 +183,7 @@ impl<'a> Catalog<'a> {
         place
     }
 
-    /// What a market has for a kind: ports that DaemonSets take and the places of volumes considered.
+    /// What a market has for a kind: ports and disks that DaemonSets take, and the places of volumes considered.
     fn fit_of(
         &mut self,
         snapshot: &mut Snapshot,
@@ -196,8 +196,8 @@ impl<'a> Catalog<'a> {
         if snapshot.impossible(class).is_some() || snapshot.devices_of_new_node(class).is_some() {
             return None;
         }
-        for (daemon, offers) in &self.ports[place] {
-            if snapshot.ports_conflict(class, *daemon) {
+        for (daemon, offers) in &self.holds[place] {
+            if snapshot.holds_conflict(class, *daemon) {
                 fit.offers.drop_all(offers);
             }
         }

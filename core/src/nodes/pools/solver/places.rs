@@ -144,7 +144,7 @@ impl Run<'_, '_> {
         if !rules.admits_settling(self.snapshot, &self.catalog.keys, open, offer) {
             return None;
         }
-        if kind.has_ports && !self.snapshot.ports_free_on(kind.class, open.node) {
+        if kind.has_holds && !self.snapshot.holds_free_on(kind.class, open.node) {
             return None;
         }
         let rise = market.price(offer) - market.price(open.cheapest);
