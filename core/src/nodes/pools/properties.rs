@@ -30,7 +30,7 @@ use crate::{
     api::karpenter::{Budget, NEVER, NodeClaim, RequirementWithMinValues},
     draws::Draws,
     nodes::drain::{self, Budgets},
-    scheduling::{Node, Pod, Resources},
+    scheduling::{ClassId, Node, NodeId, Pod, Resources, Snapshot},
 };
 
 /// Now: an hour after all machines were made.
@@ -303,9 +303,50 @@ fn pods_find_a_place(world: &World, command: &Command) -> Result<(), TestCaseErr
     after.leaving = command.claims.iter().cloned().collect();
     let needy = after.needy();
     prop_assert!(needy.iter().all(|pod| goes(pod.node.as_ref())));
+    // One pod after the other may end badly where another order does not: what counts is whether there is one.
     let plan = provision(&provision::Input { cluster: &after, pods: &needy, options: Options::default() });
-    prop_assert_eq!(plan.unschedulable, vec![]);
+    prop_assert!(plan.unschedulable.is_empty() || can_be_placed(&after, &needy), "{:?}", plan.unschedulable);
     Ok(())
+}
+
+/// Whether the nodes that stay take all these pods in some way.
+fn can_be_placed(cluster: &Cluster, pods: &[Arc<Pod>]) -> bool {
+    let mut snapshot = Snapshot::new(cluster.surroundings.clone());
+    let mut nodes = Vec::new();
+    for node in cluster.nodes.iter().filter(|node| !cluster.leaving.contains(&node.name)) {
+        let id = snapshot.add_node(node);
+        nodes.push(id);
+        for pod in cluster.pods.iter().filter(|pod| pod.node.as_ref() == Some(&node.name)) {
+            let class = snapshot.class(pod);
+            snapshot.bind(class, id);
+        }
+    }
+    let mut pods: Vec<_> = pods.iter().map(|pod| (pod.shape.requests.cpu, snapshot.class(pod))).collect();
+    pods.sort_unstable();
+    let classes: Vec<_> = pods.into_iter().map(|(_, class)| class).collect();
+    place(&mut snapshot, &nodes, &classes)
+}
+
+/// Tries the greatest, which is the last, on each node.
+fn place(snapshot: &mut Snapshot, nodes: &[NodeId], classes: &[ClassId]) -> bool {
+    let Some((class, others)) = classes.split_last() else { return true };
+    nodes.iter().any(|node| {
+        if snapshot.check(*class, *node).is_err() {
+            return false;
+        }
+        snapshot.bind(*class, *node);
+        let all = place(snapshot, nodes, others);
+        snapshot.unbind(*class, *node);
+        all
+    })
+}
+
+#[test]
+fn an_order_that_ends_badly_is_not_the_only_one() {
+    let world = World::draw(&mut Draws(12_493_476_436_612_937_394));
+    let command = world.decide().unwrap();
+    assert_eq!(command.replacements.len(), 1);
+    pods_find_a_place(&world, &command).unwrap();
 }
 
 fn plan(cluster: &Cluster) -> Plan {
