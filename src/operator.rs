@@ -27,6 +27,7 @@ use crate::{
         self, Shared,
         nodes::{
             buffer::{self, Buffers},
+            capacity_quota::CapacityQuotas,
             demand::{self, Demand},
             groups::{NodeGroups, metrics::MetricsCollector},
             interruption::{self, Interruptions, Queue, Webhook},
@@ -350,6 +351,7 @@ async fn node_groups(
     tracing::info!(provider = name, "node groups are scaled");
     let events = Events::new(client.clone(), GROUPS_EVENT_SOURCE, args.pod_name.clone());
     let requests = provisioning_requests(args, shared, &world).await?;
+    let quotas = capacity_quotas(args, shared, &world).await?;
     let groups = NodeGroups::new(
         client,
         (world, shared.demand.clone()),
@@ -360,7 +362,8 @@ async fn node_groups(
         shared.recorder.clone(),
     )?
     .keeping(buffers)
-    .answering(requests);
+    .answering(requests)
+    .within(quotas);
     registry.register_collector(Box::new(MetricsCollector(groups.metrics())));
     tasks.spawn(groups.run(shared.leading.clone(), shutdown.clone()));
     Ok(provider)
@@ -379,6 +382,20 @@ async fn provisioning_requests(
     // Whose status is never written would be told so with every pass.
     let writes = shared.recorder.is_none();
     Ok(Some(Requests::start(&shared.cluster.client, world, instance, writes).await?))
+}
+
+/// CapacityQuotas, where they are to be kept.
+async fn capacity_quotas(
+    args: &RunArgs,
+    shared: &Shared,
+    world: &Arc<World>,
+) -> anyhow::Result<Option<CapacityQuotas>> {
+    if !args.nodes.capacity_quotas_enabled {
+        return Ok(None);
+    }
+    // Whose status is never written would be told so with every pass.
+    let writes = shared.recorder.is_none();
+    Ok(Some(CapacityQuotas::start(&shared.cluster.client, world, writes).await?))
 }
 
 async fn node_pools(

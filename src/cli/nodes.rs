@@ -282,6 +282,15 @@ pub struct NodeArgs {
     /// Keep the room of CapacityBuffers on node groups.
     #[arg(long, action = Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false)]
     pub capacity_buffer_pod_injection_enabled: bool,
+    /// Keep CapacityQuotas, and write what their nodes have into their status.
+    #[arg(long, action = Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false)]
+    pub capacity_quotas_enabled: bool,
+    /// Ask for nodes for the pods that a controller will make, too, as soon as one of its pods waits for a node.
+    #[arg(long, action = Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false)]
+    pub enable_proactive_scaleup: bool,
+    /// The most pods that nodes are asked for so, those that wait included.
+    #[arg(long, default_value = "5000")]
+    pub pod_injection_limit: u32,
     /// Answer ProvisioningRequests, and keep the room that was promised.
     #[arg(long, action = Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false)]
     pub enable_provisioning_requests: bool,
@@ -350,7 +359,6 @@ pub(super) const WITHOUT_EFFECT: &[Flag] = &[
         Switch,
         "a buffer's pods are as the newest pod of its workload, or as its template",
     ),
-    ("capacity-quotas-enabled", Switch, "CapacityQuotas are not read by this version"),
     ("check-capacity-batch-processing", Switch, ALL_REQUESTS),
     ("check-capacity-provisioning-request-batch-timebox", Value, ALL_REQUESTS),
     ("check-capacity-provisioning-request-max-batch-size", Value, ALL_REQUESTS),
@@ -360,7 +368,6 @@ pub(super) const WITHOUT_EFFECT: &[Flag] = &[
     ("enable-csi-node-aware-scheduling", Switch, "limits of CSINode always count"),
     ("enable-dynamic-resource-allocation", Switch, "claims of devices always count"),
     ("enable-graceful-degradation", Switch, QUICK),
-    ("enable-proactive-scaleup", Switch, "expected pods come from ScaledObjects; see --max-expected-pods"),
     ("estimator", Value, "binpacking is the only one"),
     ("fastpath-binpacking-enabled", Switch, "the estimator always counts where counting is exact"),
     ("frequent-loops-enabled", Switch, "a pod that fits nowhere always starts a pass"),
@@ -393,7 +400,6 @@ pub(super) const WITHOUT_EFFECT: &[Flag] = &[
     ("parallel-drain", Switch, "drains are parallel; see --max-drain-parallelism"),
     ("parallel-scale-up", Switch, "several groups grow in one pass"),
     ("pending-pods-batching-timeout", Value, QUICK),
-    ("pod-injection-limit", Value, "see --max-expected-pods"),
     ("predicate-parallelism", Value, NOBODY),
     ("provisioning-request-max-backoff-cache-size", Value, "the backoffs of all requests are remembered"),
     ("record-duplicated-events", Switch, "equal events are counted, not repeated"),

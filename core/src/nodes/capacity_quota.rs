@@ -55,7 +55,9 @@ pub enum Problem {
         hint: &'static str,
     },
     /// A limit that is no amount.
-    #[error("spec.limits.resources: {resource} is {value:?}; write a whole number that is not negative, such as 8 or 32Gi")]
+    #[error(
+        "spec.limits.resources: {resource} is {value:?}; write a whole number that is not negative, such as 8 or 32Gi"
+    )]
     Limit {
         /// The resource.
         resource: String,
@@ -135,6 +137,14 @@ fn check_selector(selector: &LabelSelector) -> Result<(), Problem> {
     Ok(())
 }
 
+/// Every condition: type, status, reason, and when it is said.
+pub const CONDITIONS: &[(&str, &str, &str, &str)] = &[
+    ("cluster-autoscaler.kubernetes.io/valid", "True", "ValidationSucceeded", "it is kept"),
+    ("cluster-autoscaler.kubernetes.io/valid", "False", "ValidationFailed", "it is not, and what to write"),
+    ("Reconciled", "True", "ReconciliationSucceeded", "`status.used` is what its nodes have"),
+    ("Reconciled", "False", "ReconciliationFailed", "it is not, since the quota is not valid"),
+];
+
 /// What its conditions say: whether it is valid, and so kept, and whether its status is right. `valid` is how the former is
 /// called in the version that is served.
 pub fn said(problem: Option<&Problem>, valid: &'static str) -> [Said; 2] {
@@ -183,15 +193,14 @@ pub(crate) mod tests {
         assert_eq!(used(Value::Null), "0 7840m 6144Ki 2 4");
         assert_eq!(used(json!({})), "0 7840m 6144Ki 2 4");
         assert_eq!(used(json!({"matchLabels": {"team": "a"}})), "0 3920m 3072Ki 1 2");
-        let others = json!({"matchExpressions": [{"key": "team", "operator": "NotIn", "values": ["a", "b"]}]});
+        let others =
+            json!({"matchExpressions": [{"key": "team", "operator": "NotIn", "values": ["a", "b"]}]});
         assert_eq!(used(others), "0 0 0 0 0");
     }
 
     #[test]
     fn what_is_wrong_is_said_with_what_to_write() {
-        let expression = |operator: &str, values: &[&str]| {
-            json!({"matchExpressions": [{"key": "a", "operator": operator, "values": values}]})
-        };
+        let expression = |operator: &str, values: &[&str]| json!({"matchExpressions": [{"key": "a", "operator": operator, "values": values}]});
         let some = json!({"cpu": 1});
         for (selector, limits, wanted) in [
             (expression("Is", &["b"]), &some, "operator \"Is\"; write In"),

@@ -96,7 +96,10 @@ impl Quotas {
             }
             if least.as_ref().map_or(nodes, |(least, _)| *least) > allowed {
                 let (name, resources) = (&quota.name, exceeded.join(", "));
-                least = Some((allowed, format!("exceeded quota: \"CapacityQuota/{name}\", resources: {resources}")));
+                least = Some((
+                    allowed,
+                    format!("exceeded quota: \"CapacityQuota/{name}\", resources: {resources}"),
+                ));
             }
         }
         least

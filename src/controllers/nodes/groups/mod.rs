@@ -3,6 +3,7 @@
 mod act;
 mod choose;
 mod expander_server;
+pub mod injection;
 mod latency;
 pub mod look;
 pub mod metrics;
@@ -40,6 +41,7 @@ pub use self::expander_server::ServerError;
 use self::{
     act::{Removed, SoftTaints},
     choose::Chooser,
+    injection::Injection,
     metrics::Metrics,
     rehearsal::Rehearsal,
     remove::RemoveOptions,
@@ -52,7 +54,8 @@ use crate::{
     cluster::world::World,
     controllers::nodes::{
         buffer::{Buffers, Loop},
-        demand::Demand,
+        capacity_quota::CapacityQuotas,
+        demand::{Demand, Expected},
         provisioning_request::{Requests, Seen, requests},
     },
     dry_run::Recorder,
@@ -74,6 +77,8 @@ pub struct NodeGroups {
     demand: Option<Arc<Demand>>,
     buffers: Option<Arc<Buffers>>,
     requests: Option<Requests>,
+    injection: Option<Injection>,
+    quotas: Option<CapacityQuotas>,
     provider: Arc<dyn CloudProvider>,
     args: NodeArgs,
     settings: PassSettings,
@@ -133,6 +138,8 @@ impl NodeGroups {
             demand,
             buffers: None,
             requests: None,
+            injection: Injection::new(&args),
+            quotas: None,
             provider,
             args,
         })
@@ -150,6 +157,12 @@ impl NodeGroups {
         Self { requests, ..self }
     }
 
+    /// Keeps CapacityQuotas, too.
+    #[must_use]
+    pub fn within(self, quotas: Option<CapacityQuotas>) -> Self {
+        Self { quotas, ..self }
+    }
+
     /// What `/metrics` shows of it.
     pub fn metrics(&self) -> Arc<Metrics> {
         self.metrics.clone()
@@ -163,6 +176,9 @@ impl NodeGroups {
         }
         if let Some(requests) = &self.requests {
             requests.synced().await;
+        }
+        if let Some(quotas) = &self.quotas {
+            quotas.synced().await;
         }
         let mut rises = self.demand.as_ref().map(|demand| demand.rises());
         let (removed, mut removals) = mpsc::unbounded_channel();
@@ -315,8 +331,14 @@ impl NodeGroups {
         let force_ds = self.args.force_ds;
         let mut input =
             look::look(&self.world, &*self.provider, &self.passing, &mut self.told, force_ds, groups).await;
-        if let Some(demand) = &self.demand {
-            input.expected = demand.expected(&input.pods).await;
+        let Expected { pods, owners } = match &self.demand {
+            Some(demand) => demand.expected(&input.pods).await,
+            None => Expected::default(),
+        };
+        input.expected = pods;
+        if let Some(injection) = &mut self.injection {
+            let pods = injection.expected(&input, &owners, &self.settings.pending, &self.world);
+            input.expected.extend(pods);
         }
         if let Some(buffers) = &self.buffers {
             input.expected.extend(buffers.pods());
@@ -324,6 +346,9 @@ impl NodeGroups {
         let seen = self.requests.as_ref().map(|requests| requests.look(&input.pods, input.now));
         let seen = seen.unwrap_or_default();
         input.requests = requests(&seen);
+        if let Some(quotas) = &self.quotas {
+            input.quotas = quotas.look(&input.nodes).await;
+        }
         input.removing = self.removing.lock().clone();
         (input, seen)
     }

@@ -75,7 +75,9 @@ impl Draws {
         let limits = match self.below(3) {
             0 => json!({"nodes": self.small(12)}),
             1 => json!({"cpu": self.small(50)}),
-            _ => json!({"nodes": self.small(12), "cpu": self.small(50), "memory": format!("{}Gi", self.small(200))}),
+            _ => {
+                json!({"nodes": self.small(12), "cpu": self.small(50), "memory": format!("{}Gi", self.small(200))})
+            }
         };
         quota(&format!("q{number}"), &selector, &limits).unwrap()
     }

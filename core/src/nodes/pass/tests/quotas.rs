@@ -43,7 +43,13 @@ fn groups_grow_within_the_quotas_that_count_their_nodes() {
         ("of what nodes do not have", two(), "a", json!({"tpu": 0}), vec![("a", 4)]),
         ("of another group", two(), "b", json!({"nodes": 0}), vec![("a", 4)]),
         ("that is exceeded", two(), "a", json!({"nodes": 0}), vec![("b", 3)]),
-        ("what is on its way counts", two().instance("a", "new", false), "a", json!({"nodes": 2}), vec![("b", 2)]),
+        (
+            "what is on its way counts",
+            two().instance("a", "new", false),
+            "a",
+            json!({"nodes": 2}),
+            vec![("b", 2)],
+        ),
         ("nothing else may grow", pinned(two()), "a", json!({"nodes": 2}), vec![("a", 2)]),
     ];
     for (name, cluster, group, limits, wanted) in cases {
@@ -62,7 +68,8 @@ fn a_node_that_is_starting_counts_before_it_has_its_labels_and_devices() {
         node.created = Some(at(0));
     };
     let cluster = two().instance("a", "new", true).with_node("new", labels);
-    let outcome = bounded(cluster, "q", &["a"], &json!({"nodes": 2})).pass(&mut Memory::default(), 0, &settings());
+    let outcome =
+        bounded(cluster, "q", &["a"], &json!({"nodes": 2})).pass(&mut Memory::default(), 0, &settings());
     assert_eq!(grown(&outcome), [("b", 2)]);
 }
 
@@ -83,9 +90,11 @@ fn groups_that_are_alike_share_new_nodes_within_their_quotas() {
     let groups = || Cluster::default().group("a", (0, 9), 0).group("b", (0, 9), 0).waiting(4, CPU);
     let even = groups().pass(&mut Memory::default(), 0, &balanced());
     assert_eq!(grown(&even), [("a", 2), ("b", 2)]);
-    let few = bounded(groups(), "q", &["b"], &json!({"nodes": 1})).pass(&mut Memory::default(), 0, &balanced());
+    let few =
+        bounded(groups(), "q", &["b"], &json!({"nodes": 1})).pass(&mut Memory::default(), 0, &balanced());
     assert_eq!(grown(&few), [("a", 3), ("b", 1)]);
-    let none = bounded(groups(), "q", &["b"], &json!({"nodes": 0})).pass(&mut Memory::default(), 0, &balanced());
+    let none =
+        bounded(groups(), "q", &["b"], &json!({"nodes": 0})).pass(&mut Memory::default(), 0, &balanced());
     assert_eq!(grown(&none), [("a", 4)]);
     assert!(none.plan.splits.is_empty(), "{:?}", none.plan.splits);
     // The other's nodes are a little larger.
