@@ -303,6 +303,15 @@ pub struct NodeArgs {
     /// The longest time after which a ProvisioningRequest is tried again.
     #[arg(long, default_value = "10m", value_parser = duration)]
     pub provisioning_request_max_backoff_time: Duration,
+    /// A leader that began no pass for so long is not alive.
+    #[arg(long, default_value = "10m", value_parser = duration)]
+    pub max_inactivity: Duration,
+    /// A leader whose passes have failed for so long is not alive.
+    #[arg(long, default_value = "15m", value_parser = duration)]
+    pub max_failing_time: Duration,
+    /// How long a leader's first pass may take, instead of both.
+    #[arg(long, default_value = "20m", value_parser = duration)]
+    pub max_startup_time: Duration,
     /// Keep the status ConfigMap.
     #[arg(long, action = Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = true)]
     pub write_status_configmap: bool,
@@ -345,8 +354,6 @@ const NO_RATE_LIMIT: &str = "there is no client-side rate limit";
 const NOBODY: &str = "nothing reads it";
 const QUICK: &str = "no pass takes so long";
 const ALL_NODES: &str = "every node is looked at in every pass";
-const ONE_LEASE: &str = "one Lease decides who writes; see the flags --leader-election-*";
-const PROBES: &str = "see --health-probe-bind-address";
 const ALL_REQUESTS: &str = "every pass answers all ProvisioningRequests";
 const DEFAULT_SCHEDULER: &str = "the default scheduler's filters are simulated";
 
@@ -378,20 +385,12 @@ pub(super) const WITHOUT_EFFECT: &[Flag] = &[
     ("kube-client-burst", Value, NO_RATE_LIMIT),
     ("kube-client-qps", Value, NO_RATE_LIMIT),
     ("kubernetes", Value, "see --kubeconfig"),
-    ("leader-elect-lease-duration", Value, ONE_LEASE),
-    ("leader-elect-renew-deadline", Value, ONE_LEASE),
-    ("leader-elect-resource-lock", Value, ONE_LEASE),
-    ("leader-elect-resource-name", Value, ONE_LEASE),
-    ("leader-elect-resource-namespace", Value, ONE_LEASE),
-    ("leader-elect-retry-period", Value, ONE_LEASE),
+    ("leader-elect-resource-lock", Value, "it is always a Lease"),
     ("max-autoprovisioned-node-group-count", Value, NO_AUTOPROVISIONING),
     ("max-binpacking-time", Value, QUICK),
     ("max-empty-bulk-delete", Value, "see --max-scale-down-parallelism"),
-    ("max-failing-time", Value, PROBES),
-    ("max-inactivity", Value, PROBES),
     ("max-node-skip-eval-time-tracker-enabled", Switch, ALL_NODES),
     ("max-nodegroup-binpacking-duration", Value, QUICK),
-    ("max-startup-time", Value, PROBES),
     ("node-autoprovisioning-enabled", Switch, NO_AUTOPROVISIONING),
     ("node-deletion-batcher-interval", Value, "nodes are handed to the provider at once"),
     ("node-deletion-candidate-ttl", Value, "timers are always read back after a restart"),
@@ -414,7 +413,6 @@ pub(super) const WITHOUT_EFFECT: &[Flag] = &[
     ("scaleup-simulation-for-skipped-node-groups-enabled", Switch, "reasons are always known"),
     ("scheduler-config-file", Value, DEFAULT_SCHEDULER),
     ("scheduler-verbosity", Value, DEFAULT_SCHEDULER),
-    ("user-agent", Value, NOBODY),
 ];
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ mod choose;
 mod expander_server;
 pub mod injection;
 mod latency;
+pub mod liveness;
 pub mod look;
 pub mod metrics;
 mod rehearsal;
@@ -42,6 +43,7 @@ use self::{
     act::{Removed, SoftTaints},
     choose::Chooser,
     injection::Injection,
+    liveness::Liveness,
     metrics::Metrics,
     rehearsal::Rehearsal,
     remove::RemoveOptions,
@@ -92,6 +94,7 @@ pub struct NodeGroups {
     reporter: Reporter,
     status: StatusMap,
     metrics: Arc<Metrics>,
+    liveness: Arc<Liveness>,
     /// Nodes whose removal is under way, and whether they are drained.
     removing: Arc<Mutex<BTreeMap<Arc<str>, bool>>>,
     /// What is wrong with the provider or its groups, as it was said last.
@@ -130,6 +133,7 @@ impl NodeGroups {
                 args.write_status_configmap && recorder.is_none(),
             ),
             metrics: Arc::new(Metrics::new(&args)),
+            liveness: Liveness::new(&args),
             removing: Arc::default(),
             problems: Vec::new(),
             rehearsal: recorder.map(Rehearsal::new),
@@ -168,8 +172,15 @@ impl NodeGroups {
         self.metrics.clone()
     }
 
+    /// Whether it goes on.
+    pub fn liveness(&self) -> Arc<Liveness> {
+        self.liveness.clone()
+    }
+
     /// Runs passes while this replica leads, until `shutdown`.
     pub async fn run(mut self, mut leading: watch::Receiver<bool>, shutdown: CancellationToken) {
+        // From now on: caches that are never filled are no reason to wait for ever.
+        tokio::spawn(self.liveness.clone().follow(leading.clone()));
         self.world.synced().await;
         if let Some(buffers) = &self.buffers {
             buffers.synced().await;
@@ -192,6 +203,7 @@ impl NodeGroups {
             while *leading.borrow() && !shutdown.is_cancelled() {
                 let started = Instant::now();
                 self.metrics.activity("main");
+                self.liveness.begins();
                 match self.pass(&mut memory, first, &removed).await {
                     Ok((outcome, groups)) => {
                         first = false;
@@ -200,6 +212,10 @@ impl NodeGroups {
                             self.metrics.of_groups(&outcome.found, &groups, &memory.cluster);
                         }
                         self.status.write(&outcome, &groups, &memory, &self.problems).await;
+                        // One that broke off has left nothing behind.
+                        if self.model.is_some() {
+                            self.liveness.succeeded();
+                        }
                     }
                     Err(error) => {
                         self.metrics.error("cloudProviderError");

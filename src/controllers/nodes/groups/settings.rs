@@ -195,6 +195,9 @@ mod tests {
         ("emit-per-nodegroup-metrics", "loop"),
         ("max-expected-pods", "demand"),
         ("enable-proactive-scaleup", "injection"),
+        ("max-inactivity", "liveness"),
+        ("max-failing-time", "liveness"),
+        ("max-startup-time", "liveness"),
         ("pod-injection-limit", "injection"),
     ];
 
