@@ -8,6 +8,7 @@ use super::nodes::duration;
 
 /// Flags of the election; those of either program may be given.
 #[derive(Debug, Clone, Default, Args)]
+#[expect(clippy::struct_field_names, reason = "the flags are called so")]
 pub struct ElectionArgs {
     /// Name of the Lease [default: operator.keda.sh].
     #[arg(long)]

@@ -66,6 +66,12 @@ pub(super) fn page() -> String {
     for (reason, type_, when) in demand::EVENTS {
         let _ = writeln!(page, "| {reason} | {type_} | {when} |");
     }
+    autoscaling(&mut page);
+    page
+}
+
+/// The kinds of autoscaling.x-k8s.io.
+fn autoscaling(page: &mut String) {
     page.push_str(
         "\n## Conditions and events of a CapacityBuffer\n\n\
          `ReadyForProvisioning` says whether it is known what room to keep (`Resolved`, else `PodTemplateNotFound`, \
@@ -96,5 +102,4 @@ pub(super) fn page() -> String {
     for (condition, status, reason, when) in capacity_quota::CONDITIONS {
         let _ = writeln!(page, "| {condition} | {status} | {reason} | {when} |");
     }
-    page
 }
