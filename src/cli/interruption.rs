@@ -70,10 +70,65 @@ pub struct InterruptionArgs {
     /// Remove the notice of a hook whose machine is no node of this cluster; without it the notice stays for others.
     #[arg(long, env = "DELETE_SQS_MSG_IF_NODE_NOT_FOUND", action = Set, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_parser = BoolishValueParser::new())]
     pub delete_sqs_msg_if_node_not_found: bool,
+    /// Which machines that are no pool's are emptied.
+    #[command(flatten)]
+    pub managed: ManagedArgs,
     /// What is told of them.
     #[command(flatten)]
     pub webhook: WebhookArgs,
 }
+
+/// Which machines are emptied. While none of these is given, all that are nodes of this cluster; as soon as one is, those
+/// with the tag, as the handler has it. Nodes of pools go in any case.
+#[derive(Debug, Clone, Args)]
+pub struct ManagedArgs {
+    /// Empty nodes of machines with a tag only; so it is as soon as one of the settings about the tag is given.
+    #[arg(long, env = "CHECK_TAG_BEFORE_DRAINING", action = Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = BoolishValueParser::new())]
+    pub check_tag_before_draining: Option<bool>,
+    /// The key of that tag, whatever its value [default: aws-node-termination-handler/managed].
+    #[arg(long, env = "MANAGED_TAG")]
+    pub managed_tag: Option<String>,
+    /// The former name of --check-tag-before-draining.
+    #[arg(long, env = "CHECK_ASG_TAG_BEFORE_DRAINING", hide = true, action = Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = BoolishValueParser::new())]
+    pub check_asg_tag_before_draining: Option<bool>,
+    /// The former name of --managed-tag.
+    #[arg(long, env = "MANAGED_ASG_TAG", hide = true)]
+    pub managed_asg_tag: Option<String>,
+    /// If false, a tag of the machine's Auto Scaling group counts, too.
+    #[arg(long, env = "ASSUME_ASG_TAG_PROPAGATION", action = Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = BoolishValueParser::new())]
+    pub assume_asg_tag_propagation: Option<bool>,
+}
+
+/// The tag that says which machines are emptied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ManagedTag {
+    /// Its key.
+    pub key: String,
+    /// Whether only machines with it are emptied; else they are only counted.
+    pub is_checked: bool,
+    /// Whether it may be the group's.
+    pub of_groups: bool,
+}
+
+impl ManagedArgs {
+    /// The tag, if one of these was given (aws-node-termination-handler, `pkg/config/config.go`: a newer name goes before the
+    /// older; a group's own tags were read by the versions that had `ASSUME_ASG_TAG_PROPAGATION`, while it was false).
+    pub fn tag(&self) -> Option<ManagedTag> {
+        let key = self.managed_tag.as_ref().or(self.managed_asg_tag.as_ref());
+        let is_checked = self.check_tag_before_draining.or(self.check_asg_tag_before_draining);
+        if key.is_none() && is_checked.is_none() && self.assume_asg_tag_propagation.is_none() {
+            return None;
+        }
+        Some(ManagedTag {
+            key: key.map_or_else(|| MANAGED_TAG.to_owned(), Clone::clone),
+            is_checked: is_checked.unwrap_or(true),
+            of_groups: self.assume_asg_tag_propagation == Some(false),
+        })
+    }
+}
+
+/// The handler's own tag (`pkg/config/config.go`).
+const MANAGED_TAG: &str = "aws-node-termination-handler/managed";
 
 /// The webhook that is told of notices. What may hold a token is not printed, nor are the values of variables.
 #[derive(Debug, Clone, Args)]
@@ -139,15 +194,11 @@ impl InterruptionArgs {
 }
 
 const NO_METADATA: &str = "notices come from a queue, no process on the node asks its metadata";
-const OWN_NODES: &str = "a machine is of this cluster if it is a node of it, whatever its tags";
 const PROBES: &str = "see --health-probe-bind-address";
 
 /// Flags of aws-node-termination-handler that change nothing here, with the reason; each is a variable, too.
 pub(super) const WITHOUT_EFFECT: &[Flag] = &[
-    ("assume-asg-tag-propagation", Switch, OWN_NODES),
     ("aws-endpoint", Value, "see AWS_ENDPOINT_URL_SQS"),
-    ("check-asg-tag-before-draining", Switch, OWN_NODES),
-    ("check-tag-before-draining", Switch, OWN_NODES),
     ("delete-local-data", Switch, "pods go whatever they keep on the node: the machine ends"),
     ("emit-kubernetes-events", Switch, "events are always written"),
     ("enable-imds-rebalance-monitoring", Switch, NO_METADATA),
@@ -161,8 +212,6 @@ pub(super) const WITHOUT_EFFECT: &[Flag] = &[
     ("json-logging", Switch, "see --zap-encoder=json"),
     ("kubernetes-events-extra-annotations", Value, "events have no annotations"),
     ("log-format-version", Value, "see --zap-encoder"),
-    ("managed-asg-tag", Value, OWN_NODES),
-    ("managed-tag", Value, OWN_NODES),
     ("metadata-tries", Value, NO_METADATA),
     ("metadata-url", Value, NO_METADATA),
     ("node-name", Value, NO_METADATA),
@@ -185,3 +234,46 @@ pub(super) const VARIABLES: &[(&str, &str)] = &[
     ("NODEMAN_ERROR_VISIBILITY_TIMEOUT_SEC", "a message that comes again while it is dealt with is known"),
     ("NODEMAN_QUEUE_WAIT_TIME_SEC", "the queue is asked with the longest wait that SQS has, 20 s"),
 ];
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    /// The flags alone.
+    #[derive(Debug, Parser)]
+    struct Flags {
+        #[command(flatten)]
+        interruption: InterruptionArgs,
+    }
+
+    fn args(flags: &[&str]) -> InterruptionArgs {
+        Flags::try_parse_from(["tandem"].iter().chain(flags)).unwrap().interruption
+    }
+
+    #[test]
+    fn the_tag_counts_as_soon_as_a_setting_names_it() {
+        let tag = |key: &str, is_checked, of_groups| {
+            Some(ManagedTag { key: key.to_owned(), is_checked, of_groups })
+        };
+        let table: &[(&[&str], Option<ManagedTag>)] = &[
+            (&[], None),
+            (&["--check-tag-before-draining"], tag(MANAGED_TAG, true, false)),
+            (&["--check-tag-before-draining=false"], tag(MANAGED_TAG, false, false)),
+            (&["--managed-tag=ours"], tag("ours", true, false)),
+            (&["--managed-asg-tag=old"], tag("old", true, false)),
+            (&["--managed-asg-tag=old", "--managed-tag=new"], tag("new", true, false)),
+            (&["--check-asg-tag-before-draining=false"], tag(MANAGED_TAG, false, false)),
+            (
+                &["--check-asg-tag-before-draining=false", "--check-tag-before-draining=true"],
+                tag(MANAGED_TAG, true, false),
+            ),
+            (&["--assume-asg-tag-propagation"], tag(MANAGED_TAG, true, false)),
+            (&["--assume-asg-tag-propagation=false", "--managed-tag=ours"], tag("ours", true, true)),
+        ];
+        for (flags, wanted) in table {
+            assert_eq!(args(flags).managed.tag(), *wanted, "{flags:?}");
+        }
+    }
+}

@@ -39,7 +39,7 @@ impl Interruptions {
         tracing::info!(node = &*node.name, machine, notice = notice.kind.name(), "the node is emptied");
         self.tell(node, &reasons::noticed(&notice.kind, Home::Other)).await;
         if let Err(error) = mark(&self.config.client, &node.name, &self.marking(taint)).await {
-            self.metrics.acted("cordon", false);
+            self.metrics.acted("cordon", notice, Some(node), false);
             self.tell(node, &reasons::not_marked(&error.to_string())).await;
             return Outcome::Again;
         }
@@ -48,7 +48,7 @@ impl Interruptions {
         let held = held(notice, machine);
         let announcement = self.announcement(notice, machine, Some(node));
         let left = if evict { self.drain(notice, node, held.as_ref()).await } else { Vec::new() };
-        self.metrics.acted(action, left.is_empty());
+        self.metrics.acted(action, notice, Some(node), left.is_empty());
         self.post(announcement);
         if left.is_empty() {
             self.out_of_service(node, evict).await;
@@ -85,15 +85,14 @@ impl Interruptions {
         if notice.kind != Kind::SpotInterruption {
             return;
         }
-        let node = NodeRef::from(node);
-        match replaced(&**groups, &node).await {
+        match replaced(&**groups, &NodeRef::from(node)).await {
             Ok(None) => {}
             Ok(Some(group)) => {
-                self.metrics.acted("replace", true);
+                self.metrics.acted("replace", notice, Some(node), true);
                 tracing::info!(node = &*node.name, %group, "the group gets another machine, its size stays");
             }
             Err(error) => {
-                self.metrics.acted("replace", false);
+                self.metrics.acted("replace", notice, Some(node), false);
                 tracing::warn!(node = &*node.name, %error, "its group gets another machine only when it misses this one");
             }
         }

@@ -16,6 +16,7 @@ use thiserror::Error;
 
 use crate::cli::interruption::WebhookArgs;
 pub use announcement::Announcement;
+pub(super) use announcement::event_id;
 pub use template::{Template, TemplateError};
 
 /// A webhook has as long to answer (`pkg/webhook`).

@@ -27,7 +27,7 @@ pub(super) type Read = fn(&Announcement<'_>) -> String;
 /// Fields of templates (aws-node-termination-handler, `pkg/webhook`, `pkg/monitor/types.go`, `pkg/ec2metadata`). What only
 /// the metadata of a machine tells is empty, as it is for its queue processor outside of EC2.
 pub(super) const FIELDS: &[(&str, Read)] = &[
-    ("EventID", |it| it.event_id()),
+    ("EventID", |it| event_id(it.notice)),
     ("Kind", |it| it.kind().to_owned()),
     ("Monitor", |_| "SQS_MONITOR".to_owned()),
     ("Description", |it| it.description()),
@@ -59,6 +59,20 @@ fn go_time(time: Timestamp) -> String {
     time.to_zoned(TimeZone::UTC).strftime("%Y-%m-%d %H:%M:%S%.f +0000 UTC").to_string()
 }
 
+/// The handler writes the id of the event in hexadecimal digits, behind what it is of.
+pub(crate) fn event_id(notice: &Notice) -> String {
+    let of = match notice.kind {
+        Kind::SpotInterruption => "spot-itn-event",
+        Kind::RebalanceRecommendation => "rebalance-recommendation-event",
+        Kind::ScheduledChange => "aws-health-scheduled-change-event",
+        Kind::StateChange(_) => "ec2-state-change-event",
+        Kind::TerminateHook(_) => "asg-lifecycle-term",
+        Kind::ReservationInterruption => "capacity-reservation-interruption-event",
+    };
+    let digits: Vec<_> = notice.id.bytes().map(|byte| format!("{byte:02x}")).collect();
+    format!("{of}-{}", digits.concat())
+}
+
 impl Announcement<'_> {
     fn kind(&self) -> &'static str {
         match self.notice.kind {
@@ -70,20 +84,6 @@ impl Announcement<'_> {
             // The handler does not know it.
             Kind::ReservationInterruption => "CAPACITY_RESERVATION_INTERRUPTION",
         }
-    }
-
-    /// The handler writes the id of the event in hexadecimal digits, behind what it is of.
-    fn event_id(&self) -> String {
-        let of = match self.notice.kind {
-            Kind::SpotInterruption => "spot-itn-event",
-            Kind::RebalanceRecommendation => "rebalance-recommendation-event",
-            Kind::ScheduledChange => "aws-health-scheduled-change-event",
-            Kind::StateChange(_) => "ec2-state-change-event",
-            Kind::TerminateHook(_) => "asg-lifecycle-term",
-            Kind::ReservationInterruption => "capacity-reservation-interruption-event",
-        };
-        let digits: Vec<_> = self.notice.id.bytes().map(|byte| format!("{byte:02x}")).collect();
-        format!("{of}-{}", digits.concat())
     }
 
     /// The handler's words without the line feed at their end, with which its own default template is no JSON.
