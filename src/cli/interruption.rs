@@ -153,7 +153,7 @@ pub struct WebhookArgs {
         hide_env_values = true
     )]
     pub webhook_headers: Secret,
-    /// Their body: text with fields, {{ .Kind }} or {{ .Kind | lower }}.
+    /// Their body: a template of Go with fields, {{ .Kind }} or {{ .Kind | lower }}.
     #[arg(long, env = "WEBHOOK_TEMPLATE", default_value = WEBHOOK_TEMPLATE)]
     pub webhook_template: String,
     /// A file with that body, read at start; it goes before --webhook-template.

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// So long it is remembered whether a machine has the tag: a message that comes again asks EC2 nothing.
-const REMEMBERED: Duration = Duration::from_secs(60);
+const REMEMBERED: Duration = Duration::from_mins(1);
 /// Between two counts of machines with the tag (`pkg/observability`, `InitNodeMetrics`).
 const COUNTED_EVERY: Duration = Duration::from_secs(30);
 /// The tag that Auto Scaling gives its machines: their group's name.

@@ -26,6 +26,7 @@ struct Acted {
 
 /// As [`Acted`], of one node.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[expect(clippy::struct_field_names, reason = "labels have these names")]
 struct ActedOnNode {
     node_action: &'static str,
     node_status: &'static str,

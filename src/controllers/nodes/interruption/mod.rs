@@ -324,7 +324,13 @@ impl Interruptions {
         let webhook = self.config.webhook.as_ref()?;
         let pods = node.map(|node| self.pods_of(node)).unwrap_or_default();
         let pods: Vec<_> = pods.iter().map(|pod| pod.name.to_string()).collect();
-        Some(webhook.text(&Announcement { notice, machine, node, pods: &pods, now: Timestamp::now() }))
+        let now = Timestamp::now();
+        let text = webhook.text(&Announcement { notice, machine, node, pods: &pods, now });
+        let text = text.inspect_err(|error| {
+            self.metrics.failed("webhook");
+            tracing::warn!(%error, "the template of the webhook does not fit a notice");
+        });
+        text.ok()
     }
 
     /// Tells the webhook. Nobody waits for it, and a notice counts as dealt with whether it hears of it or not.

@@ -111,7 +111,7 @@ impl Webhook {
     }
 
     /// What it is told.
-    pub(super) fn text(&self, announcement: &Announcement<'_>) -> String {
+    pub(super) fn text(&self, announcement: &Announcement<'_>) -> Result<String, TemplateError> {
         self.template.render(announcement)
     }
 
