@@ -16,13 +16,13 @@ async fn messages_are_received_and_deleted() {
     let queue = bed.moto.create_queue("notices").await.unwrap();
     assert_eq!(sqs::url(&client, "notices").await.unwrap(), queue);
     bed.moto.send(&queue, r#"{"a": "b & c"}"#).await.unwrap();
-    let messages = sqs::receive(&client, &queue).await.unwrap();
+    let messages = sqs::receive(&client, &queue, 20).await.unwrap();
     let bodies: Vec<_> = messages.iter().map(|message| message.body.as_str()).collect();
     assert_eq!(bodies, [r#"{"a": "b & c"}"#]);
     assert_eq!(bed.moto.messages(&queue).await.unwrap(), 1, "received is not deleted");
     sqs::delete(&client, &queue, &messages[0].receipt_handle).await.unwrap();
     assert_eq!(bed.moto.messages(&queue).await.unwrap(), 0);
-    let gone = sqs::receive(&client, &format!("{queue}-gone")).await;
+    let gone = sqs::receive(&client, &format!("{queue}-gone"), 20).await;
     assert!(matches!(gone, Err(CloudError::NotFound(_))), "{gone:?}");
     bed.stop().await;
 }

@@ -47,15 +47,14 @@ impl Interruptions {
         let action = if evict { "cordon-and-drain" } else { "cordon" };
         let held = held(notice, machine);
         let announcement = self.announcement(notice, machine, Some(node));
-        let left = if evict { self.drain(notice, node, held.as_ref()).await } else { Vec::new() };
+        let left = if evict { self.evicted(notice, node, held.as_ref()).await } else { Vec::new() };
         self.metrics.acted(action, notice, Some(node), left.is_empty());
         self.post(announcement);
         if left.is_empty() {
             self.out_of_service(node, evict).await;
             self.tell(node, &reasons::emptied(evict)).await;
         } else {
-            let texts: Vec<_> = left.iter().map(|left| format!("{}: {}", left.pod.key(), left.why)).collect();
-            self.tell(node, &reasons::not_emptied(&texts)).await;
+            self.tell(node, &reasons::not_emptied(&left)).await;
             // Budgets may let more go by the time the message comes again, as long as the machine is there.
             if notice.deadline().is_none_or(|deadline| Timestamp::now() < deadline) {
                 return Outcome::Again;
@@ -132,6 +131,16 @@ impl Interruptions {
             labels: label.into_iter().collect(),
             ..Marking::default()
         }
+    }
+
+    /// What stays there, each with the reason. Where there is what may not go, nothing is evicted.
+    async fn evicted(&self, notice: &Notice, node: &Node, held: Option<&Held<'_>>) -> Vec<String> {
+        let kept = self.kept(node).await;
+        if !kept.is_empty() {
+            return kept;
+        }
+        let left = self.drain(notice, node, held).await;
+        left.iter().map(|left| format!("{}: {}", left.pod.key(), left.why)).collect()
     }
 
     /// Evicts what runs there, and keeps the hook waiting meanwhile; answers with the pods that stay.

@@ -4,6 +4,7 @@
 //! comes again too, and is known.
 
 mod empty;
+mod kept;
 mod managed;
 mod metrics;
 mod webhook;
@@ -196,7 +197,7 @@ impl Interruptions {
 
     async fn receive(&self) -> Result<Vec<sqs::Message>, CloudError> {
         let address = self.address().await?;
-        sqs::receive(&self.config.aws, &address).await
+        sqs::receive(&self.config.aws, &address, self.config.args.sqs_msg_visibility_timeout_sec).await
     }
 
     async fn handle(&self, message: sqs::Message) {

@@ -12,6 +12,8 @@ use super::{
 
 /// The longest text, in bytes; a range over a range is not to fill the memory.
 const LONGEST: usize = 1 << 20;
+/// The most nodes and turns of ranges that are gone through: a notice waits for its text.
+const STEPS: usize = 1 << 20;
 
 /// What a template reads.
 pub(super) trait Data {
@@ -36,7 +38,7 @@ impl From<TemplateError> for Leap {
 
 /// The text that the nodes come to.
 pub(super) fn evaluate(nodes: &[Node], data: &dyn Data) -> Result<String, TemplateError> {
-    let mut run = Run { data, variables: Vec::new(), out: String::new() };
+    let mut run = Run { data, variables: Vec::new(), out: String::new(), steps: 0 };
     match run.nodes(nodes, &Value::Nil) {
         Err(Leap::Failed(error)) => Err(error),
         _ => Ok(run.out),
@@ -47,11 +49,13 @@ struct Run<'a> {
     data: &'a dyn Data,
     variables: Vec<(String, Value)>,
     out: String,
+    steps: usize,
 }
 
 impl Run<'_> {
     fn nodes(&mut self, nodes: &[Node], dot: &Value) -> Result<(), Leap> {
         for node in nodes {
+            self.step()?;
             match node {
                 Node::Text(text) => self.write(text)?,
                 Node::Action(pipeline) => {
@@ -70,6 +74,11 @@ impl Run<'_> {
             }
         }
         Ok(())
+    }
+
+    fn step(&mut self) -> Result<(), TemplateError> {
+        self.steps += 1;
+        if self.steps > STEPS { Err(TemplateError::Run("it takes too long".to_owned())) } else { Ok(()) }
     }
 
     fn write(&mut self, text: &str) -> Result<(), TemplateError> {
@@ -109,25 +118,25 @@ impl Run<'_> {
     fn range(&mut self, block: &Block, dot: &Value) -> Result<(), Leap> {
         let scope = self.variables.len();
         let value = self.commands(&block.pipeline, dot)?;
-        let entries: Vec<(Value, Value)> = match value {
-            Value::Nil => Vec::new(),
-            Value::List(items) => (0..).map(Value::Int).zip(items).collect(),
-            Value::Map(entries) => entries.into_iter().map(|(key, value)| (key.into(), value)).collect(),
-            Value::Int(count) => {
-                (0..count).take(LONGEST).map(|at| (Value::Int(at), Value::Int(at))).collect()
-            }
+        let entries: Box<dyn Iterator<Item = (Value, Value)>> = match value {
+            Value::Nil => Box::new(std::iter::empty()),
+            Value::List(items) => Box::new((0..).map(Value::Int).zip(items)),
+            Value::Map(entries) => Box::new(entries.into_iter().map(|(key, value)| (key.into(), value))),
+            Value::Int(count) => Box::new((0..count).map(|at| (Value::Int(at), Value::Int(at)))),
             other => {
                 return Err(
                     TemplateError::Run(format!("range can't iterate over {}", other.printed())).into()
                 );
             }
         };
-        if entries.is_empty() {
+        let mut entries = entries.peekable();
+        if entries.peek().is_none() {
             let done = self.nodes(&block.otherwise, dot);
             self.variables.truncate(scope);
             return done;
         }
         for (key, value) in entries {
+            self.step()?;
             match &block.pipeline.variables[..] {
                 [] => {}
                 [one] => self.set(one, value.clone(), block.pipeline.declares),

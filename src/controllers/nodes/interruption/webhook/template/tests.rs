@@ -56,6 +56,7 @@ fn what_has_no_meaning_is_refused_by_name() {
         ("{{ div 1 0 }}", "div: the result is no number of 64 bits"),
         ("{{ repeat 1000000 \"abc\" }}", "repeat: a repeated text is longer than 65536 bytes"),
         ("{{ range 999999999 }}0123456789{{ end }}", "the text is longer than 1048576 bytes"),
+        ("{{ range 999999999 }}{{ range 999999999 }}{{ end }}{{ end }}", "it takes too long"),
     ];
     for (template, wanted) in table {
         let error = rendered(template).map_err(|error| error.to_string());
