@@ -64,7 +64,7 @@ mod tests {
 
     use super::*;
 
-    fn pod(kind: &str, phase: &str, volume: Value) -> Pod {
+    fn pod(kind: &str, phase: &str, volume: &Value) -> Pod {
         let owner = json!({"kind": kind, "name": "o", "uid": "u", "apiVersion": "v1", "controller": true});
         let pod = json!({
             "metadata": {"name": "a", "namespace": "ns", "ownerReferences": [owner]},
@@ -80,15 +80,15 @@ mod tests {
             (json!({"name": "v", "emptyDir": {}}), json!({"name": "v", "hostPath": {"path": "/"}}));
         let local = "ns/a: it has local storage, and DELETE_LOCAL_DATA is false";
         let daemon = "ns/a: it is of a DaemonSet, and IGNORE_DAEMON_SETS is false";
-        let mut mirror = pod("Node", "Running", empty.clone());
+        let mut mirror = pod("Node", "Running", &empty);
         mirror.annotations_mut().insert(MIRROR.to_owned(), "x".to_owned());
         // The pod; why it fails a drain if no local data, and if no DaemonSet is allowed.
         let table = [
-            (pod("ReplicaSet", "Running", empty.clone()), Some(local), None),
-            (pod("ReplicaSet", "Running", host), None, None),
-            (pod("ReplicaSet", "Succeeded", empty.clone()), None, None),
-            (pod("DaemonSet", "Running", empty.clone()), None, Some(daemon)),
-            (pod("DaemonSet", "Failed", empty), None, None),
+            (pod("ReplicaSet", "Running", &empty), Some(local), None),
+            (pod("ReplicaSet", "Running", &host), None, None),
+            (pod("ReplicaSet", "Succeeded", &empty), None, None),
+            (pod("DaemonSet", "Running", &empty), None, Some(daemon)),
+            (pod("DaemonSet", "Failed", &empty), None, None),
             (mirror, None, None),
         ];
         for (at, (pod, without_local_data, without_daemon_sets)) in table.iter().enumerate() {

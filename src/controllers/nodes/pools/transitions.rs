@@ -42,8 +42,11 @@ enum Object {
     Class(Arc<EC2NodeClass>),
 }
 
+/// Where the objects of a kind are.
+type Objects = fn(&Pools) -> Vec<Object>;
+
 /// The kinds: how metrics name them, and where their objects are.
-const KINDS: [(&str, fn(&Pools) -> Vec<Object>); 4] = [
+const KINDS: [(&str, Objects); 4] = [
     ("nodepool", |pools| pools.node_pools.list("").into_iter().map(Object::Pool).collect()),
     ("nodeclaim", |pools| pools.claims.list("").into_iter().map(Object::Claim).collect()),
     ("node", |pools| pools.world.nodes.all().into_iter().map(Object::Node).collect()),
@@ -323,7 +326,7 @@ mod tests {
         look(&mut seen, Vec::new(), metrics, at(130));
         look(&mut seen, Vec::new(), metrics, at(140));
         let text = text(&registry).unwrap();
-        let of = r#"operator_nodeclaim_status_condition_transitions_total{type="#;
+        let of = "operator_nodeclaim_status_condition_transitions_total{type=";
         for line in [
             format!(r#"{of}"Launched",status="True",reason="Why"}} 1"#),
             format!(r#"{of}"Ready",status="True",reason="Why"}} 1"#),
