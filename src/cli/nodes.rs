@@ -306,7 +306,7 @@ pub struct NodeArgs {
     /// A leader that began no pass for so long is not alive.
     #[arg(long, default_value = "10m", value_parser = duration)]
     pub max_inactivity: Duration,
-    /// A leader whose passes have failed for so long is not alive.
+    /// /health-check fails for a leader whose passes have failed for so long.
     #[arg(long, default_value = "15m", value_parser = duration)]
     pub max_failing_time: Duration,
     /// How long a leader's first pass may take, instead of both.
