@@ -8,6 +8,7 @@ use std::{
     fmt::Debug,
     hash::Hash,
     sync::Arc,
+    time::Duration,
 };
 
 use futures::{Stream, StreamExt};
@@ -23,11 +24,15 @@ use parking_lot::RwLock;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
-use super::Key;
+use super::{Key, client::served};
 
 /// Objects of one answer of the first listing, a few hundred kB: what is parsed at once is what the process keeps for ever
 /// as its greatest size.
 const PAGE: u32 = 50;
+/// After discovery failed, before the next try.
+const RETRY: Duration = Duration::from_secs(1);
+/// While a CRD is missing, between two looks for it.
+const RETRY_ABSENT: Duration = Duration::from_mins(1);
 
 /// Which objects are watched.
 #[derive(Debug, Clone, Default)]
@@ -186,6 +191,48 @@ where
     K::DynamicType: Default + Eq + Hash + Clone + Send,
 {
     watch_cluster_selected(client, &Scope::default(), changed)
+}
+
+/// [`watch_cluster`] for a kind whose CRD may be missing: as long as the API server says so, there is nothing, and nobody waits
+/// for it; from when it is installed on, it is watched.
+pub fn watch_cluster_once_served<K>(
+    client: &Client,
+    changed: impl Fn(Key, &K) + Send + Sync + 'static,
+) -> Arc<Cache<K>>
+where
+    K: Resource<Scope = ClusterResourceScope, DynamicType = ()>
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Send
+        + Sync
+        + 'static,
+{
+    let (cache, client) = (Arc::new(Cache::new(1)), client.clone());
+    let filled = cache.clone();
+    tokio::spawn(async move {
+        let kind = K::kind(&()).into_owned();
+        loop {
+            let pause = match served(&client, &K::api_version(&())).await {
+                Ok(kinds) if kinds.contains(&*K::plural(&())) => break,
+                Ok(_) => {
+                    if filled.pending.send_replace(0) > 0 {
+                        tracing::warn!(kind, "its CRD is not installed: there are none until it is");
+                    }
+                    RETRY_ABSENT
+                }
+                Err(error) => {
+                    tracing::warn!(kind, %error, "it is not known whether this kind is served, retrying");
+                    RETRY
+                }
+            };
+            tokio::time::sleep(pause).await;
+        }
+        let api: Api<DeserializeGuard<K>> = Api::all(client);
+        let events = watcher::watcher(api, Scope::default().config()).default_backoff();
+        fill(readable(events), None, filled, unmanaged, changed).await;
+    });
+    cache
 }
 
 /// [`watch_custom`] for a cluster-scoped kind.

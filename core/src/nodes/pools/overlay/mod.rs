@@ -50,7 +50,7 @@ pub struct Evaluation {
     /// Overlays, by name, that do not hold, and why.
     pub problems: BTreeMap<String, Problem>,
     /// The instance types of each pool, in the order in which they came.
-    pub types: BTreeMap<String, Vec<Arc<InstanceType>>>,
+    pub types: BTreeMap<String, Arc<[Arc<InstanceType>]>>,
 }
 
 /// Why an overlay does not hold.

@@ -103,7 +103,7 @@ fn resources_are_added_to_what_a_machine_has() {
     let spec = json!({"capacity": {"smarter-devices/fuse": "1", "hugepages-2Mi": "1Gi"}});
     let of_one_zone: (&str, &str, &[&str]) = (ZONE, "In", &["zone-1"]);
     let evaluation = evaluated(&[overlay("a", &[TWO_CORES, of_one_zone], spec)], &pools(&["general"]));
-    let [one, two, ..] = evaluation.types["general"].as_slice() else { panic!("{evaluation:?}") };
+    let [one, two, ..] = &*evaluation.types["general"] else { panic!("{evaluation:?}") };
     assert_eq!(one, &testing::instance_type(1));
     assert_eq!(two.overlaid, Overlaid { price: false, capacity: true });
     assert_eq!(two.allocatable().get("smarter-devices/fuse"), 1);
