@@ -152,9 +152,9 @@ pub fn evaluate(
     });
     let mut conflicts = conflicts(&readable, pools, well_known);
     let mut held: Vec<usize> = Vec::new();
-    for at in 0..readable.len() {
+    for (at, overlay) in readable.iter().enumerate() {
         match held.iter().find_map(|before| conflicts.remove(&(*before, at))) {
-            Some(conflict) => drop(problems.insert(readable[at].name.clone(), conflict)),
+            Some(conflict) => drop(problems.insert(overlay.name.clone(), conflict)),
             None => held.push(at),
         }
     }

@@ -303,7 +303,7 @@ proptest! {
     fn of_overlays_that_hold_the_heaviest_decides(overlays in any_overlays()) {
         let evaluation = evaluated(&overlays, &pools(&["general"]));
         let held: Vec<_> = overlays.iter().filter(|it| !evaluation.problems.contains_key(&it.name_any())).collect();
-        for one in &evaluation.types["general"] {
+        for one in evaluation.types["general"].iter() {
             let before = testing::instance_type(one.name[6..].parse().unwrap());
             for (offering, before) in one.offerings.iter().zip(&before.offerings) {
                 prop_assert!(offering.price >= 0.0);
