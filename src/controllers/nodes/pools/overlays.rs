@@ -41,6 +41,8 @@ const VALIDATION_SUCCEEDED: &str = "ValidationSucceeded";
 
 /// All instance types of a pool.
 type Types = Arc<[Arc<InstanceType>]>;
+/// A pool with what it offers.
+type Offer = (Arc<Pool>, Types);
 
 /// The overlays, and what they last came to.
 pub(super) struct Overlays {
@@ -51,7 +53,7 @@ pub(super) struct Overlays {
 /// What overlays and pools came to.
 struct Evaluated {
     overlays: Vec<Arc<NodeOverlay>>,
-    pools: Vec<(Arc<Pool>, Types)>,
+    pools: Vec<Offer>,
     evaluation: Evaluation,
 }
 
@@ -68,7 +70,7 @@ impl Overlays {
     }
 
     /// What they make of what these pools offer.
-    async fn apply(&self, pools: Vec<(Arc<Pool>, Types)>, well_known: &WellKnownLabels) -> Arc<Evaluated> {
+    async fn apply(&self, pools: Vec<Offer>, well_known: &WellKnownLabels) -> Arc<Evaluated> {
         let overlays = self.objects.list("");
         let last = self.last.lock().clone();
         if let Some(last) = last.filter(|last| last.is_of(&overlays, &pools)) {
@@ -87,11 +89,7 @@ impl Overlays {
 }
 
 impl Evaluated {
-    fn new(
-        overlays: Vec<Arc<NodeOverlay>>,
-        pools: Vec<(Arc<Pool>, Types)>,
-        well_known: &WellKnownLabels,
-    ) -> Self {
+    fn new(overlays: Vec<Arc<NodeOverlay>>, pools: Vec<Offer>, well_known: &WellKnownLabels) -> Self {
         let offers: Vec<_> =
             pools.iter().map(|(pool, types)| Offers { pool: &pool.name, spec: &pool.spec, types }).collect();
         let evaluation = evaluate(&overlays, &offers, well_known);
@@ -99,17 +97,17 @@ impl Evaluated {
     }
 
     /// Whether nothing has changed since. Caches and providers hand out the same object until it is another.
-    fn is_of(&self, overlays: &[Arc<NodeOverlay>], pools: &[(Arc<Pool>, Types)]) -> bool {
+    fn is_of(&self, overlays: &[Arc<NodeOverlay>], pools: &[Offer]) -> bool {
         let same_overlays = self.overlays.len() == overlays.len()
             && self.overlays.iter().zip(overlays).all(|(old, new)| Arc::ptr_eq(old, new));
-        let is_same = |((old, old_types), (new, new_types)): (&(Arc<Pool>, Types), &(Arc<Pool>, Types))| {
+        let is_same = |((old, old_types), (new, new_types)): (&Offer, &Offer)| {
             Arc::ptr_eq(old_types, new_types) && old == new
         };
         same_overlays && self.pools.len() == pools.len() && self.pools.iter().zip(pools).all(is_same)
     }
 
     /// Pools with their instance types as they are now.
-    fn catalogue(&self) -> Vec<(Arc<Pool>, Types)> {
+    fn catalogue(&self) -> Vec<Offer> {
         let types = |pool: &Arc<Pool>| self.evaluation.types.get(&pool.name).cloned();
         self.pools.iter().filter_map(|(pool, _)| Some((pool.clone(), types(pool)?))).collect()
     }
@@ -118,7 +116,7 @@ impl Evaluated {
 impl Pools {
     /// Every pool with all instance types of its node class, as overlays have them. Pools whose instance types cannot be told
     /// are left out.
-    pub(super) async fn catalogue(&self) -> Vec<(Arc<Pool>, Types)> {
+    pub(super) async fn catalogue(&self) -> Vec<Offer> {
         let offered = self.offered().await;
         match &self.overlays {
             Some(overlays) => overlays.apply(offered, self.provider.well_known()).await.catalogue(),
@@ -138,7 +136,7 @@ impl Pools {
     }
 
     /// What the provider offers each pool.
-    async fn offered(&self) -> Vec<(Arc<Pool>, Types)> {
+    async fn offered(&self) -> Vec<Offer> {
         let mut offered = Vec::new();
         for pool in self.pools() {
             match self.provider.instance_types(&pool.class).await {
