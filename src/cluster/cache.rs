@@ -24,7 +24,7 @@ use parking_lot::RwLock;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
-use super::{Key, client::served};
+use super::{Key, client::served, retry::Pauses};
 
 /// Objects of one answer of the first listing, a few hundred kB: what is parsed at once is what the process keeps for ever
 /// as its greatest size.
@@ -156,7 +156,7 @@ where
         let api: Api<K> = share
             .as_deref()
             .map_or_else(|| Api::all(client.clone()), |namespace| Api::namespaced(client.clone(), namespace));
-        let events = watcher::watcher(api, scope.config()).default_backoff();
+        let events = watcher::watcher(api, scope.config()).backoff(Pauses::default());
         tokio::spawn(fill(events, share, cache.clone(), keep, changed.clone()));
     }
     cache
@@ -178,7 +178,7 @@ where
         let api: Api<DeserializeGuard<K>> = share
             .as_deref()
             .map_or_else(|| Api::all(client.clone()), |namespace| Api::namespaced(client.clone(), namespace));
-        let events = watcher::watcher(api, scope.config()).default_backoff();
+        let events = watcher::watcher(api, scope.config()).backoff(Pauses::default());
         tokio::spawn(fill(readable(events), share, cache.clone(), unmanaged, changed.clone()));
     }
     cache
@@ -229,7 +229,7 @@ where
             tokio::time::sleep(pause).await;
         }
         let api: Api<DeserializeGuard<K>> = Api::all(client);
-        let events = watcher::watcher(api, Scope::default().config()).default_backoff();
+        let events = watcher::watcher(api, Scope::default().config()).backoff(Pauses::default());
         fill(readable(events), None, filled, unmanaged, changed).await;
     });
     cache
@@ -247,7 +247,7 @@ where
 {
     let cache = Arc::new(Cache::new(1));
     let api: Api<DeserializeGuard<K>> = Api::all(client.clone());
-    let events = watcher::watcher(api, scope.config()).default_backoff();
+    let events = watcher::watcher(api, scope.config()).backoff(Pauses::default());
     tokio::spawn(fill(readable(events), None, cache.clone(), unmanaged, changed));
     cache
 }
