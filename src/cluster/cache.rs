@@ -8,6 +8,7 @@ use std::{
     fmt::Debug,
     hash::Hash,
     sync::Arc,
+    time::Duration,
 };
 
 use futures::{Stream, StreamExt};
@@ -23,11 +24,15 @@ use parking_lot::RwLock;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
-use super::{Key, retry::Pauses};
+use super::{Key, client::served, retry::Pauses};
 
 /// Objects of one answer of the first listing, a few hundred kB: what is parsed at once is what the process keeps for ever
 /// as its greatest size.
 const PAGE: u32 = 50;
+/// After discovery failed, before the next try.
+const RETRY: Duration = Duration::from_secs(1);
+/// While a CRD is missing, between two looks for it.
+const RETRY_ABSENT: Duration = Duration::from_mins(1);
 
 /// Which objects are watched.
 #[derive(Debug, Clone, Default)]
@@ -188,6 +193,48 @@ where
     watch_cluster_selected(client, &Scope::default(), changed)
 }
 
+/// [`watch_cluster`] for a kind whose CRD may be missing: as long as the API server says so, there is nothing, and nobody waits
+/// for it; from when it is installed on, it is watched.
+pub fn watch_cluster_once_served<K>(
+    client: &Client,
+    changed: impl Fn(Key, &K) + Send + Sync + 'static,
+) -> Arc<Cache<K>>
+where
+    K: Resource<Scope = ClusterResourceScope, DynamicType = ()>
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Send
+        + Sync
+        + 'static,
+{
+    let (cache, client) = (Arc::new(Cache::new(1)), client.clone());
+    let filled = cache.clone();
+    tokio::spawn(async move {
+        let kind = K::kind(&()).into_owned();
+        loop {
+            let pause = match served(&client, &K::api_version(&())).await {
+                Ok(kinds) if kinds.contains(&*K::plural(&())) => break,
+                Ok(_) => {
+                    if filled.pending.send_replace(0) > 0 {
+                        tracing::warn!(kind, "its CRD is not installed: there are none until it is");
+                    }
+                    RETRY_ABSENT
+                }
+                Err(error) => {
+                    tracing::warn!(kind, %error, "it is not known whether this kind is served, retrying");
+                    RETRY
+                }
+            };
+            tokio::time::sleep(pause).await;
+        }
+        let api: Api<DeserializeGuard<K>> = Api::all(client);
+        let events = watcher::watcher(api, Scope::default().config()).backoff(Pauses::default());
+        fill(readable(events), None, filled, unmanaged, changed).await;
+    });
+    cache
+}
+
 /// [`watch_custom`] for a cluster-scoped kind.
 pub fn watch_cluster_selected<K>(
     client: &Client,
@@ -318,8 +365,17 @@ async fn fill<K, T>(
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        convert::Infallible,
+        sync::atomic::{AtomicUsize, Ordering},
+    };
+
     use futures::stream;
+    use http::{Request, Response, StatusCode};
     use k8s_openapi::api::core::v1::ConfigMap;
+    use kube::client::Body;
+    use serde_json::{Value, json};
+    use tandem_core::api::karpenter::NodeOverlay;
 
     use super::*;
 
@@ -351,5 +407,55 @@ mod tests {
         assert_eq!(names, ["y"]);
         assert!(cache.get("b", "z").is_some());
         assert!(deleted.lock().contains(&"x".to_owned()), "what went while the watch was down is told");
+    }
+
+    /// An API server that does not answer at first, then knows no NodeOverlays, then one.
+    fn late() -> Client {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let (path, query) = (request.uri().path(), request.uri().query().unwrap_or_default());
+            let of_kind = path.ends_with("/nodeoverlays");
+            let is_watch = of_kind && query.contains("watch=");
+            let resource = json!({"name": "nodeoverlays", "singularName": "", "namespaced": false, "kind": "NodeOverlay", "verbs": []});
+            let (code, answer) = if of_kind {
+                let one = json!({"metadata": {"name": "one"}, "spec": {"requirements": []}});
+                (200, json!({"metadata": {"resourceVersion": "1"}, "items": [one]}))
+            } else {
+                match asked.fetch_add(1, Ordering::Relaxed) {
+                    0 => (
+                        500,
+                        json!({"kind": "Status", "status": "Failure", "message": "not yet", "code": 500}),
+                    ),
+                    1 => {
+                        (404, json!({"kind": "Status", "status": "Failure", "message": "none", "code": 404}))
+                    }
+                    _ => (200, json!({"groupVersion": "karpenter.sh/v1alpha1", "resources": [resource]})),
+                }
+            };
+            async move {
+                if is_watch {
+                    std::future::pending::<()>().await;
+                }
+                Ok::<_, Infallible>(answered(code, &answer))
+            }
+        });
+        Client::new(service, "default")
+    }
+
+    fn answered(code: u16, answer: &Value) -> Response<Body> {
+        let mut response = Response::new(Body::from(answer.to_string().into_bytes()));
+        *response.status_mut() = StatusCode::from_u16(code).unwrap();
+        response
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_its_crd_there_is_nothing_of_a_kind_until_there_is() {
+        let cache = watch_cluster_once_served::<NodeOverlay>(&late(), |_, _| {});
+        tokio::time::sleep(RETRY / 2).await;
+        assert!(!cache.is_synced(), "nobody knows");
+        tokio::time::sleep(RETRY).await;
+        assert!(cache.is_synced() && cache.is_empty(), "it is known that there are none");
+        tokio::time::sleep(RETRY_ABSENT).await;
+        assert!(cache.get("", "one").is_some());
     }
 }

@@ -7,6 +7,7 @@ mod bed;
 mod consolidation;
 mod explain;
 mod gates;
+mod overlays;
 
 use std::time::Duration;
 

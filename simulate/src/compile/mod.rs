@@ -46,6 +46,7 @@ const SILENT: &[&str] = &[
     "ClusterTriggerAuthentication",
     "NodeGroup",
     "NodePool",
+    "NodeOverlay",
     "Provisioner",
     "AWSNodeTemplate",
     "DaemonSet",

@@ -10,13 +10,14 @@ use k8s_openapi::{
 };
 use serde::Deserialize;
 use tandem_core::{
-    api::karpenter::{AWSNodeTemplate, NodePool, NodePoolSpec, Provisioner},
+    api::karpenter::{AWSNodeTemplate, NodeOverlay, NodePool, NodePoolSpec, Provisioner},
     nodes::{
         drain::Budget,
         group::{GroupOptions, NodeGroup, Template},
         pools::{
             catalogue,
             cluster::Pool,
+            overlay::{Offers, evaluate},
             provisioner::{Lost, translate},
             requirements::WellKnownLabels,
         },
@@ -100,6 +101,11 @@ impl Disruption {
     }
 }
 
+/// Labels that nodes of the pretended instance types have.
+fn well_known() -> WellKnownLabels {
+    WellKnownLabels::default().with(catalogue::LABELS)
+}
+
 /// A number, or a percentage of the whole rounded up.
 fn of(amount: &IntOrString, whole: u32) -> i64 {
     match amount {
@@ -164,7 +170,7 @@ impl Compiler<'_> {
             prices: self.options.prices.clone(),
             start: self.options.node_start,
             starts: self.options.node_starts.clone(),
-            well_known: WellKnownLabels::default().with(catalogue::LABELS),
+            well_known: well_known(),
             pools: self.pools(),
             interruptions: (self.options.spot_interruptions_per_day > 0.0).then_some(Interruptions {
                 per_day: self.options.spot_interruptions_per_day,
@@ -227,7 +233,33 @@ impl Compiler<'_> {
             }
         }
         pools.sort_by(|one, other| one.name.cmp(&other.name));
+        self.overlay(&mut pools);
         pools
+    }
+
+    /// Gives pools their instance types as NodeOverlays have them.
+    fn overlay(&mut self, pools: &mut [Pool]) {
+        let manifests: Vec<_> = self.of_kind("NodeOverlay").collect();
+        let overlays: Vec<_> =
+            manifests.iter().filter_map(|it| self.typed::<NodeOverlay>(it)).map(Arc::new).collect();
+        if overlays.is_empty() {
+            return;
+        }
+        let offers: Vec<_> = pools
+            .iter()
+            .map(|pool| Offers { pool: &pool.name, spec: &pool.spec, types: &pool.types })
+            .collect();
+        let mut evaluation = evaluate(&overlays, &offers, &well_known());
+        for manifest in manifests {
+            if let Some(problem) = evaluation.problems.get(manifest.name()) {
+                self.problems.push(Problem::at(manifest.place("spec"), problem.to_string()));
+            }
+        }
+        for pool in pools {
+            if let Some(types) = evaluation.types.remove(&*pool.name) {
+                pool.types = types.to_vec();
+            }
+        }
     }
 
     /// A Provisioner as the NodePool that followed it.

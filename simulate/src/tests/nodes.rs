@@ -207,6 +207,36 @@ fn claims_end_when_they_have_lived_long_enough() {
 }
 
 #[test]
+fn overlays_decide_what_machines_cost() {
+    let load = history(&[(0, Some(15.0))], 1800);
+    let overlay = |name: &str, spec: &Value| {
+        let mut spec = spec.clone();
+        let own = "m-4x-amd64-linux";
+        spec["requirements"] =
+            json!([{"key": "node.kubernetes.io/instance-type", "operator": "In", "values": [own]}]);
+        manifest(json!({
+            "apiVersion": "karpenter.sh/v1alpha1", "kind": "NodeOverlay", "metadata": {"name": name}, "spec": spec,
+        }))
+    };
+    let world = |overlays: Vec<Manifest>| {
+        let object = scaled_object("web", &json!({"minReplicaCount": 1}));
+        let mut manifests = vec![deployment("web", 2), object, node_pool("spot", &json!({}))];
+        manifests.extend(overlays);
+        input(manifests, &load)
+    };
+    let outcome =
+        run(&world(vec![overlay("cheap", &json!({"price": "0.001"}))]), &Options::default()).unwrap();
+    let names: Vec<_> = outcome.nodes.types.iter().map(|kind| kind.name.as_str()).collect();
+    assert_eq!(names, ["m-4x-amd64-linux spot"]);
+    assert!((outcome.nodes.cost_per_hour.last().unwrap() - 0.001).abs() < 1e-9);
+    assert!(!outcome.notes.iter().any(|note| note.contains("NodeOverlay")), "{:?}", outcome.notes);
+    let twice = vec![overlay("a", &json!({"price": "1"})), overlay("b", &json!({"price": "2"}))];
+    let wrong = run(&world(twice), &Options::default()).unwrap_err();
+    let said = wrong[0].to_string();
+    assert!(said.contains("/a: spec: conflict with another overlay: \"b\""), "{said}");
+}
+
+#[test]
 fn a_provisioner_is_the_pool_that_followed_it() {
     let load = history(&[(0, Some(15.0)), (600, Some(95.0))], 1800);
     let provisioner = |spec: Value| {

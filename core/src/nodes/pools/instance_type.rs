@@ -1,6 +1,6 @@
 //! Instance types, and the terms on which each can be had (core, `pkg/cloudprovider/types.go`).
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::requirements::{
     Requirements, WellKnownLabels,
@@ -24,7 +24,18 @@ pub struct InstanceType {
     pub overhead: Resources,
     /// The terms on which it can be had, those that are sold out included.
     pub offerings: Vec<Offering>,
+    /// What of it overlays have changed.
+    pub overlaid: Overlaid,
     allocatable: Resources,
+}
+
+/// What overlays have changed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Overlaid {
+    /// The price of an offering.
+    pub price: bool,
+    /// What a machine has.
+    pub capacity: bool,
 }
 
 /// The terms on which an instance type can be had.
@@ -61,6 +72,15 @@ impl Offering {
     }
 }
 
+/// What the overhead leaves of a capacity, and of the memory what huge pages leave.
+fn left(capacity: &Resources, overhead: &Resources) -> Resources {
+    let mut left = capacity.clone();
+    left.subtract(overhead);
+    let pages = capacity.other.iter().filter(|(name, _)| name.starts_with("hugepages-"));
+    left.memory = pages.fold(left.memory, |memory, (_, pages)| memory - pages).max(0);
+    left
+}
+
 fn only<'a>(requirements: &'a Requirements, key: &str) -> Option<&'a str> {
     let requirement = requirements.get(key)?;
     requirement.values().first().filter(|_| requirement.len() == 1).map(|value| &**value)
@@ -75,11 +95,17 @@ impl InstanceType {
         overhead: Resources,
         offerings: Vec<Offering>,
     ) -> Self {
-        let mut allocatable = capacity.clone();
-        allocatable.subtract(&overhead);
-        let pages = capacity.other.iter().filter(|(name, _)| name.starts_with("hugepages-"));
-        allocatable.memory = pages.fold(allocatable.memory, |memory, (_, pages)| memory - pages).max(0);
-        Self { name: name.into(), requirements, capacity, overhead, offerings, allocatable }
+        let allocatable = left(&capacity, &overhead);
+        let overlaid = Overlaid::default();
+        Self { name: name.into(), requirements, capacity, overhead, offerings, overlaid, allocatable }
+    }
+
+    /// Says how much a machine has of these resources.
+    pub fn set_resources(&mut self, amounts: BTreeMap<Box<str>, i64>) {
+        for (name, amount) in amounts {
+            self.capacity.set(&name, amount);
+        }
+        self.allocatable = left(&self.capacity, &self.overhead);
     }
 
     /// What pods may use of a node of it.

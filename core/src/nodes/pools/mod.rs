@@ -14,6 +14,7 @@ pub mod instance_type;
 pub mod launch;
 pub mod names;
 pub mod node_claim;
+pub mod overlay;
 pub mod pods;
 pub mod provision;
 pub mod provisioner;

@@ -21,6 +21,10 @@ pub const HASH: &str = "karpenter.sh/nodepool-hash";
 pub const HASH_VERSION: &str = "karpenter.sh/nodepool-hash-version";
 /// The annotation of claims, `true` if there is less choice of instance types than their pool asks for.
 pub const MIN_VALUES_RELAXED: &str = "karpenter.sh/nodeclaim-min-values-relaxed";
+/// The annotation of claims, `true` if an overlay has changed a price of one of their instance types.
+pub const PRICE_OVERLAY_APPLIED: &str = "karpenter.sh/price-overlay-applied";
+/// The annotation of claims, `true` if an overlay has changed what machines of one of their instance types have.
+pub const CAPACITY_OVERLAY_APPLIED: &str = "karpenter.sh/capacity-overlay-applied";
 /// The annotation with the time at which a claim's machine is deleted, whatever still runs there.
 pub const TERMINATION_TIME: &str = "karpenter.sh/nodeclaim-termination-timestamp";
 /// The key of the taint of a node that its claim has not registered.

@@ -2,7 +2,7 @@
 //! `pkg/controllers`).
 
 /// Conditions: kind of the object, type, and when it is true.
-pub const CONDITIONS: [(&str, &str, &str); 13] = [
+pub const CONDITIONS: [(&str, &str, &str); 14] = [
     (
         "NodePool",
         "ValidationSucceeded",
@@ -14,6 +14,12 @@ pub const CONDITIONS: [(&str, &str, &str); 13] = [
         "NodeRegistrationHealthy",
         "at most one of its last four launches did not become a node; `Unknown` before the first, and when the pool or its node \
          class changes; no part of `Ready`",
+    ),
+    (
+        "NodeOverlay",
+        "ValidationSucceeded",
+        "what it says can be read, and no overlay of its weight says the same otherwise (else `RuntimeValidation` or \
+         `Conflict`, and it holds nowhere)",
     ),
     ("NodeClaim", "Launched", "there is a machine"),
     ("NodeClaim", "Registered", "the machine is a node, with the claim's labels and taints"),

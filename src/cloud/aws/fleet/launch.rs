@@ -34,6 +34,8 @@ pub struct Choice {
     pub subnet: String,
     /// The zone.
     pub zone: String,
+    /// What it costs, dollars an hour, as far as [`Launch::by_price`] is concerned.
+    pub price: f64,
 }
 
 /// A launch of one machine.
@@ -41,6 +43,8 @@ pub struct Choice {
 pub struct Launch {
     /// Whether spot capacity is bought.
     pub spot: bool,
+    /// Whether the prices of the choices decide, and not those that EC2 knows.
+    pub by_price: bool,
     /// `Context` of the call, for who has one.
     pub context: Option<String>,
     /// What it may be.
@@ -203,11 +207,13 @@ fn fleet_form(launch: &Launch) -> Form {
         .set_some("Context", launch.context.as_deref())
         .set("TargetCapacitySpecification.TotalTargetCapacity", 1)
         .set("TargetCapacitySpecification.DefaultTargetCapacityType", capacity);
-    form = if launch.spot {
-        form.set("SpotOptions.AllocationStrategy", "price-capacity-optimized")
-    } else {
-        form.set("OnDemandOptions.AllocationStrategy", "lowest-price")
+    let (option, strategy) = match (launch.spot, launch.by_price) {
+        (true, false) => ("SpotOptions.AllocationStrategy", "price-capacity-optimized"),
+        (true, true) => ("SpotOptions.AllocationStrategy", "capacity-optimized-prioritized"),
+        (false, false) => ("OnDemandOptions.AllocationStrategy", "lowest-price"),
+        (false, true) => ("OnDemandOptions.AllocationStrategy", "prioritized"),
     };
+    form = form.set(option, strategy);
     // In the order of the first choice of each.
     let mut templates: Vec<(&str, Vec<&Choice>)> = Vec::new();
     for choice in &launch.choices {
@@ -224,7 +230,9 @@ fn fleet_form(launch: &Launch) -> Form {
             let one = Form::new()
                 .set("InstanceType", &choice.instance_type)
                 .set("SubnetId", &choice.subnet)
-                .set("AvailabilityZone", &choice.zone);
+                .set("AvailabilityZone", &choice.zone)
+                // The least comes first.
+                .set_some("Priority", launch.by_price.then_some(choice.price));
             config = config.nest(&format!("Overrides.{}", index + 1), one);
         }
         form = form.nest(&format!("LaunchTemplateConfigs.{}", index + 1), config);
@@ -408,9 +416,11 @@ mod tests {
             instance_type: instance_type.into(),
             subnet: "s".into(),
             zone: "z".into(),
+            price: 0.5,
         };
-        let launch = Launch {
+        let mut launch = Launch {
             spot: true,
+            by_price: false,
             context: None,
             choices: vec![choice("b", "m5.large"), choice("a", "m6g.large"), choice("b", "c5.large")],
             tags: BTreeMap::from([("k".into(), "v".into())]),
@@ -425,6 +435,16 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part} in {text}");
         }
-        assert!(!text.contains("OnDemandOptions"));
+        assert!(!text.contains("OnDemandOptions") && !text.contains("Priority"));
+        launch.by_price = true;
+        for (spot, strategy) in [
+            (true, "SpotOptions.AllocationStrategy=capacity-optimized-prioritized"),
+            (false, "OnDemandOptions.AllocationStrategy=prioritized"),
+        ] {
+            launch.spot = spot;
+            let text = fleet_form(&launch).encode("CreateFleet", "1");
+            assert!(text.contains(strategy), "{text}");
+            assert!(text.contains("LaunchTemplateConfigs.2.Overrides.1.Priority=0.5"), "{text}");
+        }
     }
 }

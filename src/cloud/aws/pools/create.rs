@@ -15,6 +15,7 @@ use tandem_core::{
     nodes::pools::{
         instance_type::{InstanceType, Offering},
         launch::{MinValuesPolicy, truncate, without_dear_spot, without_exotic},
+        names::PRICE_OVERLAY_APPLIED,
         requirements::{
             Requirement, Requirements,
             labels::{CAPACITY_TYPE, NODE_POOL, ON_DEMAND, SPOT, ZONE},
@@ -241,6 +242,7 @@ impl AwsPools {
         tags.entry("Name".to_owned()).or_insert_with(|| claim.name_any());
         Ok(Launch {
             spot: plan.capacity_type == SPOT,
+            by_price: claim.annotations().contains_key(PRICE_OVERLAY_APPLIED),
             context: ready.spec.context.clone(),
             choices,
             tags,
@@ -346,12 +348,14 @@ impl Plan {
                     instance_type: one.name.to_string(),
                     subnet: subnet.clone(),
                     zone: zone.clone(),
+                    price: offering.price,
                 };
-                choices.push((offering.price, choice));
+                choices.push(choice);
             }
         }
-        choices.sort_by(|(left, _), (right, _)| left.total_cmp(right));
-        choices.into_iter().take(MOST_CHOICES).map(|(_, choice)| choice).collect()
+        choices.sort_by(|left, right| left.price.total_cmp(&right.price));
+        choices.truncate(MOST_CHOICES);
+        choices
     }
 
     /// What a machine of one of the types is.

@@ -18,7 +18,9 @@ pub(super) use tandem_core::nodes::pools::node_claim::{
 };
 
 use super::{
-    names::{FINALIZER, HASH, HASH_VERSION, MIN_VALUES_RELAXED},
+    names::{
+        CAPACITY_OVERLAY_APPLIED, FINALIZER, HASH, HASH_VERSION, MIN_VALUES_RELAXED, PRICE_OVERLAY_APPLIED,
+    },
     view::{self, Pool},
 };
 use crate::cloud::pools::quantities;
@@ -39,6 +41,12 @@ pub(super) fn build(pool: &Pool, node: &solver::Claim) -> NodeClaim {
     annotations.insert(HASH.to_owned(), pool.hash.clone());
     annotations.insert(HASH_VERSION.to_owned(), view::HASH_VERSION.to_owned());
     annotations.insert(MIN_VALUES_RELAXED.to_owned(), is_relaxed(pool, node).to_string());
+    for (key, is_applied) in [
+        (PRICE_OVERLAY_APPLIED, node.types.iter().any(|one| one.overlaid.price)),
+        (CAPACITY_OVERLAY_APPLIED, node.types.iter().any(|one| one.overlaid.capacity)),
+    ] {
+        annotations.extend(is_applied.then(|| (key.to_owned(), "true".to_owned())));
+    }
 
     let mut requirements = RequirementWithMinValues::list(&requirements);
     requirements.retain(|requirement| may_be_required(&requirement.key));

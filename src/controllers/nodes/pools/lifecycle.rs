@@ -97,8 +97,8 @@ async fn create(pools: &Pools, claim: &NodeClaim, now: Timestamp) -> Result<Laun
     let asked = claim.spec.resources.as_ref().and_then(|resources| resources.requests.as_ref());
     let asked = Resources::from_optional(asked);
     let well_known = pools.provider.well_known();
-    let types = pools.provider.instance_types(&class).await?;
-    let mut types = pools.sold_out.lock().mask(&types, now);
+    let all = pools.types_of(claim, &class).await?;
+    let mut types = pools.sold_out.lock().mask(&all, now);
     types.retain(|one| {
         requirements.allows(INSTANCE_TYPE, &one.name)
             && one.requirements.intersects(&requirements)
@@ -106,7 +106,14 @@ async fn create(pools: &Pools, claim: &NodeClaim, now: Timestamp) -> Result<Laun
             && one.available(&requirements, well_known).next().is_some()
     });
     order_by_price(&mut types, &requirements, well_known);
-    pools.provider.create(claim, &class, &types).await
+    let mut launched = pools.provider.create(claim, &class, &types).await?;
+    // A machine that was launched before and is found again is told as the provider knows it.
+    let overlaid = all.iter().find(|one| one.overlaid.capacity && *one.name == *launched.instance_type);
+    if let Some(of) = overlaid {
+        launched.capacity = of.capacity.clone();
+        launched.allocatable = of.allocatable().clone();
+    }
+    Ok(launched)
 }
 
 /// Labels first: with the condition they are never looked at again.

@@ -20,6 +20,7 @@ mod lifecycle;
 pub mod metrics;
 mod nominations;
 mod observe;
+mod overlays;
 mod pool;
 mod provision;
 mod registration;
@@ -74,6 +75,7 @@ pub use tandem_core::nodes::pools::names;
 
 use metrics::Metrics;
 use nominations::Nominations;
+use overlays::Overlays;
 use registration::Registrations;
 use rehearsal::Rehearsal;
 use view::Pool;
@@ -121,6 +123,8 @@ pub struct Pools {
     provisioners: Arc<Cache<Provisioner>>,
     templates: Arc<Cache<AWSNodeTemplate>>,
     claims: Arc<Cache<NodeClaim>>,
+    /// With the gate `NodeOverlay`.
+    overlays: Option<Overlays>,
     /// Names of nodes by their provider ids, of this version of the nodes.
     names_of_nodes: Mutex<(u64, NodeNames)>,
     sold_out: Mutex<SoldOut>,
@@ -149,8 +153,9 @@ impl Pools {
         let count = world.changes.clone();
         let changed = move || count.send_modify(|count| *count += 1);
         let on = |changed: &(dyn Fn() + Send + Sync)| changed();
-        let (pool, provisioner, template, claim) =
-            (changed.clone(), changed.clone(), changed.clone(), changed);
+        let (pool, provisioner, template, claim, overlay) =
+            (changed.clone(), changed.clone(), changed.clone(), changed.clone(), changed);
+        let overlaid = settings.feature_gates.is_on(overlays::GATE);
         let pools = Self {
             node_pools: watch_cluster::<NodePool>(&client, move |_, _| on(&pool)),
             provisioners: watch_cluster::<Provisioner>(&client, move |_, _| on(&provisioner)),
@@ -160,6 +165,7 @@ impl Pools {
                 drop(changed_claim.send(key.name));
                 claim();
             }),
+            overlays: overlaid.then(|| Overlays::start(&client, move || on(&overlay))),
             names_of_nodes: Mutex::default(),
             metrics: Metrics::default(),
             sold_out: Mutex::default(),
@@ -189,6 +195,9 @@ impl Pools {
             self.claims.synced(),
             self.world.synced(),
         );
+        if let Some(overlays) = &self.overlays {
+            overlays.synced().await;
+        }
         if let Some(buffers) = &self.buffers {
             buffers.synced().await;
         }
@@ -353,6 +362,7 @@ pub async fn run(pools: Arc<Pools>, claim_changes: ClaimChanges) {
         claims::run(pools.clone(), claim_changes),
         classes::run(pools.clone()),
         pool::run(pools.clone()),
+        overlays::run(pools.clone()),
         provision::run(pools.clone()),
         consolidatable::run(pools.clone()),
         consistency::run(pools.clone()),

@@ -16,17 +16,14 @@ pub(super) async fn observe(pools: &Pools, now: Timestamp) -> Cluster {
     let (nodes, surroundings) = (pools.world.nodes(), Arc::new(pools.world.surroundings()));
     pools.told.lock().learn(&nodes, &surroundings, now);
     let mut served = Vec::new();
-    for pool in pools.pools() {
-        match pools.provider.instance_types(&pool.class).await {
-            Ok(types) => served.push(cluster::Pool {
-                name: pool.name.as_str().into(),
-                spec: pool.spec.clone(),
-                types: pools.sold_out.lock().mask(&types, now),
-                is_usable: pool.is_ready && !pool.is_deleting,
-                told: pools.told.lock().of(&pool.name),
-            }),
-            Err(error) => tracing::warn!(pool = pool.name, %error, "its instance types cannot be told"),
-        }
+    for (pool, types) in pools.catalogue().await {
+        served.push(cluster::Pool {
+            name: pool.name.as_str().into(),
+            spec: pool.spec.clone(),
+            types: pools.sold_out.lock().mask(&types, now),
+            is_usable: pool.is_ready && !pool.is_deleting,
+            told: pools.told.lock().of(&pool.name),
+        });
     }
     Cluster {
         nodes,

@@ -62,6 +62,7 @@ fn failures_say_what_is_sold_out() {
         instance_type: name.to_owned(),
         subnet: String::new(),
         zone: zone.to_owned(),
+        price: 1.0,
     };
     let choices = [choice("x", "a"), choice("x", "b"), choice("y", "a")];
     let failure = |code: &str, name: &str, zone: Option<&str>| LaunchFailure {
