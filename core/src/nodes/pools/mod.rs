@@ -7,6 +7,7 @@ pub mod cluster;
 pub mod consistency;
 pub mod consolidate;
 pub mod costs;
+pub mod devices;
 pub mod disrupt;
 pub mod fixed;
 mod gangs;

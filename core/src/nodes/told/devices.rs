@@ -1,0 +1,166 @@
+//! Devices that nodes of a pool told of: what drivers published there, by instance type.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{REMEMBERED, TRIES};
+use crate::{
+    nodes::pools::requirements::labels::{INSTANCE_TYPE, NODE_POOL},
+    scheduling::{
+        Node,
+        devices::{AttributeName, Device, Objects, Slice},
+    },
+};
+
+/// A node's drivers have so long to publish its devices, from when it is ready: as long as those of its volumes have.
+const SETTLING: SignedDuration = SignedDuration::from_mins(3);
+
+/// The slices of a node.
+pub type Slices = Arc<[Arc<Slice>]>;
+
+/// What new nodes of one pool have of devices, as far as nodes of it told, by instance type.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Told(BTreeMap<Box<str>, Known>);
+
+/// What nodes of an instance type told.
+#[derive(Debug, Clone, PartialEq)]
+struct Known {
+    at: Timestamp,
+    slices: Slices,
+    /// Whether no more is to be expected of such a node.
+    is_settled: bool,
+}
+
+/// What is seen of nodes of an instance type.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Seen {
+    slices: Slices,
+    is_settled: bool,
+}
+
+/// What a new node has of devices.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outfit {
+    /// These slices, if any.
+    Slices(Slices),
+    /// Nobody knows.
+    Unknown,
+}
+
+impl Told {
+    /// What nodes of an instance type had last.
+    pub fn known(&self, instance_type: &str) -> Option<&Slices> {
+        self.0.get(instance_type).map(|known| &known.slices)
+    }
+
+    /// Whether a node of an instance type has been there for so long that it told all.
+    pub fn is_settled(&self, instance_type: &str) -> bool {
+        self.0.get(instance_type).is_some_and(|known| known.is_settled)
+    }
+
+    /// What a new node of an instance type has, if it is one of those that may have devices: when some of these have told,
+    /// no other is presumed to have any.
+    pub fn of(&self, instance_type: &str, may_have: impl Fn(&str) -> bool) -> Outfit {
+        if let Some(slices) = self.known(instance_type) {
+            return Outfit::Slices(slices.clone());
+        }
+        let told = self.0.iter().filter(|(of_type, known)| known.is_settled && may_have(of_type)).count();
+        if may_have(instance_type) && told < TRIES { Outfit::Unknown } else { Outfit::Slices([].into()) }
+    }
+
+    /// Takes in what is seen now.
+    pub(super) fn note(&mut self, instance_type: &str, seen: Seen, now: Timestamp) {
+        let Seen { slices, is_settled } = seen;
+        let Some(known) = self.0.get_mut(instance_type) else {
+            self.0.insert(instance_type.into(), Known { at: now, slices, is_settled });
+            return;
+        };
+        // Drivers come to a new node one after the other.
+        if is_settled || drivers(&known.slices).is_subset(&drivers(&slices)) {
+            known.at = now;
+            known.slices = in_common(&known.slices, slices);
+            known.is_settled |= is_settled;
+        }
+    }
+
+    /// Forgets what was told too long ago: that there are no devices. Those that there were are remembered as long as the pool
+    /// is there, since otherwise a node would have to be tried again.
+    pub(super) fn forget(&mut self, now: Timestamp) {
+        self.0.retain(|_, known| !known.slices.is_empty() || now.duration_since(known.at) < REMEMBERED);
+    }
+}
+
+/// Nodes of pools that are so young that their drivers may yet publish devices, by name.
+pub fn settling(nodes: &[Arc<Node>], now: Timestamp) -> BTreeSet<Arc<str>> {
+    let of_pool = nodes.iter().filter(|node| node.labels.contains_key(NODE_POOL));
+    of_pool.filter(|node| !is_settled(node, now)).map(|node| node.name.clone()).collect()
+}
+
+fn is_settled(node: &Node, now: Timestamp) -> bool {
+    let since = node.conditions.get("Ready").and_then(|(_, since)| *since).max(node.created);
+    node.ready && since.is_none_or(|since| now.duration_since(since) > SETTLING)
+}
+
+/// What nodes show, by pool and instance type: of those whose drivers publish most the newest. That it has none shows only a
+/// node whose drivers have had their time.
+pub(super) fn seen<'n>(
+    nodes: &'n [Arc<Node>],
+    objects: &Objects,
+    now: Timestamp,
+) -> BTreeMap<(&'n str, &'n str), Seen> {
+    // Without a class nobody can ask for devices.
+    if objects.classes.is_empty() {
+        return BTreeMap::new();
+    }
+    let by_node = objects.by_node();
+    let mut best: BTreeMap<(&str, &str), (bool, &Node)> = BTreeMap::new();
+    let rank = |node: &'n Node| {
+        let published = by_node.get(&node.name).map_or(&[][..], Vec::as_slice);
+        (drivers(published).len(), node.created, &node.name)
+    };
+    for node in nodes {
+        let (Some(pool), Some(of_type)) = (node.labels.get(NODE_POOL), node.labels.get(INSTANCE_TYPE)) else {
+            continue;
+        };
+        let is_settled = is_settled(node, now);
+        if is_settled || by_node.contains_key(&node.name) {
+            let (any_settled, best) = best.entry((pool, of_type)).or_insert((is_settled, node));
+            *any_settled |= is_settled;
+            if rank(best) < rank(node) {
+                *best = node;
+            }
+        }
+    }
+    let seen = best.into_iter().map(|(of, (is_settled, node))| {
+        let slices = by_node.get(&node.name).map_or_else(|| [].into(), |slices| slices.as_slice().into());
+        (of, Seen { slices, is_settled })
+    });
+    seen.collect()
+}
+
+/// The drivers of slices.
+pub fn drivers(slices: &[Arc<Slice>]) -> BTreeSet<&Arc<str>> {
+    slices.iter().map(|slice| &slice.pool.0).collect()
+}
+
+/// What two nodes show that have the same devices: attributes of which each has its own, such as serial numbers, no other node
+/// will have. Where the devices differ, those that are seen now count.
+fn in_common(known: &Slices, seen: Slices) -> Slices {
+    let devices = |slices: &[Arc<Slice>]| -> BTreeMap<(Arc<str>, Arc<str>), Device> {
+        let all = slices.iter().flat_map(|slice| slice.devices.iter().map(|device| (&slice.pool.0, device)));
+        all.map(|(driver, device)| ((driver.clone(), device.name.clone()), device.clone())).collect()
+    };
+    let (before, now) = (devices(known), devices(&seen));
+    if !before.keys().eq(now.keys()) {
+        return seen;
+    }
+    let differs = |slice: &Slice, device: &Device, name: &AttributeName| {
+        let other = now.get(&(slice.pool.0.clone(), device.name.clone()));
+        other.is_none_or(|other| other.attributes.get(name) != device.attributes.get(name))
+    };
+    known.iter().map(|slice| slice.without(|device, name| differs(slice, device, name))).collect()
+}
