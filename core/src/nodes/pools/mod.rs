@@ -27,7 +27,7 @@ pub mod sold_out;
 pub mod solver;
 
 #[cfg(test)]
-mod testing;
+pub(super) mod testing;
 
 #[cfg(test)]
 mod properties;

@@ -164,3 +164,129 @@ fn in_common(known: &Slices, seen: Slices) -> Slices {
     };
     known.iter().map(|slice| slice.without(|device, name| differs(slice, device, name))).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        nodes::{
+            pools::testing::{devices, slice},
+            told::Learned,
+        },
+        scheduling::{Surroundings, devices::Attribute},
+    };
+
+    /// What is there: nodes by minute of their creation, with what drivers published there.
+    struct World {
+        memory: Learned,
+        nodes: Vec<Arc<Node>>,
+        objects: Objects,
+    }
+
+    impl World {
+        fn new() -> Self {
+            Self { memory: Learned::default(), nodes: Vec::new(), objects: devices() }
+        }
+
+        fn add(&mut self, minute: i64, slices: &[Arc<Slice>]) {
+            let labels = [(NODE_POOL, "web"), (INSTANCE_TYPE, "large")];
+            let node = Node {
+                name: format!("node-{minute}").into(),
+                labels: labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
+                created: Some(at(minute)),
+                ready: true,
+                ..Node::default()
+            };
+            self.nodes.push(Arc::new(node));
+            for slice in slices {
+                self.objects.slices.insert(slice.name.clone(), slice.clone());
+            }
+        }
+
+        /// How many devices a new node is known to have then, and whether that is all.
+        fn known(&mut self, minute: i64) -> Option<(usize, bool)> {
+            let devices = Some(Arc::new(self.objects.clone()));
+            let surroundings = Surroundings { devices, ..Surroundings::default() };
+            self.memory.learn(&self.nodes, &surroundings, at(minute));
+            let told = self.memory.of("web").devices;
+            let slices = told.known("large")?;
+            Some((slices.iter().map(|slice| slice.devices.len()).sum(), told.is_settled("large")))
+        }
+    }
+
+    fn at(minute: i64) -> Timestamp {
+        Timestamp::UNIX_EPOCH + SignedDuration::from_mins(minute)
+    }
+
+    #[test]
+    fn what_drivers_publish_counts_at_once_and_that_they_do_not_after_a_while() {
+        let mut world = World::new();
+        world.add(0, &[]);
+        assert_eq!(world.known(3), None, "the driver may be on its way");
+        assert_eq!(settling(&world.nodes, at(3)).len(), 1);
+        assert_eq!(world.known(4), Some((0, true)));
+        assert!(settling(&world.nodes, at(4)).is_empty());
+        world.add(5, &[slice("node-5", 2)]);
+        assert_eq!(world.known(6), Some((2, true)));
+        world.add(7, &[]);
+        assert_eq!(world.known(20), Some((2, true)), "a node whose driver fails says nothing of others");
+        world.nodes.clear();
+        world.objects.slices.clear();
+        assert_eq!(world.known(10_000), Some((2, true)), "without it a node would have to be tried again");
+        world.memory.retain_pools(|pool| pool != "web");
+        assert_eq!(world.known(10_001), None);
+    }
+
+    #[test]
+    fn that_there_are_no_devices_is_forgotten() {
+        let mut world = World::new();
+        world.add(0, &[]);
+        assert_eq!(world.known(10), Some((0, true)));
+        world.nodes.clear();
+        assert_eq!(world.known(60 * 6), Some((0, true)));
+        assert_eq!(world.known(60 * 6 + 10), None);
+    }
+
+    #[test]
+    fn no_other_node_has_the_serial_number_of_one() {
+        let with_uuid = |node: &str| {
+            let mut slice = (*slice(node, 1)).clone();
+            let attributes = &mut slice.devices[0].attributes;
+            attributes.insert(("gpu.test".into(), "uuid".into()), Attribute::Text(node.into()));
+            attributes.insert(("gpu.test".into(), "model".into()), Attribute::Text("t4".into()));
+            Arc::new(slice)
+        };
+        let mut world = World::new();
+        let names = |world: &World| -> Vec<String> {
+            let told = world.memory.of("web").devices;
+            let attributes = told.known("large").unwrap()[0].devices[0].attributes.keys();
+            attributes.map(|(_, name)| name.to_string()).collect()
+        };
+        world.add(0, &[with_uuid("node-0")]);
+        world.known(1);
+        assert_eq!(names(&world), ["model", "uuid"]);
+        world.add(2, &[with_uuid("node-2")]);
+        world.known(3);
+        assert_eq!(names(&world), ["model"]);
+        world.known(10);
+        assert_eq!(names(&world), ["model"], "it does not come back");
+    }
+
+    #[test]
+    fn after_some_types_no_other_is_presumed_to_have_devices() {
+        let known = |is_settled| Known { at: at(0), slices: [].into(), is_settled };
+        let told = |types: &[&str]| Told(types.iter().map(|name| ((*name).into(), known(true))).collect());
+        let may_have = |of_type: &str| of_type != "plain";
+        let table = [
+            (told(&[]), "a", true),
+            (told(&[]), "plain", false),
+            (told(&["a"]), "a", false),
+            (told(&["a", "b"]), "c", true),
+            (told(&["a", "b", "plain"]), "c", true),
+            (told(&["a", "b", "c"]), "d", false),
+        ];
+        for (told, of_type, wanted) in table {
+            assert_eq!(told.of(of_type, may_have) == Outfit::Unknown, wanted, "{of_type} {told:?}");
+        }
+    }
+}
