@@ -215,7 +215,9 @@ impl Cluster {
         let of_pool = |pool: &'_ Pool| Outfits::new(&pool.told.devices, &pool.types);
         let mut outfits: BTreeMap<_, _> = self.pools.iter().map(|pool| (&*pool.name, of_pool(pool))).collect();
         for Member { claim, node, .. } in self.members() {
-            let settles = node.as_ref().is_some_and(|node| settling.contains(&node.name));
+            let named = claim.status.as_ref().and_then(|status| status.node_name.as_deref());
+            let name = node.as_ref().map(|node| &*node.name).or(named);
+            let settles = name.is_some_and(|name| settling.contains(name));
             if self.is_leaving(&claim) || holds(&claim, condition::INITIALIZED) && !settles {
                 continue;
             }

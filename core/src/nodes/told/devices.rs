@@ -57,6 +57,18 @@ impl Told {
         self.0.get(instance_type).map(|known| &known.slices)
     }
 
+    /// How many devices of each driver nodes of each instance type had last.
+    pub fn counts(&self) -> BTreeMap<String, BTreeMap<String, usize>> {
+        let count = |slices: &Slices| {
+            let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+            for slice in slices.iter() {
+                *counts.entry(slice.pool.0.to_string()).or_default() += slice.devices.len();
+            }
+            counts
+        };
+        self.0.iter().map(|(of_type, known)| (of_type.to_string(), count(&known.slices))).collect()
+    }
+
     /// Whether a node of an instance type has been there for so long that it told all.
     pub fn is_settled(&self, instance_type: &str) -> bool {
         self.0.get(instance_type).is_some_and(|known| known.is_settled)
