@@ -47,7 +47,9 @@ impl Told {
         match self.known(instance_type) {
             Some(declared) => declared.clone(),
             None if self.declared.len() < TRIES => Arc::default(),
-            None => Arc::new(self.declared.values().map(|(_, declared)| declared).fold(Declared::default(), most)),
+            None => {
+                Arc::new(self.declared.values().map(|(_, declared)| declared).fold(Declared::default(), most))
+            }
         }
     }
 }
@@ -84,7 +86,8 @@ impl Learned {
     /// one before it stands.
     pub fn note(&mut self, of: &str, instance_type: &str, said: &Declared, now: Timestamp) {
         let told = self.told.entry(of.into()).or_default();
-        let (at, declared) = told.declared.entry(instance_type.into()).or_insert_with(|| (now, Arc::default()));
+        let (at, declared) =
+            told.declared.entry(instance_type.into()).or_insert_with(|| (now, Arc::default()));
         *at = now;
         let declared = Arc::make_mut(declared);
         if said.features.is_some() {

@@ -253,7 +253,8 @@ mod tests {
             pool: "web".to_owned(),
             refusal: None,
             presumed: vec![Presumed::Devices],
-            devices: [("large".to_owned(), counts(&[("gpu.test", 2)])), ("small".to_owned(), counts(&[]))].into(),
+            devices: [("large".to_owned(), counts(&[("gpu.test", 2)])), ("small".to_owned(), counts(&[]))]
+                .into(),
         };
         let pools = PodOfPools { fits: None, pools: vec![verdict], gang: None };
         let text = page(&pod(None), None, Some(&pools)).text();

@@ -213,7 +213,8 @@ impl Cluster {
         let is_class = self.surroundings.devices.as_ref().is_some_and(|devices| !devices.classes.is_empty());
         let Some(settling) = self.settling.as_ref().filter(|_| is_class) else { return BTreeMap::new() };
         let of_pool = |pool: &'_ Pool| Outfits::new(&pool.told.devices, &pool.types);
-        let mut outfits: BTreeMap<_, _> = self.pools.iter().map(|pool| (&*pool.name, of_pool(pool))).collect();
+        let mut outfits: BTreeMap<_, _> =
+            self.pools.iter().map(|pool| (&*pool.name, of_pool(pool))).collect();
         for Member { claim, node, .. } in self.members() {
             let named = claim.status.as_ref().and_then(|status| status.node_name.as_deref());
             let name = node.as_ref().map(|node| &*node.name).or(named);

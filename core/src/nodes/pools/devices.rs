@@ -12,8 +12,12 @@ use crate::{
 };
 
 /// What resources that are no devices begin with: memory, volumes, and addresses of the network.
-const NO_DEVICES: [&str; 4] =
-    ["hugepages-", "attachable-volumes-", "vpc.amazonaws.com/pod-eni", "vpc.amazonaws.com/PrivateIPv4Address"];
+const NO_DEVICES: [&str; 4] = [
+    "hugepages-",
+    "attachable-volumes-",
+    "vpc.amazonaws.com/pod-eni",
+    "vpc.amazonaws.com/PrivateIPv4Address",
+];
 /// What labels of machines with devices say in their name.
 const DEVICES: [&str; 2] = ["gpu", "accelerator"];
 
@@ -83,3 +87,6 @@ fn tells_of_devices(instance_type: &InstanceType) -> bool {
     resources.any(|name| !NO_DEVICES.iter().any(|prefix| name.starts_with(prefix)))
         || instance_type.requirements.iter().any(says)
 }
+
+#[cfg(test)]
+mod tests;

@@ -26,7 +26,8 @@ use crate::{
     scheduling::{
         Node, Pod, Resources,
         devices::{
-            Access, Claim, ClaimSpec, Device, DeviceClass, ExtendedRequest, Objects, PodClaim, Selector, Slice,
+            Access, Claim, ClaimSpec, Device, DeviceClass, ExtendedRequest, Objects, PodClaim, Selector,
+            Slice,
         },
         pod::{Owner, Scheduled, Shape, Traits},
     },

@@ -249,7 +249,8 @@ impl Snapshot {
     /// What so many claims of a pod are presumed to get on a node whose devices nobody knows: one pod's, and no others.
     fn presume(&self, id: NodeId, node: &NodeInfo, claims: usize) -> Result<Vec<Given>, Reason> {
         let is_presumed = |given: &Given| given.is_presumed();
-        let of_shared = |claim: &Symbol| self.devices.claims.get(claim).and_then(|state| state.given.as_deref());
+        let of_shared =
+            |claim: &Symbol| self.devices.claims.get(claim).and_then(|state| state.given.as_deref());
         let is_tried = node.devices.as_ref().is_some_and(|devices| {
             devices.held.iter().any(|(_, held)| {
                 held.own.iter().any(|given| is_presumed(given))
@@ -262,19 +263,12 @@ impl Snapshot {
         Ok(vec![Given::presumed(id); claims])
     }
 
-    pub(super) fn search(
-        &self,
-        id: NodeId,
-        node: &NodeInfo,
-        needs: &[&Need],
-    ) -> Result<Vec<Given>, Reason> {
+    pub(super) fn search(&self, id: NodeId, node: &NodeInfo, needs: &[&Need]) -> Result<Vec<Given>, Reason> {
         if needs.is_empty() {
             return Ok(Vec::new());
         }
-        let own: (&[SliceId], &[SliceId]) = node
-            .devices
-            .as_ref()
-            .map_or((&[], &[]), |devices| (&devices.published, &devices.imagined));
+        let own: (&[SliceId], &[SliceId]) =
+            node.devices.as_ref().map_or((&[], &[]), |devices| (&devices.published, &devices.imagined));
         let pools = pools::of_node(&self.devices.stock, (id, node), own, &self.strings);
         let place = Place {
             node: (id, node),

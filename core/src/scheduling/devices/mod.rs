@@ -35,8 +35,8 @@ pub use slice::{Access, Amounts, Attribute, AttributeName, Device, DeviceTaint, 
 use super::pod::Pod;
 
 pub(super) use demand::DemandId;
-pub(crate) use outfit::Trial;
 pub(super) use held::{Devices, NodeDevices, Undo};
+pub(crate) use outfit::Trial;
 
 /// What the scheduler reads of devices. The same `Arc` is known to be equal to itself without a look, as of all that is `Eq`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -68,7 +68,8 @@ impl Snapshot {
             Access::Nodes(selector) => Some(&**selector),
             _ => None,
         });
-        let allocated = objects.claims.values().filter_map(|claim| claim.allocation.as_ref()?.nodes.as_deref());
+        let allocated =
+            objects.claims.values().filter_map(|claim| claim.allocation.as_ref()?.nodes.as_deref());
         let terms = selectors.chain(allocated).flat_map(|selector| &selector.node_selector_terms);
         let asked = terms.flat_map(|term| term.match_expressions.iter().flatten());
         let mut keys: Vec<_> = asked.map(|expression| expression.key.clone()).collect();

@@ -152,7 +152,8 @@ impl Run<'_, '_> {
         mask.keep(&open.offers);
         let all = self.catalog.equipment.get(open.market)?.as_ref()?;
         let may_presume = !self.tried[open.market];
-        let (mut offers, mut trials) = (Mask::none(self.catalog.markets[open.market].offers.len()), Trials::new());
+        let (mut offers, mut trials) =
+            (Mask::none(self.catalog.markets[open.market].offers.len()), Trials::new());
         let nothing = Trial::default();
         for (place, equipment) in all.iter().enumerate().filter(|(_, it)| it.offers.meets(&mask)) {
             let before = if open.trials.is_empty() { Some(&nothing) } else { open.trials.get(&place) };

@@ -179,8 +179,8 @@ impl<'a> Catalog<'a> {
         let all = Requirements::of_pod(&level.node_selector, affinity, false);
         let requirements = all.into_iter().next().unwrap_or_default();
         let markets = 0..self.markets.len();
-        let asks_for_devices =
-            snapshot.asks_for_devices(class) && self.markets.iter().any(|market| market.pool.outfits.is_some());
+        let asks_for_devices = snapshot.asks_for_devices(class)
+            && self.markets.iter().any(|market| market.pool.outfits.is_some());
         let others = level.requests.other.keys().filter(|_| asks_for_devices);
         let as_devices: Box<[_]> =
             others.filter(|name| snapshot.may_be_device(class, name)).cloned().collect();

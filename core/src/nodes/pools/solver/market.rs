@@ -234,7 +234,12 @@ impl<'a> Market<'a> {
     }
 
     /// As [`Market::roomy_of`]; of the resources for which devices do, what does not offer any has devices or not.
-    pub(super) fn roomy_or_devices(&self, resource: &str, amount: i64, as_devices: &[Box<str>]) -> Cow<'_, Mask> {
+    pub(super) fn roomy_or_devices(
+        &self,
+        resource: &str,
+        amount: i64,
+        as_devices: &[Box<str>],
+    ) -> Cow<'_, Mask> {
         let roomy = self.roomy_of(resource, amount);
         if !as_devices.iter().any(|name| **name == *resource) {
             return Cow::Borrowed(roomy);

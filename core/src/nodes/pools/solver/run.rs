@@ -7,8 +7,8 @@ use std::{
 
 use super::{
     NODES, Order, Place, Solution,
-    devices::Trials,
     claim::{Held, Open, cheapest_with, narrowed, plus},
+    devices::Trials,
     domains::Rules,
     kind::Catalog,
     market::{FIXED, certain},

@@ -57,7 +57,11 @@ fn a_node_has_the_devices_of_all_its_pods() {
     let (two, four, eight) = ("amd64-2", "amd64-4", "amd64-8");
     let table = [
         ("one", one(1), vec![(1, vec![two, four, eight])]),
-        ("one each: a node of four devices costs more than two of one", one(2), vec![(1, vec![two, four, eight]), (1, vec![two, four, eight])]),
+        (
+            "one each: a node of four devices costs more than two of one",
+            one(2),
+            vec![(1, vec![two, four, eight]), (1, vec![two, four, eight])],
+        ),
         ("two at once", asking(100, 1, 2), vec![(1, vec![eight])]),
         ("more than any has", asking(100, 1, 5), vec![]),
         ("one that all share", shared(3), vec![(3, vec![two, four, eight])]),
