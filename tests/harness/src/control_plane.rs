@@ -50,6 +50,10 @@ pub struct Options {
     pub feature_gates: &'static str,
     /// `--runtime-config` of kube-apiserver: APIs that are off by default; empty for none.
     pub runtime_config: &'static str,
+    /// Further flags of kube-controller-manager.
+    pub controller_flags: &'static [&'static str],
+    /// The labels of the nodes that kwok plays; empty for all nodes.
+    pub played_nodes: &'static str,
 }
 
 impl Options {
@@ -61,6 +65,8 @@ impl Options {
             controller_qps: 20,
             feature_gates: "",
             runtime_config: "",
+            controller_flags: &[],
+            played_nodes: "",
         }
     }
 }
@@ -284,6 +290,7 @@ impl ControlPlane {
             ("kube-api-qps", self.options.controller_qps.to_string()),
             ("kube-api-burst", (self.options.controller_qps * 3 / 2).to_string()),
         ]);
+        controller_manager.extend(self.options.controller_flags.iter().map(|flag| (*flag).to_owned()));
         controller_manager.extend(self.gates());
         let mut scheduler = arguments([
             ("kubeconfig", kubeconfig("kube-scheduler", "system:kube-scheduler")?),
@@ -296,7 +303,8 @@ impl ControlPlane {
         let kwok = arguments([
             ("kubeconfig", self.kubeconfig().display().to_string()),
             ("config", stages.display().to_string()),
-            ("manage-all-nodes", "true".into()),
+            ("manage-all-nodes", self.options.played_nodes.is_empty().to_string()),
+            ("manage-nodes-with-label-selector", self.options.played_nodes.into()),
             ("node-lease-duration-seconds", "40".into()),
             ("cidr", POD_RANGE.into()),
             ("node-ip", NODE_ADDRESS.into()),
