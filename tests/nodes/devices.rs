@@ -201,6 +201,12 @@ pub(crate) async fn of_pools(world: Arc<World>) -> Result<()> {
     pools::install(&world).await?;
     world.start_tandem(&POOL_FLAGS).await?;
     world.kubectl("apply -f -", POOL).await?;
+    wait::until("the pool to be ready", SOON, || async {
+        let pools = world.kubectl("get nodepools", "").await?;
+        ensure!(pools.contains("True"), "{pools}");
+        Ok(())
+    })
+    .await?;
     world.kubectl("apply -f -", &objects()).await?;
     world.kubectl("scale --replicas=0 deployment/naming", "").await?;
     wait::until("the event", SOON, || async {
