@@ -132,9 +132,10 @@ impl Run<'_, '_> {
 
     /// What it would cost to let a claim take a pod, if it can.
     fn entry(&mut self, plan: usize, view: usize, claim: usize) -> Option<Entry> {
-        let equipped = match self.asks_for_devices(plan) {
-            true => Some(self.equipped(&self.claims[claim].clone(), plan, view)?.0),
-            false => None,
+        let equipped = if self.asks_for_devices(plan) {
+            Some(self.equipped(&self.claims[claim].clone(), plan, view)?.0)
+        } else {
+            None
         };
         let open = &self.claims[claim];
         let Plan { kind, rules, views, .. } = &self.plans[plan];

@@ -345,10 +345,8 @@ impl<'r, 'a> Run<'r, 'a> {
         }
         (0..self.catalog.markets.len()).find_map(|market| {
             let open = self.blank(market)?;
-            let equipped = match self.asks_for_devices(plan) {
-                true => Some(self.equipped(&open, plan, view)?.0),
-                false => None,
-            };
+            let equipped =
+                if self.asks_for_devices(plan) { Some(self.equipped(&open, plan, view)?.0) } else { None };
             let Plan { kind, views, .. } = &self.plans[plan];
             let mask = equipped.as_ref().or(views[view].offers[market].as_ref())?;
             let market_of = &mut self.catalog.markets[market];
@@ -427,10 +425,8 @@ impl<'r, 'a> Run<'r, 'a> {
 
     /// A claim with one more pod of a plan: what is still possible, and what has become certain.
     fn grown(&mut self, claim: &Open, plan: usize, view: usize) -> Option<Open> {
-        let equipped = match self.asks_for_devices(plan) {
-            true => Some(self.equipped(claim, plan, view)?),
-            false => None,
-        };
+        let equipped =
+            if self.asks_for_devices(plan) { Some(self.equipped(claim, plan, view)?) } else { None };
         let Plan { kind, rules, views, .. } = &self.plans[plan];
         let kind = &self.catalog.kinds[*kind];
         let market = &mut self.catalog.markets[claim.market];
