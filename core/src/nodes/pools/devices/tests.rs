@@ -189,7 +189,7 @@ fn types_may_have_devices_if_their_provider_tells_of_accelerators() {
         capacity.set(name, amount);
         let label =
             label.map(|(key, operator, values)| Requirement::new(key, operator, values.iter().copied()));
-        let requirements = Requirements::from_iter(plain.requirements.iter().cloned().chain(label));
+        let requirements: Requirements = plain.requirements.iter().cloned().chain(label).collect();
         InstanceType::new(name, requirements, capacity, Resources::default(), Vec::new())
     };
     let table = [

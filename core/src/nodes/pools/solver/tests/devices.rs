@@ -82,7 +82,7 @@ fn a_node_has_the_devices_of_all_its_pods() {
 fn pods_fill_the_devices_of_a_node() {
     let types = types();
     let pool = told(&types, &[("amd64-2", 0), ("amd64-4", 0), ("amd64-8", 4)]);
-    let solution = solved(&[pool.clone()], &asking(100, 6, 1));
+    let solution = solved(std::slice::from_ref(&pool), &asking(100, 6, 1));
     assert_eq!(shown(&solution), [(4, vec!["amd64-8"]), (2, vec!["amd64-8"])]);
     // Those that share a device count once, wherever they come in between.
     let small = pods(shape("b", 50), 9).into_iter().map(with_shared_gpu);
