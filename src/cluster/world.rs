@@ -5,14 +5,19 @@ use std::{collections::BTreeMap, sync::Arc};
 use jiff::Timestamp;
 use k8s_openapi::api::{
     apps::v1::{DaemonSet, ReplicaSet, StatefulSet},
-    batch::v1::Job,
     core::v1 as k8s,
     policy::v1::PodDisruptionBudget,
 };
 use kube::{Client, ResourceExt};
 use tandem_core::{
-    nodes::drain::{Budget, Budgets, Owners},
-    scheduling::{Node, Pod, Surroundings, pod::Scheduled},
+    nodes::{
+        demand,
+        drain::{Budget, Budgets, Owners},
+    },
+    scheduling::{
+        Node, Pod, Surroundings,
+        pod::{Owner, Scheduled},
+    },
 };
 use tokio::sync::{Notify, watch};
 
@@ -32,7 +37,8 @@ pub struct World {
     replica_sets: Arc<Mirror<Option<i32>>>,
     stateful_sets: Arc<Mirror<Option<i32>>>,
     replication_controllers: Arc<Mirror<Option<i32>>>,
-    jobs: Arc<Mirror<Option<i32>>>,
+    /// How many pods each has at once.
+    jobs: Arc<Mirror<i32>>,
     /// Of PodGroups: how many pods have to run together, if any, and whether they are disrupted as a whole.
     gangs: Arc<Mirror<(Option<u32>, bool)>>,
     devices: Devices,
@@ -78,7 +84,7 @@ impl World {
                 },
                 || {},
             ),
-            jobs: Mirror::start(client, |_: &Job| None, || {}),
+            jobs: Mirror::start(client, demand::replicas_of_job, || {}),
             gangs: Mirror::start_if_served(
                 client,
                 |group: &PodGroup| (group.needed(), group.is_undivided()),
@@ -127,15 +133,31 @@ impl World {
             ("ReplicaSet", &self.replica_sets),
             ("StatefulSet", &self.stateful_sets),
             ("ReplicationController", &self.replication_controllers),
-            ("Job", &self.jobs),
         ] {
             let entries = mirror.entries().into_iter();
             owners
                 .add(kind, entries.map(|(key, replicas)| (key.namespace.into(), key.name.into(), *replicas)));
         }
+        let jobs = self.jobs.entries().into_iter();
+        owners.add("Job", jobs.map(|(key, _)| (key.namespace.into(), key.name.into(), None)));
         let sets = self.daemon_sets.entries().into_iter();
         owners.add("DaemonSet", sets.map(|(key, _)| (key.namespace.into(), key.name.into(), None)));
         owners
+    }
+
+    /// How many pods a controller wants, if it is one that Kubernetes has for pods that wait.
+    pub fn replicas(&self, owner: &Owner, namespace: &str) -> Option<u32> {
+        let name = &*owner.name;
+        // Whoever leaves the number out gets one.
+        let of = |mirror: &Mirror<Option<i32>>| mirror.get(namespace, name).map(|count| count.unwrap_or(1));
+        let replicas = match (&*owner.api_version, &*owner.kind) {
+            ("apps/v1", "ReplicaSet") => of(&self.replica_sets),
+            ("apps/v1", "StatefulSet") => of(&self.stateful_sets),
+            ("v1", "ReplicationController") => of(&self.replication_controllers),
+            ("batch/v1", "Job") => self.jobs.get(namespace, name).map(|count| *count),
+            _ => None,
+        };
+        replicas.map(|replicas| u32::try_from(replicas).unwrap_or(0))
     }
 
     /// What else the scheduler reads.
