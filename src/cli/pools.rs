@@ -110,6 +110,9 @@ pub struct PoolArgs {
     /// What becomes of pods when there is less choice of instance types than their pool asks for.
     #[arg(long, env = "MIN_VALUES_POLICY", default_value = "Strict")]
     pub min_values_policy: MinValuesPolicy,
+    /// Whether claims of devices (DRA) get no new nodes of node pools.
+    #[arg(long, env = "IGNORE_DRA_REQUESTS", action = Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = true)]
+    pub ignore_dra_requests: bool,
     /// Features to turn on or off, as NAME=true,NAME=false.
     #[arg(long, env = "FEATURE_GATES", default_value = "")]
     pub feature_gates: FeatureGates,
@@ -180,7 +183,6 @@ pub(super) const WITHOUT_EFFECT: &[Flag] = &[
     ("enable-profiling", Switch, "there is no profiling endpoint"),
     ("enable-zonal-shift", Switch, "zonal shifts are not read by this version"),
     ("health-probe-port", Value, "see --health-probe-bind-address"),
-    ("ignore-dra-requests", Switch, "a node pool makes no node for claims of devices"),
     ("leader-election-name", Value, LEASE),
     ("leader-election-namespace", Value, LEASE),
     ("log-error-output-paths", Value, LOGS),

@@ -1,9 +1,10 @@
-//! Devices: a group whose nodes show what a driver finds there grows for claims of them, shrinks, and grows from nothing.
+//! Devices: a group whose nodes show what a driver finds there grows for claims of them, shrinks, and grows from nothing; a pool
+//! tries one node, and then knows.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Error, Result, ensure};
 use harness::moto::Group;
 use harness::wait;
 use k8s_openapi::api::core::v1::Node;
@@ -14,6 +15,7 @@ use serde_json::json;
 use tokio::task::JoinSet;
 
 use crate::groups::{self, AWS, HASTY, aws_nodes};
+use crate::pools;
 use crate::world::World;
 
 const GROUP: Group<'static> = Group { min: 0, max: 4, ..groups::GROUP };
@@ -72,11 +74,12 @@ spec:
     )
 }
 
-/// Publishes devices of every node of the group, as a driver's DaemonSet does.
+/// Publishes devices of every node of the group and of the pool, as a driver's DaemonSet does.
 async fn publish(world: Arc<World>) {
     let slices: Api<ResourceSlice> = Api::all(world.client());
     loop {
-        for node in aws_nodes(&world).await.unwrap_or_default() {
+        let nodes = [aws_nodes(&world).await, pool_nodes(&world).await];
+        for node in nodes.into_iter().flatten().flatten() {
             // What is published already, and what cannot be now, changes nothing.
             let _ = slices.create(&PostParams::default(), &slice(&node)).await;
         }
@@ -145,5 +148,108 @@ async fn settle(world: &World) -> Result<()> {
         let patch = Patch::Strategic(json!({"status": {"conditions": [ready]}}));
         nodes.patch_status(&node.name_any(), &PatchParams::default(), &patch).await?;
     }
+    Ok(())
+}
+
+const POOL: &str = "
+apiVersion: karpenter.kwok.sh/v1alpha1
+kind: KWOKNodeClass
+metadata: {name: default}
+---
+apiVersion: karpenter.sh/v1
+kind: NodePool
+metadata: {name: general}
+spec:
+  template:
+    spec:
+      requirements:
+      - {key: kubernetes.io/arch, operator: In, values: [amd64]}
+      - {key: kubernetes.io/os, operator: In, values: [linux]}
+      - {key: karpenter.sh/capacity-type, operator: In, values: [on-demand]}
+      nodeClassRef: {group: karpenter.kwok.sh, kind: KWOKNodeClass, name: default}
+  disruption: {consolidationPolicy: WhenEmpty, consolidateAfter: 0s}
+";
+
+/// A pod that asks for more than a node has.
+const GREEDY: &str = "
+apiVersion: resource.k8s.io/v1
+kind: ResourceClaimTemplate
+metadata: {name: four, namespace: default}
+spec: {spec: {devices: {requests: [{name: gpu, exactly: {deviceClassName: gpu, count: 4}}]}}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: greedy, namespace: default}
+spec:
+  resourceClaims: [{name: gpu, resourceClaimTemplateName: four}]
+  containers: [{name: main, image: image, resources: {claims: [{name: gpu}]}}]
+";
+
+const POOL_FLAGS: [&str; 2] = ["--node-pools-provider=kwok", "--batch-idle-duration=500ms"];
+const COUNTS: &str = "--ignore-dra-requests=false";
+
+/// Two passes for pods that wait, and more than an empty node of the pool would stay.
+const A_WHILE: Duration = Duration::from_secs(22);
+
+async fn pool_nodes(world: &World) -> Result<Vec<Node>> {
+    let nodes: Api<Node> = Api::all(world.client());
+    Ok(nodes.list(&ListParams::default().labels("karpenter.sh/nodepool=general")).await?.items)
+}
+
+/// A pod with a claim gets a node where claims count, and waits for its driver. What that tells buys the next node, and no more.
+pub(crate) async fn of_pools(world: Arc<World>) -> Result<()> {
+    pools::install(&world).await?;
+    world.start_tandem(&POOL_FLAGS).await?;
+    world.kubectl("apply -f -", POOL).await?;
+    wait::until("the pool to be ready", SOON, || async {
+        let pools = world.kubectl("get nodepools", "").await?;
+        ensure!(pools.contains("True"), "{pools}");
+        Ok(())
+    })
+    .await?;
+    world.kubectl("apply -f -", &objects()).await?;
+    world.kubectl("scale --replicas=0 deployment/naming", "").await?;
+    wait::until("the event", SOON, || async {
+        let events = world.kubectl("get events -n default", "").await?;
+        ensure!(events.contains("pod has Dynamic Resource Allocation requirements"), "{events}");
+        Ok(())
+    })
+    .await?;
+    let claims =
+        || async { Ok::<_, Error>(world.kubectl("get nodeclaims --output=name", "").await?.lines().count()) };
+    ensure!(claims().await? == 0, "a node is made for claims that do not count");
+    world.stop_tandem().await?;
+    let pod = world.kubectl("get pods -n default -l app=claiming --output=name", "").await?;
+    let pod = pod.lines().next().and_then(|line| line.strip_prefix("pod/")).context("no pod")?;
+    let explained = world.explain(&["pod", pod, "--namespace=default", POOL_FLAGS[0], COUNTS]).await?;
+    let presumed = "can help, presuming that it has the devices that are asked for";
+    ensure!(explained.contains(presumed), "{explained}");
+
+    world.start_tandem(&[&POOL_FLAGS[..], &[COUNTS]].concat()).await?;
+    wait::until("a node to be tried", SOON, || async {
+        ensure!(pool_nodes(&world).await?.len() == 1, "it is not there");
+        Ok(())
+    })
+    .await?;
+    wait::throughout("the one node waits for its driver", A_WHILE, || async {
+        let (claims, nodes) = (claims().await?, pool_nodes(&world).await?.len());
+        ensure!((claims, nodes) == (1, 1), "{claims} claims, {nodes} nodes");
+        Ok(())
+    })
+    .await?;
+    let mut drivers = JoinSet::new();
+    drivers.spawn(publish(world.clone()));
+    wait::until("all pods to run", SOON, || async {
+        let running = world.running("claiming").await?;
+        ensure!(running == CLAIMING, "{running} run");
+        Ok(())
+    })
+    .await?;
+    let needed = CLAIMING.div_ceil(DEVICES);
+    let made = claims().await?;
+    ensure!(made == needed, "{made} NodeClaims were made, {needed} are needed");
+    world.kubectl("apply -f -", GREEDY).await?;
+    let explained = world.explain(&["pod", "greedy", "--namespace=default", POOL_FLAGS[0], COUNTS]).await?;
+    ensure!(explained.contains(&format!("has {DEVICES} of gpu.test")), "{explained}");
     Ok(())
 }

@@ -56,6 +56,7 @@ fn scenarios() -> Vec<Trial> {
         scenario("groups::a_pod_that_fits_no_group", groups::a_pod_that_fits_no_group),
         scenario("provider::is_told_at_the_end", provider::is_told_at_the_end),
         scenario("devices::walk_through", devices::walk_through),
+        scenario("devices::of_pools", devices::of_pools),
         scenario("interruption::walk_through", interruption::walk_through),
         scenario("interruption::as_the_handler_is_set", interruption::as_the_handler_is_set),
         scenario("buffers::walk_through", buffers::walk_through),

@@ -194,6 +194,7 @@ fn pool(types: &[Arc<InstanceType>]) -> Pool<'_> {
         types,
         daemons: &[],
         told: tandem_core::nodes::told::Told::default(),
+        outfits: None,
         remaining: [("cpu".into(), 10_000_000_000), ("memory".into(), 10_000_000 << 30)].into(),
     }
 }

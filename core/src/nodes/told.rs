@@ -1,5 +1,7 @@
 //! What nodes of a group or a pool have told of themselves, so that no second one is bought for what the first had not.
 
+pub mod devices;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -20,14 +22,19 @@ const TRIES: usize = 3;
 /// So long what a node told is remembered when it is gone; then something else may come of its pool, with another image, say.
 const REMEMBERED: SignedDuration = SignedDuration::from_hours(6);
 
-/// What new nodes of one group or pool have, as far as nodes of it told, by instance type.
+/// What new nodes of one group or pool have, as far as nodes of it told.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Told(BTreeMap<Box<str>, (Timestamp, Arc<Declared>)>);
+pub struct Told {
+    /// By instance type, and when it was told.
+    declared: BTreeMap<Box<str>, (Timestamp, Arc<Declared>)>,
+    /// Devices, of a pool.
+    pub devices: devices::Told,
+}
 
 impl Told {
     /// What nodes of an instance type told last.
     pub fn known(&self, instance_type: &str) -> Option<&Arc<Declared>> {
-        self.0.get(instance_type).map(|(_, declared)| declared)
+        self.declared.get(instance_type).map(|(_, declared)| declared)
     }
 
     /// What a new node with these labels will say of itself.
@@ -39,8 +46,10 @@ impl Told {
     fn of(&self, instance_type: &str) -> Arc<Declared> {
         match self.known(instance_type) {
             Some(declared) => declared.clone(),
-            None if self.0.len() < TRIES => Arc::default(),
-            None => Arc::new(self.0.values().map(|(_, declared)| declared).fold(Declared::default(), most)),
+            None if self.declared.len() < TRIES => Arc::default(),
+            None => {
+                Arc::new(self.declared.values().map(|(_, declared)| declared).fold(Declared::default(), most))
+            }
         }
     }
 }
@@ -65,6 +74,11 @@ impl Learned {
         for ((pool, of_type), node) in newest(nodes, |node| node.declared.drivers.is_some()) {
             self.note(pool, of_type, &of_next(node, surroundings), now);
         }
+        if let Some(objects) = &surroundings.devices {
+            for ((pool, of_type), seen) in devices::seen(nodes, objects, now) {
+                self.told.entry(pool.into()).or_default().devices.note(of_type, seen, now);
+            }
+        }
         self.forget(now);
     }
 
@@ -72,7 +86,8 @@ impl Learned {
     /// one before it stands.
     pub fn note(&mut self, of: &str, instance_type: &str, said: &Declared, now: Timestamp) {
         let told = self.told.entry(of.into()).or_default();
-        let (at, declared) = told.0.entry(instance_type.into()).or_insert_with(|| (now, Arc::default()));
+        let (at, declared) =
+            told.declared.entry(instance_type.into()).or_insert_with(|| (now, Arc::default()));
         *at = now;
         let declared = Arc::make_mut(declared);
         if said.features.is_some() {
@@ -112,9 +127,15 @@ impl Learned {
     /// Forgets what is too old.
     pub fn forget(&mut self, now: Timestamp) {
         self.told.retain(|_, told| {
-            told.0.retain(|_, (at, _)| now.duration_since(*at) < REMEMBERED);
-            !told.0.is_empty()
+            told.declared.retain(|_, (at, _)| now.duration_since(*at) < REMEMBERED);
+            told.devices.forget(now);
+            *told != Told::default()
         });
+    }
+
+    /// Forgets pools that are gone.
+    pub fn retain_pools(&mut self, is_there: impl Fn(&str) -> bool) {
+        self.told.retain(|pool, _| is_there(pool));
     }
 
     /// What nodes of a group or pool told.

@@ -37,6 +37,8 @@ pub enum Presumed {
     Driver(Arc<str>),
     /// That its drivers have room for a volume of this class.
     Room(Arc<str>),
+    /// That it has the devices that a pod asks for.
+    Devices,
 }
 
 impl fmt::Display for Presumed {
@@ -44,6 +46,7 @@ impl fmt::Display for Presumed {
         match self {
             Self::Features(features) => write!(f, "that its kubelet declares {}", features.join(", ")),
             Self::Driver(driver) => write!(f, "that the CSI driver {driver} runs there"),
+            Self::Devices => f.write_str("that it has the devices that are asked for"),
             Self::Room(class) => write!(f, "that there is storage of class {class}"),
         }
     }

@@ -46,7 +46,7 @@ impl NodeId {
     }
 
     /// The node of an ordinal.
-    pub(crate) fn at(ordinal: u32) -> Self {
+    pub(crate) const fn at(ordinal: u32) -> Self {
         Self(ordinal)
     }
 }

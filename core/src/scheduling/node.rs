@@ -33,8 +33,11 @@ pub struct Node {
     pub volume_limits: BTreeMap<Box<str>, i64>,
     /// What its kubelet and its drivers say.
     pub declared: Arc<Declared>,
-    /// The slices of devices that it alone has, if it is a template; those of a real node go by its name.
+    /// Slices of devices that it alone has, or will have, beside those that go by its name: all of a template's, and what the
+    /// drivers of a node that is on its way have not published yet.
     pub slices: Option<Arc<[Arc<Slice>]>>,
+    /// Whether nobody knows which devices it will have. Then it is presumed to have what one pod asks for, and no more.
+    pub devices_unknown: bool,
     /// Whether it takes pods: its conditions say so, and none of the taints of a node that starts is left.
     pub ready: bool,
     /// Conditions by type: whether `True`, and since when; those that are `Unknown` are left out, `Ready` excepted.
@@ -93,6 +96,7 @@ impl Node {
             volume_limits: BTreeMap::new(),
             declared: Arc::new(Declared { features: Some(features(status)), ..Declared::default() }),
             slices: None,
+            devices_unknown: false,
             ready: is_ready(&conditions, &taints),
             taints,
             conditions,

@@ -68,8 +68,10 @@ pub enum Reason {
     DeviceClaimInUse,
     /// A claim has devices that the node cannot use.
     DevicesElsewhere,
-    /// Nobody knows which devices the node will have.
+    /// Nobody knows which devices the node will have, and it is presumed to have those of another pod, if any.
     DevicesOfNewNode,
+    /// Claims of devices get no new nodes (`IGNORE_DRA_REQUESTS`).
+    DevicesIgnored,
     /// The node has not the devices that claims ask for.
     NoDevices {
         /// Whether some of what drivers publish contradicts itself.
@@ -139,7 +141,12 @@ impl fmt::Display for Reason {
             Self::DevicesUnknown => {
                 "cannot be judged: claims of devices (resource.k8s.io/v1) are not served or may not be read"
             }
-            Self::DevicesOfNewNode => "cannot be judged: nobody knows which devices a new node will have",
+            Self::DevicesOfNewNode => {
+                "nobody knows which devices a new node has until one that is on its way tells"
+            }
+            Self::DevicesIgnored => {
+                "pod has Dynamic Resource Allocation requirements, for which no nodes are made (--ignore-dra-requests)"
+            }
             Self::DeviceClaimInUse => "resourceclaim in use",
             Self::DevicesElsewhere => "resourceclaim not available on the node",
             Self::NoDevices { invalid_pools: true } => "invalid resource pools were encountered",

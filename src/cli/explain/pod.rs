@@ -1,6 +1,6 @@
 //! `tandem explain pod`.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use anyhow::Context as _;
 use kube::Client;
@@ -67,7 +67,7 @@ fn page(pod: &Arc<Pod>, groups: Option<&PodExplanation>, pools: Option<&PodOfPoo
             }
             let row = |verdict: &PoolVerdict| {
                 let text = verdict.refusal.clone().unwrap_or_else(|| can_help(&verdict.presumed));
-                [verdict.pool.clone(), text]
+                [verdict.pool.clone(), text + &devices(&verdict.devices)]
             };
             page.table(&pools.iter().map(row).collect::<Vec<_>>());
         }
@@ -88,6 +88,17 @@ fn can_help(presumed: &[Presumed]) -> String {
         [] => "can help".to_owned(),
         presumed => format!("can help, presuming {}", texts(presumed).join(" and ")),
     }
+}
+
+/// What is known of the devices of nodes, by instance type and driver.
+fn devices(known: &BTreeMap<String, BTreeMap<String, usize>>) -> String {
+    let of_type = |(of_type, counts): (&String, &BTreeMap<String, usize>)| {
+        let counts = counts.iter().map(|(driver, count)| format!("{count} of {driver}"));
+        let counts = counts.collect::<Vec<_>>().join(" and ");
+        format!("{of_type} has {}", if counts.is_empty() { "none" } else { &counts })
+    };
+    let known: Vec<_> = known.iter().map(of_type).collect();
+    if known.is_empty() { String::new() } else { format!("; known of devices: {}", known.join(", ")) }
 }
 
 fn texts(presumed: &[Presumed]) -> Vec<String> {
@@ -158,7 +169,8 @@ fn to_json(pod: &Arc<Pod>, groups: Option<&PodExplanation>, pools: Option<&PodOf
     });
     let of_pool = |verdict: &PoolVerdict| {
         let (helps, presumed) = (verdict.refusal.is_none(), texts(&verdict.presumed));
-        json!({"name": verdict.pool, "helps": helps, "reason": verdict.refusal, "presumed": presumed})
+        let (reason, devices) = (&verdict.refusal, &verdict.devices);
+        json!({"name": verdict.pool, "helps": helps, "reason": reason, "presumed": presumed, "devices": devices})
     };
     json!({
         "pod": pod.key(),
@@ -230,6 +242,27 @@ mod tests {
              \n\
              Node pools were not considered: give --node-pools-provider as tandem run has it.\n"
         );
+    }
+
+    #[test]
+    fn a_pool_says_what_is_known_of_its_devices() {
+        let counts = |counts: &[(&str, usize)]| {
+            counts.iter().map(|(driver, count)| ((*driver).to_owned(), *count)).collect()
+        };
+        let verdict = PoolVerdict {
+            pool: "web".to_owned(),
+            refusal: None,
+            presumed: vec![Presumed::Devices],
+            devices: [("large".to_owned(), counts(&[("gpu.test", 2)])), ("small".to_owned(), counts(&[]))]
+                .into(),
+        };
+        let pools = PodOfPools { fits: None, pools: vec![verdict], gang: None };
+        let text = page(&pod(None), None, Some(&pools)).text();
+        let wanted = "web  can help, presuming that it has the devices that are asked for; \
+                      known of devices: large has 2 of gpu.test, small has none";
+        assert!(text.contains(wanted), "{text}");
+        let json = to_json(&pod(None), None, Some(&pools));
+        assert_eq!(json["nodePools"]["pools"][0]["devices"], json!({"large": {"gpu.test": 2}, "small": {}}));
     }
 
     #[test]

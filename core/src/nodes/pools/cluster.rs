@@ -1,6 +1,7 @@
 //! The cluster as node pools see it: what is there, what is on its way, and what can be had.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     fmt,
     sync::Arc,
@@ -9,6 +10,7 @@ use std::{
 use kube::ResourceExt as _;
 
 use super::{
+    devices::Outfits,
     instance_type::InstanceType,
     names::condition,
     node_claim::{self, expected_node, holds, is_deleting, pool_of},
@@ -92,6 +94,8 @@ pub struct Cluster {
     pub leaving: BTreeSet<Arc<str>>,
     /// Labels that a node will have although nobody asks for them.
     pub well_known: WellKnownLabels,
+    /// Nodes of pools, by name, whose drivers may yet publish devices; `None` if claims of devices get no new nodes.
+    pub settling: Option<BTreeSet<Arc<str>>>,
 }
 
 /// A node that is there, or on its way.
@@ -188,8 +192,10 @@ impl Cluster {
     /// Pools that new nodes may be of, as the solver has them.
     pub(super) fn offers<'a>(&'a self, daemons: &'a [Pod]) -> Vec<solver::Pool<'a>> {
         let usable = self.pools.iter().filter(|pool| pool.is_usable && !pool.spec.is_static());
+        let mut equipped = self.outfits();
         usable
             .map(|pool| solver::Pool {
+                outfits: self.settling.as_ref().map(|_| equipped.remove(&*pool.name).unwrap_or_default()),
                 name: pool.name.clone(),
                 weight: pool.spec.weight(),
                 requirements: pool.requirements(),
@@ -200,6 +206,30 @@ impl Cluster {
                 told: pool.told.clone(),
             })
             .collect()
+    }
+
+    /// Which devices new nodes of pools have, by name; none as long as nobody can ask for any.
+    fn outfits(&self) -> BTreeMap<&str, Outfits> {
+        let is_class = self.surroundings.devices.as_ref().is_some_and(|devices| !devices.classes.is_empty());
+        let Some(settling) = self.settling.as_ref().filter(|_| is_class) else { return BTreeMap::new() };
+        let of_pool = |pool: &'_ Pool| Outfits::new(&pool.told.devices, &pool.types);
+        let mut outfits: BTreeMap<_, _> =
+            self.pools.iter().map(|pool| (&*pool.name, of_pool(pool))).collect();
+        for Member { claim, node, .. } in self.members() {
+            let named = claim.status.as_ref().and_then(|status| status.node_name.as_deref());
+            let name = node.as_ref().map(|node| &*node.name).or(named);
+            let settles = name.is_some_and(|name| settling.contains(name));
+            if self.is_leaving(&claim) || holds(&claim, condition::INITIALIZED) && !settles {
+                continue;
+            }
+            let Some(pool) = pool_of(&claim).and_then(|name| self.pool(name)) else { continue };
+            let expected = expected_node(&claim, &pool.types, &self.well_known);
+            let of_type = expected.as_ref().and_then(|node| node.labels.get(INSTANCE_TYPE));
+            if let (Some(of_type), Some(outfits)) = (of_type, outfits.get_mut(&*pool.name)) {
+                outfits.is_tried |= outfits.will_tell(of_type);
+            }
+        }
+        outfits
     }
 
     /// What the limits of a pool leave. A claim without a machine counts as the greatest that it may become.
@@ -220,6 +250,18 @@ impl Cluster {
     /// The nodes that stay and those on their way, with their pods, those of `moving` (uids) excepted. Nodes that are there come
     /// first, then by name. A DaemonSet that has no pod yet on a node of a pool will have one.
     pub(super) fn lay_out(&self, moving: &HashSet<Arc<str>>) -> Layout {
+        let outfits = self.outfits();
+        let published = match &self.surroundings.devices {
+            Some(devices) if !outfits.is_empty() => devices.by_node(),
+            _ => BTreeMap::new(),
+        };
+        let complete = |node: &mut Node| {
+            let outfits = node.labels.get(NODE_POOL).and_then(|pool| outfits.get(pool.as_str()));
+            if let (Some(outfits), Some(of_type)) = (outfits, node.labels.get(INSTANCE_TYPE).cloned()) {
+                outfits.complete(node, &of_type, &published);
+            }
+        };
+        let settling = |name: &str| self.settling.as_ref().is_some_and(|settling| settling.contains(name));
         let mut hidden: HashSet<Arc<str>> = HashSet::new();
         let mut managed: Vec<NodeId> = Vec::new();
         let mut expected: Vec<(Target, Node)> = Vec::new();
@@ -235,6 +277,7 @@ impl Cluster {
                 hidden.extend(real_name.clone());
                 if let Some(mut node) = expected_node(&claim, types.unwrap_or_default(), &self.well_known) {
                     node.name = real_name.clone().unwrap_or(node.name);
+                    complete(&mut node);
                     expected.push((Target { claim: Some(name), node: real_name }, node));
                 }
             }
@@ -252,7 +295,11 @@ impl Cluster {
             .collect();
         there.sort_by(|left, right| left.name.cmp(&right.name));
         for node in there {
-            let id = layout.snapshot.add_node(node);
+            let mut node = Cow::Borrowed(&**node);
+            if settling(&node.name) {
+                complete(node.to_mut());
+            }
+            let id = layout.snapshot.add_node(&node);
             by_name.insert(node.name.clone(), id);
             let claim = claim_of.get(&node.name).cloned();
             managed.extend(claim.is_some().then_some(id));

@@ -64,8 +64,15 @@ pub(super) fn claim(cluster: &Cluster, pool: &Pool, options: &Options) -> Option
     types.truncate(options.most_types);
     let price = types.first()?.cheapest(&requirements, well_known)?.price;
     let name = pool.name.clone();
-    let mut claim =
-        Claim { pool: name, requirements, types, pods: Vec::new(), requests: Resources::default(), price };
+    let mut claim = Claim {
+        pool: name,
+        requirements,
+        types,
+        pods: Vec::new(),
+        requests: Resources::default(),
+        price,
+        presumes_devices: false,
+    };
     with_daemons(&mut claim, cluster, well_known);
     Some(claim)
 }

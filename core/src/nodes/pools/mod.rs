@@ -7,6 +7,7 @@ pub mod cluster;
 pub mod consistency;
 pub mod consolidate;
 pub mod costs;
+pub mod devices;
 pub mod disrupt;
 pub mod fixed;
 mod gangs;
@@ -27,7 +28,7 @@ pub mod sold_out;
 pub mod solver;
 
 #[cfg(test)]
-mod testing;
+pub(super) mod testing;
 
 #[cfg(test)]
 mod properties;

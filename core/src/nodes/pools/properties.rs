@@ -1,5 +1,7 @@
 //! What must never be, whatever the pools and their cluster look like.
 
+mod devices;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,

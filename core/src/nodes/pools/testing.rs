@@ -10,6 +10,7 @@ use k8s_openapi::{
         apis::meta::v1::{Condition, LabelSelector, Time},
     },
 };
+use serde_json::json;
 
 use super::{
     cluster::{Cluster, Pool, labels_of},
@@ -24,6 +25,10 @@ use crate::{
     api::karpenter::{NodeClaim, NodePoolSpec, RequirementWithMinValues},
     scheduling::{
         Node, Pod, Resources,
+        devices::{
+            Access, Claim, ClaimSpec, Device, DeviceClass, ExtendedRequest, Objects, PodClaim, Selector,
+            Slice,
+        },
         pod::{Owner, Scheduled, Shape, Traits},
     },
 };
@@ -189,4 +194,62 @@ pub(super) fn add_node_of(cluster: &mut Cluster, mut claim: NodeClaim, cores: i6
         let node = Some(name.as_str().into());
         cluster.pods.push(Arc::new(Pod { node, scheduled: Scheduled::Bound, ..pod }));
     }
+}
+
+/// Devices of this node, as the driver `gpu.test` publishes them.
+pub(in crate::nodes) fn slice(node: &str, devices: usize) -> Arc<Slice> {
+    let device = |number: usize| Device { name: format!("gpu-{number}").into(), ..Device::default() };
+    let mut slice = Slice::default();
+    slice.name = format!("{node}-gpu.test").into();
+    slice.pool = ("gpu.test".into(), node.into());
+    (slice.generation, slice.slices) = (1, 1);
+    slice.access = Some(Access::Node(node.into()));
+    slice.devices = (0..devices).map(device).collect();
+    Arc::new(slice)
+}
+
+/// The class `gpu`, the resource [`GPU`] that stands for it, the templates `gpus-1` to `gpus-8` of so many devices, and
+/// the claim `shared` of one.
+pub(in crate::nodes) fn devices() -> Objects {
+    let mut objects = Objects::default();
+    let class = DeviceClass {
+        selectors: vec![Selector::new("device.driver == 'gpu.test'")],
+        extended_resource: Some(GPU.into()),
+        ..DeviceClass::default()
+    };
+    objects.classes.insert("gpu".into(), Arc::new(class));
+    let of = |count: usize| -> ClaimSpec {
+        let exactly = json!({"deviceClassName": "gpu", "count": count});
+        let devices = json!({"requests": [{"name": "r", "exactly": exactly}]});
+        let template = json!({"metadata": {}, "spec": {"spec": {"devices": devices}}});
+        ClaimSpec::of_template(&serde_json::from_value(template).unwrap())
+    };
+    for count in 1..=8 {
+        objects.templates.insert(("default".into(), format!("gpus-{count}").into()), Arc::new(of(count)));
+    }
+    let shared = Claim { spec: Arc::new(of(1)), ..Claim::default() };
+    objects.claims.insert(("default".into(), "shared".into()), Arc::new(shared));
+    objects
+}
+
+/// The resource that stands for a device.
+pub(in crate::nodes) const GPU: &str = "example.com/gpu";
+
+/// The same pod with a claim of its own of so many devices.
+pub(super) fn with_gpus(pod: Pod, count: usize) -> Pod {
+    let claim = PodClaim::Own { template: format!("gpus-{count}").into(), name: None };
+    Pod { device_claims: vec![claim], ..pod }
+}
+
+/// The same pod with the claim that others have too.
+pub(super) fn with_shared_gpu(pod: Pod) -> Pod {
+    Pod { device_claims: vec![PodClaim::Named("shared".into())], ..pod }
+}
+
+/// The same pod, which names a device by its resource.
+pub(super) fn naming_gpu(pod: Pod) -> Pod {
+    with(pod, |shape| {
+        shape.requests.set(GPU, 1);
+        shape.extended = [ExtendedRequest { name: "r".into(), resource: GPU.into(), count: 1 }].into();
+    })
 }

@@ -121,9 +121,14 @@ impl Extended {
         (!classes.is_empty()).then(|| Cow::Owned(Need { claim: None, spec, classes: classes.into() }))
     }
 
+    /// Whether devices do for a resource.
+    pub(super) fn is_about(&self, resource: u32) -> bool {
+        self.resources.contains(&resource)
+    }
+
     /// Whether a node has a resource only as devices.
     pub(super) fn is_device(&self, resource: u32, node: &NodeInfo) -> bool {
-        self.resources.contains(&resource) && !node.offers(resource)
+        self.is_about(resource) && !node.offers(resource)
     }
 }
 

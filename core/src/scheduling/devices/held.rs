@@ -6,7 +6,7 @@ use super::{
     Objects,
     allocate::{Place, allocate},
     demand::{Demand, DemandId, Need},
-    ledger::{Given, Ledger, Reach, SliceId, Stock},
+    ledger::{Given, Ledger, SliceId, Stock},
     pools,
     slice::PoolName,
 };
@@ -20,25 +20,27 @@ use crate::scheduling::{
 };
 
 /// The most pods that may use a claim (API: `ResourceClaimReservedForMaxSize`).
-const MOST_USERS: u32 = 256;
+pub(super) const MOST_USERS: u32 = 256;
 
 /// Devices, and who has them.
 #[derive(Debug, Clone, Default)]
 pub(in crate::scheduling) struct Devices {
     pub(super) demands: Interned<Demand>,
-    stock: Stock,
-    ledger: Ledger,
+    pub(super) stock: Stock,
+    pub(super) ledger: Ledger,
     claims: OrdinalMap<Symbol, State>,
+    /// Whether nothing is presumed of nodes whose devices nobody knows.
+    pub(super) is_strict: bool,
     /// Classes by the address of a shape, which is kept so that no other takes its address.
     pub(in crate::scheduling) by_shape: OrdinalMap<(usize, bool, DemandId), (Arc<Shape>, ClassId)>,
 }
 
 /// A claim that pods may share.
 #[derive(Debug, Clone, Default)]
-struct State {
-    given: Option<Arc<Given>>,
+pub(super) struct State {
+    pub(super) given: Option<Arc<Given>>,
     /// Pods that use it, wherever they are.
-    users: u32,
+    pub(super) users: u32,
     /// What it has according to the API.
     published: Option<Arc<Given>>,
     /// Pods that it is reserved for according to the API, and that have been taken away.
@@ -48,9 +50,12 @@ struct State {
 /// The devices of a node, and what its pods have.
 #[derive(Debug, Clone, Default)]
 pub(in crate::scheduling) struct NodeDevices {
-    slices: Arc<[SliceId]>,
-    /// Whether the node is none that slices name.
-    is_imagined: bool,
+    /// What drivers published of it.
+    published: Arc<[SliceId]>,
+    /// What it will have beside that.
+    imagined: Arc<[SliceId]>,
+    /// Whether nobody knows what it will have.
+    is_unknown: bool,
     held: Vec<(ClassId, Arc<Held>)>,
     /// What shared claims were before the node was taken away, the last first.
     before: Vec<Before>,
@@ -100,17 +105,15 @@ impl Devices {
         node: &Node,
         strings: &mut Strings,
     ) -> Option<Box<NodeDevices>> {
-        let slices: Arc<[SliceId]> = match &node.slices {
-            None => self.stock.of_node(&node.name).into(),
-            Some(slices) => slices.iter().map(|slice| self.stock.number(slice, strings)).collect(),
-        };
-        let is_imagined = node.slices.is_some();
-        let devices =
-            || Box::new(NodeDevices { slices: slices.clone(), is_imagined, ..NodeDevices::default() });
-        (!slices.is_empty()).then(devices)
+        let published: Arc<[SliceId]> = self.stock.of_node(&node.name).into();
+        let slices = node.slices.iter().flat_map(|slices| slices.iter());
+        let imagined: Arc<[SliceId]> = slices.map(|slice| self.stock.number(slice, strings)).collect();
+        let is_unknown = node.devices_unknown;
+        let is_any = is_unknown || !published.is_empty() || !imagined.is_empty();
+        is_any.then(|| Box::new(NodeDevices { published, imagined, is_unknown, ..NodeDevices::default() }))
     }
 
-    fn demand(&self, id: DemandId) -> &Arc<Demand> {
+    pub(super) fn demand(&self, id: DemandId) -> &Arc<Demand> {
         self.demands.get(id.0)
     }
 
@@ -124,7 +127,7 @@ impl Devices {
         self.demand(demand).impossible.as_ref()
     }
 
-    fn state(&self, claim: Symbol) -> State {
+    pub(super) fn state(&self, claim: Symbol) -> State {
         self.claims.get(&claim).cloned().unwrap_or_default()
     }
 
@@ -165,6 +168,11 @@ impl Devices {
         before.reverse();
         before
     }
+}
+
+/// Whether nobody knows which devices a node will have.
+pub(super) fn is_unknown(node: &NodeInfo) -> bool {
+    node.devices.as_ref().is_some_and(|devices| devices.is_unknown)
 }
 
 impl Snapshot {
@@ -220,7 +228,10 @@ impl Snapshot {
         }
         let extended = demand.extended.as_ref().and_then(|extended| extended.on(node));
         unallocated.extend(extended.as_deref());
-        let found = if unallocated.is_empty() { Vec::new() } else { self.search(id, node, &unallocated)? };
+        let found = match self.search(id, node, &unallocated) {
+            Err(Reason::NoDevices { .. }) if is_unknown(node) => self.presume(id, node, unallocated.len())?,
+            found => found?,
+        };
         if is_elsewhere { Err(Reason::DevicesElsewhere) } else { Ok(found) }
     }
 
@@ -235,10 +246,30 @@ impl Snapshot {
         Ok(devices.filter_map(|device| self.devices.stock.told(device)).collect())
     }
 
-    fn search(&self, id: NodeId, node: &NodeInfo, needs: &[&Need]) -> Result<Vec<Given>, Reason> {
-        let (own, is_imagined): (&[SliceId], bool) =
-            node.devices.as_ref().map_or((&[], false), |devices| (&devices.slices, devices.is_imagined));
-        let pools = pools::of_node(&self.devices.stock, (id, node), own, is_imagined, &self.strings);
+    /// What so many claims of a pod are presumed to get on a node whose devices nobody knows: one pod's, and no others.
+    fn presume(&self, id: NodeId, node: &NodeInfo, claims: usize) -> Result<Vec<Given>, Reason> {
+        let is_presumed = |given: &Given| given.is_presumed();
+        let of_shared =
+            |claim: &Symbol| self.devices.claims.get(claim).and_then(|state| state.given.as_deref());
+        let is_tried = node.devices.as_ref().is_some_and(|devices| {
+            devices.held.iter().any(|(_, held)| {
+                held.own.iter().any(|given| is_presumed(given))
+                    || held.shared.iter().filter_map(of_shared).any(is_presumed)
+            })
+        });
+        if is_tried || self.devices.is_strict {
+            return Err(Reason::DevicesOfNewNode);
+        }
+        Ok(vec![Given::presumed(id); claims])
+    }
+
+    pub(super) fn search(&self, id: NodeId, node: &NodeInfo, needs: &[&Need]) -> Result<Vec<Given>, Reason> {
+        if needs.is_empty() {
+            return Ok(Vec::new());
+        }
+        let own: (&[SliceId], &[SliceId]) =
+            node.devices.as_ref().map_or((&[], &[]), |devices| (&devices.published, &devices.imagined));
+        let pools = pools::of_node(&self.devices.stock, (id, node), own, &self.strings);
         let place = Place {
             node: (id, node),
             pools,
@@ -405,17 +436,6 @@ impl Snapshot {
         let some = |held: &Held| !(held.own.is_empty() && held.shared.is_empty());
         let devices = self.node(node).devices.as_ref();
         devices.is_some_and(|devices| devices.held.iter().any(|(_, held)| some(held)))
-    }
-
-    /// Why claims of a class cannot be met on a node that is still to be had and whose devices nobody knows.
-    pub(crate) fn devices_of_new_node(&self, class: ClassId) -> Option<Reason> {
-        let demand = self.devices.demand(self.classes.get(class.0).family.devices?);
-        let everywhere = |need: &Need| {
-            let given = need.claim.and_then(|claim| self.devices.claims.get(&claim)?.given.as_ref());
-            given.is_some_and(|given| given.reach == Reach::All)
-        };
-        let unmet = (!demand.needs.iter().all(everywhere)).then_some(Reason::DevicesOfNewNode);
-        demand.impossible.clone().or(unmet)
     }
 
     /// How many claims have each device for themselves.

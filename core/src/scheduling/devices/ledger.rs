@@ -126,6 +126,18 @@ impl Reach {
     }
 }
 
+impl Given {
+    /// What is taken for granted of a node whose devices nobody knows.
+    pub(super) fn presumed(node: NodeId) -> Self {
+        Self { parts: Box::default(), reach: Reach::Here(node) }
+    }
+
+    /// Whether it is taken for granted: what is found is not tied to a node without any device.
+    pub(super) fn is_presumed(&self) -> bool {
+        self.parts.is_empty() && matches!(self.reach, Reach::Here(_))
+    }
+}
+
 impl Stock {
     /// Numbers what is published.
     pub(super) fn read(objects: &Objects, strings: &mut Strings) -> Self {

@@ -13,6 +13,7 @@ mod expression;
 mod extended;
 mod held;
 mod ledger;
+mod outfit;
 mod pools;
 mod selector;
 mod semver;
@@ -29,12 +30,13 @@ pub use claim::{
 };
 pub use extended::ExtendedRequest;
 pub use selector::Selector;
-pub use slice::{Access, Amounts, Attribute, Device, DeviceTaint, PoolName, Slice, TaintRule};
+pub use slice::{Access, Amounts, Attribute, AttributeName, Device, DeviceTaint, PoolName, Slice, TaintRule};
 
 use super::pod::Pod;
 
 pub(super) use demand::DemandId;
 pub(super) use held::{Devices, NodeDevices, Undo};
+pub(crate) use outfit::Trial;
 
 /// What the scheduler reads of devices. The same `Arc` is known to be equal to itself without a look, as of all that is `Eq`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

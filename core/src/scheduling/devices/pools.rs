@@ -39,14 +39,15 @@ pub(super) enum Unusable {
 pub(super) fn of_node<'a>(
     stock: &'a Stock,
     (at, node): (NodeId, &NodeInfo),
-    own: &[SliceId],
-    is_imagined: bool,
+    (published, imagined): (&[SliceId], &[SliceId]),
     strings: &Strings,
 ) -> Vec<Pool<'a>> {
     let mut by_pool: BTreeMap<u32, (Home, Vec<SliceId>)> = BTreeMap::new();
-    let home = is_imagined.then_some(at);
-    for id in own {
-        enter(stock, &mut by_pool, *id, home);
+    for id in published {
+        enter(stock, &mut by_pool, *id, None);
+    }
+    for id in imagined {
+        enter(stock, &mut by_pool, *id, Some(at));
     }
     for id in &stock.common {
         if reaches(&stock.slices[*id as usize], at, node, strings) {

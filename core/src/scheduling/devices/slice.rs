@@ -20,6 +20,9 @@ pub type Amounts = BTreeMap<Box<str>, i64>;
 /// A driver and the name of one of its pools.
 pub type PoolName = (Arc<str>, Arc<str>);
 
+/// The domain of an attribute, and its name.
+pub type AttributeName = (Box<str>, Box<str>);
+
 /// A `ResourceSlice`: a part of a pool of devices.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Slice {
@@ -102,7 +105,7 @@ pub struct Device {
     /// The nodes that may use it, where devices say so one by one.
     pub access: Access,
     /// By domain and name; what the driver says without a domain has the driver's.
-    pub attributes: BTreeMap<(Box<str>, Box<str>), Attribute>,
+    pub attributes: BTreeMap<AttributeName, Attribute>,
     /// By domain and name, as attributes.
     pub capacity: BTreeMap<(Box<str>, Box<str>), Capacity>,
     /// Its taints.
@@ -142,6 +145,20 @@ impl Slice {
             counters: shared.map(|set| (set.name.as_str().into(), counters(&set.counters))).collect(),
             judged: Judged::default(),
         }
+    }
+
+    /// The slice without some attributes; the same if it has none of them.
+    pub fn without(self: &Arc<Self>, is_gone: impl Fn(&Device, &AttributeName) -> bool) -> Arc<Self> {
+        let loses = |device: &Device| device.attributes.keys().any(|name| is_gone(device, name));
+        if !self.devices.iter().any(loses) {
+            return self.clone();
+        }
+        // What selectors said of its devices holds no longer.
+        let mut changed = Self { judged: Judged::default(), ..(**self).clone() };
+        for (device, before) in changed.devices.iter_mut().zip(&self.devices) {
+            device.attributes.retain(|name, _| !is_gone(before, name));
+        }
+        Arc::new(changed)
     }
 
     /// The node that alone has it.

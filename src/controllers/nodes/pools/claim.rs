@@ -117,6 +117,7 @@ mod tests {
                 pods: Vec::new(),
                 requests: Resources::default(),
                 price: 0.0,
+                presumes_devices: false,
             };
             let annotations = build(&pool, &node).metadata.annotations.unwrap();
             assert_eq!(annotations[MIN_VALUES_RELAXED], wanted, "{left} of 3");

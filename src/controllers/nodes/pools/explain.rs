@@ -1,7 +1,10 @@
 //! What node pools could do for a pod, and what becomes of a node, by the decisions that the loops make. Nothing is
 //! written.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 use tandem_core::{
@@ -39,6 +42,8 @@ pub struct PoolVerdict {
     pub refusal: Option<String>,
     /// What is taken for granted of its new node, since nobody can know it.
     pub presumed: Vec<Presumed>,
+    /// If the pod asks for devices, how many of each driver nodes of the pool have or had, by instance type.
+    pub devices: BTreeMap<String, BTreeMap<String, usize>>,
 }
 
 /// Explains a pod that has no node.
@@ -74,10 +79,14 @@ fn verdict(cluster: &Cluster, pool: &Pool, pods: &[Arc<Pod>], options: &Options)
             let labels = claim.requirements.labels(&options.well_known);
             let node = Node { declared: pool.told.of_node(&labels), labels, ..Node::default() };
             presumed = declared::presumed(pod, &node, &cluster.surroundings);
+            presumed.extend(claim.presumes_devices.then_some(Presumed::Devices));
         }
         plan.unschedulable.iter().find(|failure| failure.pod == 0).map(ToString::to_string)
     };
-    PoolVerdict { pool: pool.name.to_string(), refusal, presumed }
+    let asks = |pod: &&Arc<Pod>| !(pod.device_claims.is_empty() && pod.shape.extended.is_empty());
+    let counts = cluster.settling.is_some() && pods.first().as_ref().is_some_and(asks);
+    let devices = if counts { pool.told.devices.counts() } else { BTreeMap::new() };
+    PoolVerdict { pool: pool.name.to_string(), refusal, presumed, devices }
 }
 
 /// What becomes of a node.

@@ -3,9 +3,12 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use tandem_core::nodes::pools::{
-    cluster::{self, Cluster},
-    solver::{Options, Preferences},
+use tandem_core::nodes::{
+    pools::{
+        cluster::{self, Cluster},
+        solver::{Options, Preferences},
+    },
+    told::devices::settling,
 };
 
 use super::Pools;
@@ -14,7 +17,12 @@ use crate::cli::pools::PreferencePolicy;
 /// What is there, what is on its way, and what can be had. Pools whose instance types cannot be told are left out.
 pub(super) async fn observe(pools: &Pools, now: Timestamp) -> Cluster {
     let (nodes, surroundings) = (pools.world.nodes(), Arc::new(pools.world.surroundings()));
-    pools.told.lock().learn(&nodes, &surroundings, now);
+    let all = pools.pools();
+    {
+        let mut told = pools.told.lock();
+        told.learn(&nodes, &surroundings, now);
+        told.retain_pools(|name| all.iter().any(|pool| pool.name == name));
+    }
     let mut served = Vec::new();
     for (pool, types) in pools.catalogue().await {
         served.push(cluster::Pool {
@@ -26,6 +34,7 @@ pub(super) async fn observe(pools: &Pools, now: Timestamp) -> Cluster {
         });
     }
     Cluster {
+        settling: (!pools.settings.ignore_dra_requests).then(|| settling(&nodes, now)),
         nodes,
         daemon_sets: pools.world.daemon_sets.all(),
         surroundings,

@@ -57,6 +57,7 @@ fn decide<T>(
         daemons: &[],
         remaining: BTreeMap::new(),
         told: crate::nodes::told::Told::default(),
+        outfits: None,
     }];
     let mut snapshot = Snapshot::default();
     let mut candidates = Vec::new();

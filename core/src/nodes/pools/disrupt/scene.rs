@@ -67,6 +67,8 @@ impl<'a> Scene<'a> {
                 }
             }
         }
+        // What moves goes where it is known to run.
+        layout.snapshot.presume_no_devices();
         let named = layout.targets.iter().filter_map(|(node, target)| Some((target.claim.clone()?, *node)));
         let nodes = named.collect();
         Self { cluster, options: input.options.clone(), layout, nodes, expecting, spare, daemons }

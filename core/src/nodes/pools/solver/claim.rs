@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{
+    devices::Trials,
     kind::Kind,
     market::{Amounts, Market},
     mask::{Mask, first_common, place},
@@ -31,6 +32,8 @@ pub(super) struct Open {
     pub(super) known: Vec<Option<usize>>,
     /// Selectors that every possible offer satisfies.
     pub(super) satisfied: Vec<bool>,
+    /// What its pods would have of devices.
+    pub(super) trials: Trials,
     /// Counts changes.
     pub(super) version: u32,
 }
@@ -90,7 +93,7 @@ pub(super) fn narrowed(market: &mut Market<'_>, claim: &Open, kind: &Kind, mask:
     }
     for (name, amount) in &kind.shape.requests.other {
         let there = claim.others.get(name).copied().unwrap_or(0);
-        offers.keep(market.roomy_of(name, there.saturating_add(*amount)));
+        offers.keep(&market.roomy_or_devices(name, there.saturating_add(*amount), &kind.as_devices));
     }
     if let Some(fit) = kind.fits[claim.market].as_ref().filter(|fit| !fit.kept.is_empty()) {
         if !claim.kept.intersects(&fit.kept) {

@@ -99,11 +99,11 @@ impl Run<'_, '_> {
         if let Some(reason) = self.snapshot.impossible(kind.class) {
             return Refusal::Volume(reason.clone());
         }
-        if let Some(reason) = self.snapshot.devices_of_new_node(kind.class) {
-            return Refusal::Devices(reason);
+        if let Some(refusal) = self.catalog.lacking.get(&(kind.class, market)) {
+            return refusal.clone();
         }
-        if let Some(reason) = self.catalog.lacking.get(&(kind.class, market)) {
-            return Refusal::Volume(reason.clone());
+        if self.tried[market] && self.catalog.presuming.contains(&(kind.class, market)) {
+            return Refusal::Devices(Reason::DevicesOfNewNode);
         }
         if self.catalog.markets[market].all.is_empty() {
             return Refusal::NoTypes;

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use super::{
     Claim, Place, Solution,
-    claim::Open,
+    claim::{Held, Open},
     failure::{Failure, Refusal},
+    kind::Kind,
     run::Run,
 };
 use crate::{
@@ -13,7 +14,7 @@ use crate::{
         launch::{MinValuesPolicy, needed_for_min_values},
         requirements::{Operator, Requirement, labels::ZONE},
     },
-    scheduling::Resources,
+    scheduling::{Resources, devices::Trial},
 };
 
 impl Run<'_, '_> {
@@ -60,6 +61,10 @@ impl Run<'_, '_> {
         solution
     }
 
+    fn kind(&self, held: &Held) -> &Kind {
+        &self.catalog.kinds[self.plans[held.plan].kind]
+    }
+
     fn has_placed_volumes(&self, plan: usize) -> bool {
         self.snapshot.has_placed_volumes(self.catalog.kinds[self.plans[plan].kind].class)
     }
@@ -92,6 +97,12 @@ impl Run<'_, '_> {
             }
             unmet.found.iter().for_each(|(key, found)| requirements.relax_min_values(key, *found));
         }
+        // What devices stand for no node offers by its name.
+        let mut other = open.others.clone();
+        other.retain(|name, _| {
+            let as_device = |held: &Held| self.kind(held).as_devices.contains(name);
+            !open.pods.iter().any(as_device) || open.offers.is_within(market.roomy_of(name, 1))
+        });
         let [cpu, memory, storage, pods] = open.sum;
         #[allow(clippy::cast_precision_loss, reason = "below 2^52 millionths")]
         Ok(Claim {
@@ -99,8 +110,9 @@ impl Run<'_, '_> {
             requirements,
             types,
             pods: open.pods.iter().map(|held| held.pod).collect(),
-            requests: Resources { cpu, memory, storage, pods, other: open.others.clone() },
+            requests: Resources { cpu, memory, storage, pods, other },
             price: market.price(open.cheapest) as f64 / 1e6,
+            presumes_devices: open.trials.values().any(Trial::presumes),
         })
     }
 }

@@ -1,12 +1,13 @@
 //! Kinds: classes of pods at one level of their preferences, with what each pool has for them.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
 use super::{
-    Options, Pool, Preferences,
+    Options, Pool, Preferences, Refusal,
+    devices::Equipment,
     market::{Amounts, Market, fixed},
     mask::Mask,
     relax::{PREFER_NO_SCHEDULE, levels},
@@ -17,7 +18,7 @@ use crate::{
         requirements::{Requirements, labels::HOSTNAME},
     },
     scheduling::{
-        ClassId, Node, Pod, Reason, Snapshot,
+        ClassId, Node, Pod, Snapshot,
         pod::{Shape, Traits},
         rules::{Selector, Value},
         taints::tolerates,
@@ -47,6 +48,10 @@ pub(super) struct Kind {
     pub(super) fits: Vec<Option<Fit>>,
     pub(super) selector: Option<Selector>,
     pub(super) has_holds: bool,
+    /// Whether they ask for devices, of nodes that get any.
+    pub(super) asks_for_devices: bool,
+    /// Resources for which devices do, too.
+    pub(super) as_devices: Box<[Box<str>]>,
 }
 
 /// A label whose values are domains of topology rules.
@@ -75,7 +80,11 @@ pub(super) struct Catalog<'a> {
     pub(super) keys: Vec<Key>,
     by_class: HashMap<(ClassId, ClassId), usize>,
     /// What no node of a market has that pods of a class need.
-    pub(super) lacking: BTreeMap<(ClassId, usize), Reason>,
+    pub(super) lacking: BTreeMap<(ClassId, usize), Refusal>,
+    /// Classes for whose claims of devices a market has only what nobody knows.
+    pub(super) presuming: BTreeSet<(ClassId, usize)>,
+    /// The devices of what a market offers, once somebody asks for any.
+    pub(super) equipment: Vec<Option<Vec<Equipment>>>,
     /// Daemons that take ports or disks, by market, with the offers on which they run.
     holds: Vec<Vec<(ClassId, Mask)>>,
     prefer_no_schedule: bool,
@@ -95,6 +104,8 @@ impl<'a> Catalog<'a> {
             keys: Vec::new(),
             by_class: HashMap::new(),
             lacking: BTreeMap::new(),
+            presuming: BTreeSet::new(),
+            equipment: Vec::new(),
             holds: Vec::new(),
             options,
         };
@@ -157,8 +168,9 @@ impl<'a> Catalog<'a> {
         let class = if Arc::ptr_eq(level, &pod.shape) {
             bound
         } else {
-            let claims = pod.claims.clone();
-            snapshot.class(&Pod { shape: level.clone(), claims, deleting: pod.deleting, ..Pod::default() })
+            let relaxed = Pod { shape: level.clone(), deleting: pod.deleting, ..Pod::default() };
+            let (claims, device_claims) = (pod.claims.clone(), pod.device_claims.clone());
+            snapshot.class(&Pod { claims, device_claims, node: pod.node.clone(), ..relaxed })
         };
         if let Some(kind) = self.by_class.get(&(class, bound)) {
             return *kind;
@@ -167,14 +179,23 @@ impl<'a> Catalog<'a> {
         let all = Requirements::of_pod(&level.node_selector, affinity, false);
         let requirements = all.into_iter().next().unwrap_or_default();
         let markets = 0..self.markets.len();
+        let asks_for_devices = snapshot.asks_for_devices(class)
+            && self.markets.iter().any(|market| market.pool.outfits.is_some());
+        let others = level.requests.other.keys().filter(|_| asks_for_devices);
+        let as_devices: Box<[_]> =
+            others.filter(|name| snapshot.may_be_device(class, name)).cloned().collect();
         let kind = Kind {
             class,
             bound,
             shape: level.clone(),
             requests: fixed(&level.requests),
-            fits: markets.map(|market| self.fit_of(snapshot, market, class, level, &requirements)).collect(),
+            fits: markets
+                .map(|market| self.fit_of(snapshot, market, class, (level, &as_devices), &requirements))
+                .collect(),
             selector: snapshot.selector_of(class),
             has_holds: snapshot.has_holds(class),
+            asks_for_devices,
+            as_devices,
             requirements,
         };
         let place = self.kinds.len();
@@ -189,11 +210,11 @@ impl<'a> Catalog<'a> {
         snapshot: &mut Snapshot,
         place: usize,
         class: ClassId,
-        shape: &Shape,
+        (shape, as_devices): (&Shape, &[Box<str>]),
         requirements: &Requirements,
     ) -> Option<Fit> {
         let mut fit = self.fit(place, shape, requirements, false)?;
-        if snapshot.impossible(class).is_some() || snapshot.devices_of_new_node(class).is_some() {
+        if snapshot.impossible(class).is_some() {
             return None;
         }
         for (daemon, offers) in &self.holds[place] {
@@ -203,7 +224,7 @@ impl<'a> Catalog<'a> {
         }
         let market = &mut self.markets[place];
         for (name, amount) in &shape.requests.other {
-            fit.offers.keep(market.roomy_of(name, *amount));
+            fit.offers.keep(&market.roomy_or_devices(name, *amount, as_devices));
         }
         if snapshot.asks_of_nodes(class) {
             let mut served = Mask::none(market.offers.len());
@@ -220,7 +241,16 @@ impl<'a> Catalog<'a> {
             }
             fit.offers = served;
             if let Some(reason) = lacking.filter(|_| fit.offers.is_empty()) {
-                self.lacking.insert((class, place), reason);
+                self.lacking.insert((class, place), Refusal::Volume(reason));
+            }
+        }
+        if snapshot.asks_for_devices(class) && !fit.offers.is_empty() {
+            match self.equipped(snapshot, place, class, &fit.offers) {
+                Ok(offers) => fit.offers = offers,
+                Err(reason) => {
+                    self.lacking.insert((class, place), Refusal::Devices(reason));
+                    return None;
+                }
             }
         }
         (!fit.offers.is_empty()).then_some(fit)

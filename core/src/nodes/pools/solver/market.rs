@@ -1,6 +1,7 @@
 //! What one pool can have: every offering of every instance type as a bit, the cheapest first.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
@@ -230,6 +231,23 @@ impl<'a> Market<'a> {
             return &self.all;
         }
         self.others.get(resource).and_then(|ladder| ladder.at_least(amount)).unwrap_or(&self.nothing)
+    }
+
+    /// As [`Market::roomy_of`]; of the resources for which devices do, what does not offer any has devices or not.
+    pub(super) fn roomy_or_devices(
+        &self,
+        resource: &str,
+        amount: i64,
+        as_devices: &[Box<str>],
+    ) -> Cow<'_, Mask> {
+        let roomy = self.roomy_of(resource, amount);
+        if !as_devices.iter().any(|name| **name == *resource) {
+            return Cow::Borrowed(roomy);
+        }
+        let mut offers = self.all.clone();
+        offers.drop_all(self.roomy_of(resource, 1));
+        offers.join(roomy);
+        Cow::Owned(offers)
     }
 
     /// What offers say of a label.

@@ -5,6 +5,7 @@
 //! go it gets the one that costs least.
 
 mod claim;
+mod devices;
 mod domains;
 mod failure;
 mod finish;
@@ -22,6 +23,7 @@ use k8s_openapi::api::core::v1::Taint;
 pub use failure::{Failure, Refusal};
 
 use super::{
+    devices::Outfits,
     instance_type::InstanceType,
     launch::{MOST_INSTANCE_TYPES, MinValuesPolicy},
     requirements::{Requirements, WellKnownLabels},
@@ -51,6 +53,8 @@ pub struct Pool<'a> {
     pub daemons: &'a [Pod],
     /// What its nodes told of themselves.
     pub told: Told,
+    /// Which devices its nodes have; `None` if claims of devices get none.
+    pub outfits: Option<Outfits>,
     /// What its limits leave, by resource, in the units of [`Resources`]; [`NODES`] counts nodes. What is absent has no limit.
     pub remaining: BTreeMap<Box<str>, i64>,
 }
@@ -143,6 +147,8 @@ pub struct Claim {
     pub requests: Resources,
     /// The least that it may cost, dollars an hour.
     pub price: f64,
+    /// Whether it is taken for granted that the node has the devices that its pods ask for: nobody knows.
+    pub presumes_devices: bool,
 }
 
 /// Where pods go.

@@ -132,10 +132,15 @@ impl Run<'_, '_> {
 
     /// What it would cost to let a claim take a pod, if it can.
     fn entry(&mut self, plan: usize, view: usize, claim: usize) -> Option<Entry> {
+        let equipped = if self.asks_for_devices(plan) {
+            Some(self.equipped(&self.claims[claim].clone(), plan, view)?.0)
+        } else {
+            None
+        };
         let open = &self.claims[claim];
         let Plan { kind, rules, views, .. } = &self.plans[plan];
         let kind = &self.catalog.kinds[*kind];
-        let mask = views[view].offers[open.market].as_ref()?;
+        let mask = equipped.as_ref().or(views[view].offers[open.market].as_ref())?;
         let market = &mut self.catalog.markets[open.market];
         let offer = cheapest_with(market, open, kind, mask)?;
         if rules.looks_at_nodes() && !rules.admits(self.snapshot, Some(open.node)) {

@@ -8,6 +8,7 @@ use std::{
 use super::{
     NODES, Order, Place, Solution,
     claim::{Held, Open, cheapest_with, narrowed, plus},
+    devices::Trials,
     domains::Rules,
     kind::Catalog,
     market::{FIXED, certain},
@@ -20,7 +21,7 @@ use crate::{
         buffer::is_virtual,
         pools::requirements::{Requirements, labels::HOSTNAME},
     },
-    scheduling::{Node, NodeId, Pod, Snapshot, rules::Selector},
+    scheduling::{Node, NodeId, Pod, Snapshot, devices::Trial, rules::Selector},
 };
 
 /// What a kind is in one solution.
@@ -66,6 +67,8 @@ pub(super) struct Run<'r, 'a> {
     /// Claims in the order of their changes.
     pub(super) changes: Vec<usize>,
     allowances: Vec<Allowance>,
+    /// Whether a node is on its way, by market, that will tell what devices it has.
+    pub(super) tried: Vec<bool>,
     /// Selectors by which spread rules tell which nodes count, with the offers that satisfy them by market.
     selectors: Vec<(Selector, Vec<Mask>)>,
     /// Cpu and memory that pods without a place ask for.
@@ -92,6 +95,7 @@ impl<'r, 'a> Run<'r, 'a> {
             claims: Vec::new(),
             changes: Vec::new(),
             allowances: Vec::new(),
+            tried: Vec::new(),
             selectors: Vec::new(),
             left: [0; 2],
             bytes_per_milli: 1,
@@ -188,6 +192,8 @@ impl<'r, 'a> Run<'r, 'a> {
         for market in 0..self.catalog.markets.len() {
             let remaining = self.catalog.markets[market].pool.remaining.clone();
             let offers = self.within(market, &remaining);
+            let outfits = self.catalog.markets[market].pool.outfits.as_ref();
+            self.tried.push(outfits.is_some_and(|outfits| outfits.is_tried));
             self.allowances.push(Allowance { remaining, offers });
         }
     }
@@ -339,8 +345,10 @@ impl<'r, 'a> Run<'r, 'a> {
         }
         (0..self.catalog.markets.len()).find_map(|market| {
             let open = self.blank(market)?;
+            let equipped =
+                if self.asks_for_devices(plan) { Some(self.equipped(&open, plan, view)?.0) } else { None };
             let Plan { kind, views, .. } = &self.plans[plan];
-            let mask = views[view].offers[market].as_ref()?;
+            let mask = equipped.as_ref().or(views[view].offers[market].as_ref())?;
             let market_of = &mut self.catalog.markets[market];
             let offer = cheapest_with(market_of, &open, &self.catalog.kinds[*kind], mask)?;
             Some((market_of.price(offer), market))
@@ -363,6 +371,7 @@ impl<'r, 'a> Run<'r, 'a> {
             pods: Vec::new(),
             known: vec![None; self.catalog.keys.len()],
             satisfied: vec![false; self.selectors.len()],
+            trials: Trials::new(),
             version: 0,
         })
     }
@@ -395,7 +404,8 @@ impl<'r, 'a> Run<'r, 'a> {
         let Some(grown) = self.grown(&self.claims[claim].clone(), plan, view) else { return false };
         let before = std::mem::replace(&mut self.claims[claim], grown);
         let after = &self.claims[claim];
-        if before.known != after.known || before.satisfied != after.satisfied {
+        let is_alike = self.catalog.is_equipped_alike(&before, after);
+        if before.known != after.known || before.satisfied != after.satisfied || !is_alike {
             let (node, verdicts) = (self.node_of(claim), self.verdicts(claim));
             self.claims[claim].node = self.snapshot.replace_closed(before.node, &node, &verdicts);
         }
@@ -408,16 +418,19 @@ impl<'r, 'a> Run<'r, 'a> {
         let open = &mut self.claims[claim];
         open.pods.push(Held { pod, plan });
         open.version += 1;
+        self.tried[open.market] |= open.trials.values().any(Trial::presumes);
         self.snapshot.bind(kind.bound, open.node);
         self.changes.push(claim);
     }
 
     /// A claim with one more pod of a plan: what is still possible, and what has become certain.
     fn grown(&mut self, claim: &Open, plan: usize, view: usize) -> Option<Open> {
+        let equipped =
+            if self.asks_for_devices(plan) { Some(self.equipped(claim, plan, view)?) } else { None };
         let Plan { kind, rules, views, .. } = &self.plans[plan];
         let kind = &self.catalog.kinds[*kind];
         let market = &mut self.catalog.markets[claim.market];
-        let mask = views[view].offers[claim.market].as_ref()?;
+        let mask = equipped.as_ref().map(|(mask, _)| mask).or(views[view].offers[claim.market].as_ref())?;
         let mut offers = narrowed(market, claim, kind, mask)?;
         let cheapest = offers.iter().next()?;
         for rules in rules.by_key.iter().filter(|rules| rules.decides) {
@@ -445,6 +458,9 @@ impl<'r, 'a> Run<'r, 'a> {
         for ((_, masks), satisfied) in self.selectors.iter().zip(&mut grown.satisfied) {
             *satisfied = *satisfied || offers.is_within(&masks[claim.market]);
         }
+        if let Some((_, trials)) = equipped {
+            grown.trials = trials;
+        }
         grown.ceiling = market.ceiling(&offers);
         (grown.offers, grown.cheapest) = (offers, cheapest);
         Some(grown)
@@ -466,7 +482,9 @@ impl<'r, 'a> Run<'r, 'a> {
             labels.extend(value);
         }
         labels.insert(HOSTNAME.to_owned(), name.clone());
-        Node { name: name.into(), labels, taints: pool.taints.clone(), ..Node::default() }
+        let mut node = Node { name: name.into(), labels, taints: pool.taints.clone(), ..Node::default() };
+        self.catalog.equip(open, &mut node);
+        node
     }
 
     fn verdicts(&self, claim: usize) -> Vec<(Selector, bool)> {

@@ -1,5 +1,6 @@
 //! Solutions, each feature by a case, and all together before a judge who reads the pods' own words.
 
+mod devices;
 mod judge;
 
 use std::{
@@ -33,7 +34,7 @@ use crate::{
     },
     scheduling::{
         Declared, Node, Surroundings,
-        devices::{ClaimSpec, DeviceClass, ExtendedRequest, Objects, PodClaim},
+        devices::{DeviceClass, ExtendedRequest, Objects},
         pod::{HostPort, Shape, Traits},
     },
 };
@@ -70,6 +71,7 @@ fn pool<'a>(name: &str, types: &'a [Arc<InstanceType>]) -> Pool<'a> {
         daemons: &[],
         remaining: BTreeMap::new(),
         told: Told::default(),
+        outfits: None,
     }
 }
 
@@ -447,27 +449,6 @@ fn nodes_that_are_there_come_first() {
     let there = solution.placements.iter().filter(|(_, place)| *place == Place::Node(node)).count();
     assert_eq!((there, solution.claims.len()), (2, 2));
     assert_eq!(snapshot.node(node).pod_count(), 0);
-}
-
-#[test]
-fn no_node_is_made_for_devices_that_nobody_knows() {
-    let types = types();
-    let mut asking = pods(shape("a", 100), 1);
-    let claim = PodClaim::Own { template: "t".into(), name: None };
-    asking[0].device_claims = vec![claim];
-    let refused = |devices| {
-        let surroundings = Surroundings { devices, ..Surroundings::default() };
-        let mut snapshot = Snapshot::new(Arc::new(surroundings));
-        let solution = solve(&mut snapshot, &[pool("default", &types)], &asking, Options::default());
-        solution.failures[0].to_string()
-    };
-    assert!(refused(None).contains("cannot be judged: claims of devices (resource.k8s.io/v1)"));
-    let mut objects = Objects::default();
-    let key = ("default".into(), "t".into());
-    assert!(refused(Some(Arc::new(objects.clone()))).contains("resourceclaimtemplate \"t\" not found"));
-    let request = ClaimSpec::default();
-    objects.templates.insert(key, Arc::new(request));
-    assert!(refused(Some(Arc::new(objects))).contains("nobody knows which devices a new node will have"));
 }
 
 /// Of the types that a pod finds one has two GPUs, which a `DeviceClass` may stand for, too.

@@ -185,7 +185,6 @@ fn a_node_to_come_that_is_known_to_offer_a_resource_takes_no_device_of_others() 
     let cluster = Cluster::new().class("named", 0, GPU, "gpu.test").slice("s", ("net", 1), &everywhere);
     let (mut snapshot, _) = cluster.snapshot();
     let class = snapshot.class(&naming(GPU, 1));
-    assert_eq!(snapshot.devices_of_new_node(class), None);
     let closed = snapshot.add_closed(&Node { name: "new".into(), ..Node::default() }, &[]);
     snapshot.bind(class, closed);
     assert!(snapshot.device_holders().is_empty());
