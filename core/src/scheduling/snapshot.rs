@@ -250,6 +250,9 @@ impl Snapshot {
         let at = node.index();
         let class = self.classes.get(id.0).clone();
         self.fleet.take(at, &class.requests, &class.others, delta);
+        if !class.unasked.is_empty() {
+            self.fleet.take(at, &[0; 4], &class.unasked, delta);
+        }
         let info = &mut self.fleet.nodes[at];
         shift(&mut info.pods, id, delta);
         for hold in &class.family.holds {
@@ -392,7 +395,7 @@ impl Snapshot {
     pub fn requests(&self, class: ClassId) -> Resources {
         let class = self.classes.get(class.0);
         let mut resources = self.as_resources(class.requests, &[]);
-        for (resource, amount) in &class.others {
+        for (resource, amount) in class.others.iter().chain(&class.unasked) {
             resources.set(self.resource_name(*resource), *amount);
         }
         resources

@@ -34,6 +34,7 @@ pub use slice::{Access, Amounts, Attribute, Device, DeviceTaint, PoolName, Slice
 use super::pod::Pod;
 
 pub(super) use demand::DemandId;
+pub(super) use extended::is_foreign;
 pub(super) use held::{Devices, NodeDevices, Undo};
 
 /// What the scheduler reads of devices. The same `Arc` is known to be equal to itself without a look, as of all that is `Eq`.
