@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     authorities,
     certs::{self, CertsConfig},
-    cli::run::RunArgs,
+    cli::{run::RunArgs, scheduler},
     cloud::{
         self, CloudProvider, aws,
         pools::{
@@ -230,6 +230,7 @@ async fn nodes(
     tasks: &mut JoinSet<()>,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<()> {
+    let profile = scheduler::profile(&args.nodes, &args.pools)?;
     let (groups, pools, queue) = (args.nodes.provider(), args.pools.provider(), args.notices());
     if groups.is_none() && pools.is_none() && queue.is_none() {
         return Ok(());
@@ -240,7 +241,7 @@ async fn nodes(
         }
         !args.dry_run
     });
-    let world = World::start(&shared.cluster.client);
+    let world = World::start(&shared.cluster.client, profile);
     let requests = AwsRequests::default();
     requests.register(registry);
     if let Some(recorder) = &shared.recorder {

@@ -110,6 +110,10 @@ pub struct PoolArgs {
     /// What becomes of pods when there is less choice of instance types than their pool asks for.
     #[arg(long, env = "MIN_VALUES_POLICY", default_value = "Strict")]
     pub min_values_policy: MinValuesPolicy,
+    /// Topology spread constraints that kube-scheduler has for pods without any, as YAML:
+    /// podTopologySpread.defaultConstraints. See also --scheduler-config-file.
+    #[arg(long, env = "SCHEDULER_CONFIG", default_value = "")]
+    pub scheduler_config: String,
     /// Features to turn on or off, as NAME=true,NAME=false.
     #[arg(long, env = "FEATURE_GATES", default_value = "")]
     pub feature_gates: FeatureGates,
@@ -187,7 +191,6 @@ pub(super) const WITHOUT_EFFECT: &[Flag] = &[
     ("log-output-paths", Value, LOGS),
     ("memory-limit", Value, "memory is given back as soon as it is free; nothing is sized by it"),
     ("metrics-port", Value, "see --metrics-bind-address"),
-    ("scheduler-config", Value, "spread constraints are those of the pods"),
     ("subnet-refresh-interval", Value, EACH_MINUTE),
 ];
 

@@ -15,6 +15,7 @@ pub mod reader;
 pub mod scale;
 pub mod shapes;
 mod storage;
+mod workloads;
 pub mod world;
 
 use std::sync::Arc;

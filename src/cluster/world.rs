@@ -4,19 +4,19 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
 use k8s_openapi::api::{
-    apps::v1::{DaemonSet, ReplicaSet, StatefulSet},
-    batch::v1::Job,
-    core::v1 as k8s,
-    policy::v1::PodDisruptionBudget,
+    apps::v1::DaemonSet, batch::v1::Job, core::v1 as k8s, policy::v1::PodDisruptionBudget,
 };
 use kube::{Client, ResourceExt};
 use tandem_core::{
     nodes::drain::{Budget, Budgets, Owners},
-    scheduling::{Node, Pod, Surroundings, pod::Scheduled},
+    scheduling::{Node, Pod, Surroundings, pod::Scheduled, profile::Profile},
 };
 use tokio::sync::{Notify, watch};
 
-use super::{devices::Devices, mirror::Mirror, pod_group::PodGroup, shapes::Shapes, storage::Storage};
+use super::{
+    devices::Devices, mirror::Mirror, pod_group::PodGroup, shapes::Shapes, storage::Storage,
+    workloads::Workloads,
+};
 
 /// The cluster as decisions about nodes see it.
 pub struct World {
@@ -29,13 +29,13 @@ pub struct World {
     budgets: Arc<Mirror<Budget>>,
     namespaces: Arc<Mirror<BTreeMap<String, String>>>,
     storage: Storage,
-    replica_sets: Arc<Mirror<Option<i32>>>,
-    stateful_sets: Arc<Mirror<Option<i32>>>,
-    replication_controllers: Arc<Mirror<Option<i32>>>,
+    workloads: Workloads,
     jobs: Arc<Mirror<Option<i32>>>,
     /// Of PodGroups: how many pods have to run together, if any, and whether they are disrupted as a whole.
     gangs: Arc<Mirror<(Option<u32>, bool)>>,
     devices: Devices,
+    /// What the scheduler is configured to do otherwise, if anything.
+    profile: Option<Arc<Profile>>,
     /// Wakes who waits for a pod that fits nowhere.
     pub unschedulable: Arc<Notify>,
     /// Counts up when a pod, a node or a DaemonSet changes, for any number of subscribers.
@@ -43,8 +43,8 @@ pub struct World {
 }
 
 impl World {
-    /// Starts the watches.
-    pub fn start(client: &Client) -> Arc<Self> {
+    /// Starts the watches. Services, and what controllers select by, are only kept if the scheduler's profile reads them.
+    pub fn start(client: &Client, profile: Option<Arc<Profile>>) -> Arc<Self> {
         let unschedulable = Arc::new(Notify::new());
         let wakes = unschedulable.clone();
         let changes = watch::Sender::new(0);
@@ -69,14 +69,9 @@ impl World {
             budgets: Mirror::start(client, |budget: &PodDisruptionBudget| Budget::read(budget), || {}),
             namespaces: Mirror::start(client, |namespace: &k8s::Namespace| namespace.labels().clone(), || {}),
             storage: Storage::start(client),
-            replica_sets: Mirror::start(client, |set: &ReplicaSet| set.spec.replicas, || {}),
-            stateful_sets: Mirror::start(client, |set: &StatefulSet| set.spec.replicas, || {}),
-            replication_controllers: Mirror::start(
+            workloads: Workloads::start(
                 client,
-                |controller: &k8s::ReplicationController| {
-                    controller.spec.as_ref().and_then(|spec| spec.replicas)
-                },
-                || {},
+                profile.as_ref().is_some_and(|profile| profile.reads_workloads()),
             ),
             jobs: Mirror::start(client, |_: &Job| None, || {}),
             gangs: Mirror::start_if_served(
@@ -85,6 +80,7 @@ impl World {
                 changed(),
             ),
             devices: Devices::start(client, changed()),
+            profile,
             unschedulable,
             changes,
         })
@@ -99,9 +95,7 @@ impl World {
             self.budgets.synced(),
             self.namespaces.synced(),
             self.storage.synced(),
-            self.replica_sets.synced(),
-            self.stateful_sets.synced(),
-            self.replication_controllers.synced(),
+            self.workloads.synced(),
             self.jobs.synced(),
             self.gangs.synced(),
             self.devices.synced(),
@@ -123,16 +117,9 @@ impl World {
     /// All controllers of pods.
     pub fn owners(&self) -> Owners {
         let mut owners = Owners::default();
-        for (kind, mirror) in [
-            ("ReplicaSet", &self.replica_sets),
-            ("StatefulSet", &self.stateful_sets),
-            ("ReplicationController", &self.replication_controllers),
-            ("Job", &self.jobs),
-        ] {
-            let entries = mirror.entries().into_iter();
-            owners
-                .add(kind, entries.map(|(key, replicas)| (key.namespace.into(), key.name.into(), *replicas)));
-        }
+        self.workloads.add_to(&mut owners);
+        let jobs = self.jobs.entries().into_iter();
+        owners.add("Job", jobs.map(|(key, replicas)| (key.namespace.into(), key.name.into(), *replicas)));
         let sets = self.daemon_sets.entries().into_iter();
         owners.add("DaemonSet", sets.map(|(key, _)| (key.namespace.into(), key.name.into(), None)));
         owners
@@ -149,6 +136,8 @@ impl World {
                 .map(|(key, labels)| (named(key.name), (*labels).clone()))
                 .collect(),
             devices: self.devices.objects(),
+            profile: self.profile.clone(),
+            workloads: self.workloads.selectors(),
             ..Surroundings::default()
         };
         for (key, gang) in self.gangs.entries() {

@@ -107,6 +107,11 @@ impl Snapshot {
         Self { surroundings, strings, devices, ..Self::default() }
     }
 
+    /// What it reads beside pods and nodes.
+    pub(crate) fn surroundings(&self) -> &Surroundings {
+        &self.surroundings
+    }
+
     /// Adds a node.
     pub fn add_node(&mut self, node: &Node) -> NodeId {
         let mold = self.mold(node);

@@ -16,6 +16,7 @@ use super::{
     pools,
 };
 use crate::{
+    cli::scheduler,
     cluster::world::World,
     controllers::nodes::pools::explain::{PodOfPools, PoolVerdict},
 };
@@ -23,7 +24,7 @@ use crate::{
 /// Reads the cluster and explains the pod.
 pub(super) async fn explain(of: &OfNodes, client: Client) -> anyhow::Result<Answer> {
     let (namespace, name) = (of.common.namespace(&client), of.common.name.as_str());
-    let world = World::start(&client);
+    let world = World::start(&client, scheduler::profile(&of.nodes, &of.pools)?);
     world.synced().await;
     let pod = world.pods.get(namespace, name);
     let pod = pod.with_context(|| format!("there is no pod {namespace}/{name}"))?;

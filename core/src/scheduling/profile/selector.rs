@@ -18,6 +18,15 @@ pub enum Controller {
 }
 
 impl Controller {
+    /// Its kind.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ReplicationController => "ReplicationController",
+            Self::ReplicaSet => "ReplicaSet",
+            Self::StatefulSet => "StatefulSet",
+        }
+    }
+
     fn of(owner: &Owner) -> Option<Self> {
         match (&*owner.api_version, &*owner.kind) {
             ("v1", "ReplicationController") => Some(Self::ReplicationController),
@@ -28,7 +37,7 @@ impl Controller {
     }
 }
 
-/// The selectors of Services and controllers.
+/// The selectors of Services and controllers. The same `Arc` is known to be equal to itself without a look.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Workloads {
     /// `spec.selector` of the Services of a namespace; those without one are left out.
@@ -36,6 +45,8 @@ pub struct Workloads {
     /// `spec.selector` of controllers, by kind, namespace and name; that of a ReplicationController as `matchLabels`.
     pub controllers: BTreeMap<(Controller, Arc<str>, Arc<str>), Arc<LabelSelector>>,
 }
+
+impl Eq for Workloads {}
 
 impl Workloads {
     /// What selects the like of a pod: the labels by which Services find it, and what its controller selects by; `None` if
