@@ -143,12 +143,17 @@ impl Snapshot {
 impl Storage {
     /// Leaves out what the plugins would ask that the scheduler does without.
     ///
-    /// `VolumeBinding` refuses claims that cannot be bound before it looks at nodes; so does `VolumeRestrictions` those that are
-    /// not there.
+    /// Before they look at nodes, `VolumeBinding` refuses claims that cannot be bound, `VolumeZone` those without a volume, and
+    /// `VolumeRestrictions` those that are not there.
     pub(super) fn leave_out(&mut self, profile: &Profile) {
-        let refuses = |reason: &Reason| match reason {
-            Reason::ClaimNotFound(_) if !profile.lacks_pre(Plugin::VolumeRestrictions) => true,
-            _ => !profile.lacks_pre(Plugin::VolumeBinding),
+        const ALL: [Plugin; 3] = [Plugin::VolumeBinding, Plugin::VolumeZone, Plugin::VolumeRestrictions];
+        let refuses = |reason: &Reason| {
+            let by = match reason {
+                Reason::ClaimNotFound(_) => &ALL[..],
+                Reason::ClaimUnbound | Reason::VolumeNotFound(_) => &ALL[..2],
+                _ => &ALL[..1],
+            };
+            by.iter().any(|plugin| !profile.lacks_pre(*plugin))
         };
         self.impossible = self.impossible.take().filter(refuses);
         let asked = std::mem::take(&mut self.filters).into_iter().filter(|(_, reason)| {
