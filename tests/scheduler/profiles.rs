@@ -7,9 +7,9 @@ use anyhow::{Context, Result, ensure};
 use k8s_openapi::{
     api::{
         apps::v1::{ReplicaSet, StatefulSet},
-        core::v1::{Pod, ReplicationController, Service},
+        core::v1::{Pod, PodSpec, ReplicationController, Service},
     },
-    apimachinery::pkg::apis::meta::v1::OwnerReference,
+    apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::OwnerReference},
 };
 use kube::{Api, Resource, ResourceExt, api::PostParams, core::NamespaceResourceScope};
 use serde::{Serialize, de::DeserializeOwned};
@@ -62,8 +62,8 @@ fn profiles() -> Vec<Value> {
     let required = json!({"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}});
     let added = json!({"name": "NodeAffinity", "args": {"addedAffinity": required}});
     let fit = |key: &str, value: &str| json!({"name": "NodeResourcesFit", "args": {key: [value]}});
-    let enabled = ["PrioritySort", "DefaultBinder", "NodeAffinity", "NodeResourcesFit"]
-        .map(|name| json!({"name": name}));
+    let enabled = ["PrioritySort", "SchedulingGates", "DefaultBinder", "NodeAffinity", "NodeResourcesFit"];
+    let enabled = enabled.map(|name| json!({"name": name}));
     let any = [json!({"name": "*"})];
     let bare = json!({"multiPoint": {"disabled": any, "enabled": enabled}});
     let without = |name: &str| json!({"filter": {"disabled": [{"name": name}]}});
@@ -145,23 +145,31 @@ impl Ways {
         Ok(Self { owners, ..Self::default() })
     }
 
-    /// Takes the next scheduler.
+    /// Takes the next scheduler: by turns one of some way, and one without a filter.
     pub(crate) fn next(&mut self, judge: &mut Judge, seed: u64) -> Result<()> {
-        let profiles = profiles();
-        let at = usize::try_from(seed)? % profiles.len();
+        let (profiles, turn) = (profiles(), usize::try_from(seed / 2)?);
+        let of_way = seed.is_multiple_of(2);
+        let at = if of_way { turn % WAYS.len() } else { WAYS.len() + turn % FILTERS.len() };
         profiles[at]["schedulerName"].as_str().context("a name")?.clone_into(&mut self.scheduler);
         judge.configure(&profiles[at])
     }
 
-    /// Makes a pod one of the scheduler's, and perhaps of a controller; constraints of its own it often has none.
+    /// Makes a pod one of the scheduler's, and perhaps of a controller. Most have few rules of their own, so that those of the
+    /// configuration decide.
     pub(crate) fn dress(&self, draws: &mut Worlds, pod: &mut Pod) {
         let namespace = pod.namespace().unwrap_or_default();
         let spec = pod.spec.get_or_insert_default();
         if draws.0.percent(85) {
             spec.scheduler_name = Some(self.scheduler.clone());
         }
-        if draws.0.percent(60) {
-            spec.topology_spread_constraints = None;
+        if draws.0.percent(70) {
+            strip(spec);
+            let device = draws.0.percent(25);
+            if let Some(container) = spec.containers.first_mut().filter(|_| device) {
+                let one = || Some([("example.com/device".to_owned(), Quantity("1".to_owned()))].into());
+                let resources = container.resources.get_or_insert_default();
+                (resources.requests, resources.limits) = (one(), one());
+            }
         }
         let own: Vec<_> = self.owners.iter().filter(|(of, _)| *of == namespace).collect();
         if draws.0.percent(40) {
@@ -183,6 +191,15 @@ impl Ways {
         eprintln!("decided by {WAYS:?}: {counts:?}, by single filters: {without}");
         ensure!(counts.iter().all(|count| *count > 0) && *without > 0, "these worlds leave some way out");
         Ok(())
+    }
+}
+
+/// Leaves a pod little but its labels, ports and tolerations.
+fn strip(spec: &mut PodSpec) {
+    (spec.affinity, spec.node_selector, spec.topology_spread_constraints) = (None, None, None);
+    (spec.volumes, spec.scheduling_gates, spec.resources) = (None, None, None);
+    for container in spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten()) {
+        (container.resources, container.volume_mounts) = (None, None);
     }
 }
 

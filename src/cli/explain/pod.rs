@@ -32,7 +32,20 @@ pub(super) async fn explain(of: &OfNodes, client: Client) -> anyhow::Result<Answ
     let pools = pools::for_pod(of, &client, &world, &pod).await?;
     let explanation =
         groups.as_ref().map(|groups| explain::pod(&pod, &groups.memory, &groups.input, &groups.settings));
-    Ok(answer(&pod, explanation.as_ref(), pools.as_ref()))
+    let mut answer = answer(&pod, explanation.as_ref(), pools.as_ref());
+    if pod.node.is_none() {
+        unwritten(&mut answer, &world.surroundings().unwritten(&pod));
+    }
+    Ok(answer)
+}
+
+/// What counts although the pod does not say so.
+fn unwritten(answer: &mut Answer, told: &[String]) {
+    if !told.is_empty() {
+        answer.page.heading("What its scheduler is configured to do");
+        told.iter().for_each(|told| answer.page.item(&format!("{told}.")));
+    }
+    answer.json["schedulerConfiguration"] = json!(told);
 }
 
 fn answer(pod: &Arc<Pod>, groups: Option<&PodExplanation>, pools: Option<&PodOfPools>) -> Answer {
@@ -212,6 +225,18 @@ mod tests {
             gang: None,
             unhealthy: false,
         }
+    }
+
+    #[test]
+    fn what_the_scheduler_adds_is_said_last() {
+        let mut answer = answer(&pod(None), None, None);
+        unwritten(&mut answer, &["the filter NodePorts is disabled".to_owned()]);
+        let text = answer.page.text();
+        assert!(
+            text.ends_with("\nWhat its scheduler is configured to do\n  the filter NodePorts is disabled.\n"),
+            "{text}"
+        );
+        assert_eq!(answer.json["schedulerConfiguration"], json!(["the filter NodePorts is disabled"]));
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub use selector::{Controller, Workloads};
 
 use super::{
     devices::is_foreign,
-    pod::{Shape, Traits},
+    pod::{Pod, Shape, Traits},
     resources::Resources,
     surroundings::Surroundings,
 };
@@ -95,6 +95,23 @@ impl Surroundings {
     /// What the scheduler does otherwise with pods of these traits, if anything.
     pub(super) fn profile_of(&self, traits: &Traits) -> Option<&Arc<Profile>> {
         self.profile.as_ref().filter(|profile| profile.is_of(traits))
+    }
+
+    /// What the scheduler's configuration does with a pod, and nothing on the pod tells.
+    pub fn unwritten(&self, pod: &Pod) -> Vec<String> {
+        let Some(profile) = self.profile_of(&pod.shape) else { return Vec::new() };
+        let mut told = Vec::new();
+        for rule in profile.default_spread(&pod.shape, &self.workloads) {
+            let (key, skew, unless) = (&rule.topology_key, rule.max_skew, &rule.when_unsatisfiable);
+            told.push(format!("topology spread by default over {key}, maxSkew {skew}, {unless}"));
+        }
+        if !profile.added.is_empty() {
+            told.push(format!("required node affinity is added, {} terms", profile.added.len()));
+        }
+        let ignored = pod.shape.requests.other.keys().filter(|name| profile.ignores(name));
+        told.extend(ignored.map(|name| format!("{name} need not be free")));
+        told.extend(profile.points.without.iter().map(|filter| format!("the filter {filter:?} is disabled")));
+        told
     }
 
     /// Traits with what the scheduler adds to them: constraints by default, and terms of node affinity.

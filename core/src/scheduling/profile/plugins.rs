@@ -65,6 +65,11 @@ impl PluginSet {
         self.0 & (1 << plugin as u16) != 0
     }
 
+    /// Each of them.
+    pub fn iter(self) -> impl Iterator<Item = Plugin> {
+        Plugin::ALL.iter().copied().filter(move |plugin| self.has(*plugin))
+    }
+
     /// These and one more.
     #[must_use]
     pub const fn with(self, plugin: Plugin) -> Self {

@@ -385,3 +385,27 @@ fn what_is_asked_of_a_new_node_is_what_the_pod_and_the_scheduler_ask() {
     assert!(asked.node_selector.is_empty() && keys(&asked).is_empty());
     assert_eq!((asked.requests.clone(), asked.tolerations.len()), (Resources::default(), 1));
 }
+
+#[test]
+fn what_nothing_on_a_pod_tells_is_told() {
+    let rule = json!({"maxSkew": 2, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway"});
+    let spread = json!({"defaultingType": "List", "defaultConstraints": [rule]});
+    let mut configuration = args("PodTopologySpread", &spread);
+    let profile = &mut configuration["profiles"][0];
+    let fit = json!({"name": "NodeResourcesFit", "args": {"ignoredResourceGroups": ["example.com"]}});
+    profile["pluginConfig"].as_array_mut().unwrap().push(fit);
+    profile["plugins"] = json!({"filter": {"disabled": [{"name": "NodePorts"}]}});
+    let services = [("shop".into(), vec![Arc::new(labels(&[("app", "web")]))])].into();
+    let workloads = Arc::new(Workloads { services, ..Workloads::default() });
+    let profile = Some(Arc::new(read(&configuration).profile));
+    let surroundings = Surroundings { profile, workloads, ..Surroundings::default() };
+    assert_eq!(
+        surroundings.unwritten(&pod(&[("example.com/device", 1)], |_| {})),
+        [
+            "topology spread by default over zone, maxSkew 2, ScheduleAnyway",
+            "example.com/device need not be free",
+            "the filter NodePorts is disabled",
+        ]
+    );
+    assert_eq!(surroundings.unwritten(&pod(&[], |it| it.scheduler = "another".into())), [""; 0]);
+}
