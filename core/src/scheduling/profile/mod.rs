@@ -127,7 +127,7 @@ impl Surroundings {
         let mut judged = (**traits).clone();
         judged.spread.extend(spread);
         if adds {
-            judged.added = profile.added.clone();
+            judged.added.clone_from(&profile.added);
         }
         Cow::Owned(Arc::new(judged))
     }
@@ -180,13 +180,13 @@ fn set_required(traits: &mut Traits, terms: Option<Vec<NodeSelectorTerm>>) {
 fn both(own: Option<&[NodeSelectorTerm]>, added: &[NodeSelectorTerm]) -> Vec<NodeSelectorTerm> {
     let Some(own) = own else { return added.to_vec() };
     let join = |one: &NodeSelectorTerm, other: &NodeSelectorTerm| NodeSelectorTerm {
-        match_expressions: concat(&one.match_expressions, &other.match_expressions),
-        match_fields: concat(&one.match_fields, &other.match_fields),
+        match_expressions: concat(one.match_expressions.as_ref(), other.match_expressions.as_ref()),
+        match_fields: concat(one.match_fields.as_ref(), other.match_fields.as_ref()),
     };
     own.iter().flat_map(|one| added.iter().map(move |other| join(one, other))).collect()
 }
 
-fn concat<T: Clone>(one: &Option<Vec<T>>, other: &Option<Vec<T>>) -> Option<Vec<T>> {
-    let all: Vec<T> = one.iter().chain(other).flatten().cloned().collect();
+fn concat<T: Clone>(one: Option<&Vec<T>>, other: Option<&Vec<T>>) -> Option<Vec<T>> {
+    let all: Vec<T> = one.into_iter().chain(other).flatten().cloned().collect();
     (!all.is_empty()).then_some(all)
 }

@@ -42,7 +42,7 @@ impl Controller {
 pub struct Workloads {
     /// `spec.selector` of the Services of a namespace; those without one are left out.
     pub services: BTreeMap<Arc<str>, Vec<Arc<BTreeMap<String, String>>>>,
-    /// `spec.selector` of controllers, by kind, namespace and name; that of a ReplicationController as `matchLabels`.
+    /// `spec.selector` of controllers, by kind, namespace and name; that of a `ReplicationController` as `matchLabels`.
     pub controllers: BTreeMap<(Controller, Arc<str>, Arc<str>), Arc<LabelSelector>>,
 }
 
