@@ -24,13 +24,15 @@ const NAMESPACE: &str = "tandem";
 const INSTALL_FILE: &str = "manifests/install.yaml";
 
 /// Grants that stand beside install.yaml.
-const OPTIONS: [&str; 8] = [
+const OPTIONS: [&str; 10] = [
     "secrets-all-namespaces.yaml",
     "secrets-namespace.yaml",
     "secrets-names.yaml",
     "custom-target.yaml",
     "node-groups.yaml",
     "node-pools.yaml",
+    "provider-cluster-api.yaml",
+    "provider-kwok.yaml",
     "external-metrics-upstream.yaml",
     "dry-run.yaml",
 ];

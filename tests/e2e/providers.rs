@@ -1,10 +1,13 @@
 //! Providers of nodes on the real API server: kwok's, Cluster API's, and nodes as bytes behind a gRPC server.
 
 use anyhow::{Context, Result, ensure};
-use harness::wait;
+use harness::{source_tree, wait};
 use k8s_openapi::api::core::v1::Node as ApiNode;
-use kube::api::{Api, ListParams};
-use serde_json::json;
+use kube::{
+    Client,
+    api::{Api, ListParams},
+};
+use serde_json::{Value, json};
 use tandem::cloud::{CloudError, CloudProvider, NodeRef, kwok::Kwok};
 use tandem_core::{
     nodes::group::{InstanceState, NodeGroup},
@@ -19,11 +22,12 @@ const KWOK_GROUP: &str = "cluster-autoscaler.kwok.nodegroup/name";
 /// Groups come from a ConfigMap, and nodes come and go as they are asked for.
 pub(crate) async fn kwok(case: &Case<'_>) -> Result<()> {
     let namespace = &case.namespace;
-    let missing = Kwok::connect(case.client(), namespace, "kwok-provider-config").await;
+    let client = restricted(case, &["node-groups", "provider-kwok"]).await?;
+    let missing = Kwok::connect(client.clone(), namespace, "kwok-provider-config").await;
     let missing = missing.err().context("a ConfigMap that is not there")?.to_string();
     ensure!(missing.contains("kwok-provider-config: it does not exist"), "{missing}");
     kwok_config(case).await?;
-    let provider = Kwok::connect(case.client(), namespace, "kwok-provider-config").await?;
+    let provider = Kwok::connect(client, namespace, "kwok-provider-config").await?;
     ensure!(provider.gpu_label() == "example.com/gpu");
 
     let (groups, left_out) = provider.groups().await?;
@@ -116,6 +120,38 @@ items:
         case.apply(map).await?;
     }
     Ok(())
+}
+
+/// A client with the rights that these manifests grant beyond the install's, and no others.
+pub(crate) async fn restricted(case: &Case<'_>, manifests: &[&str]) -> Result<Client> {
+    let account = format!("{}-provider", case.namespace);
+    let subject = json!({ "kind": "ServiceAccount", "name": account, "namespace": case.namespace });
+    case.apply(json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": account } }))
+        .await?;
+    for name in ["install"].iter().chain(manifests) {
+        let file = std::fs::read_to_string(source_tree().join(format!("manifests/{name}.yaml")))?;
+        let objects: Vec<Value> = serde_saphyr::from_multiple(&file)?;
+        // Roles of the whole cluster, under names of their own: the Tandem of the other scenarios keeps what it has.
+        for mut role in objects.into_iter().filter(|object| object["kind"] == "ClusterRole") {
+            let name = format!("{account}-{}", role["metadata"]["name"].as_str().unwrap_or_default());
+            let metadata = json!({ "name": name });
+            role["metadata"] = metadata.clone();
+            case.kubectl_apply(&role).await?;
+            case.kubectl_apply(&json!({
+                "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": metadata,
+                "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name },
+                "subjects": [subject],
+            }))
+            .await?;
+        }
+    }
+    let kubeconfig = case.world.control_plane.kubeconfig_of(&case.namespace, &account).await?;
+    let client = harness::control_plane::client(&kubeconfig).await?;
+    // The API server learns of the binding that was made last a moment later.
+    let nodes: Api<ApiNode> = Api::all(client.clone());
+    wait::until("the rights", SOON, || async { Ok(nodes.list(&ListParams::default().limit(1)).await?) })
+        .await?;
+    Ok(client)
 }
 
 /// The group of this id.

@@ -3,7 +3,7 @@
 
 use anyhow::{Context, Result, ensure};
 use harness::wait;
-use kube::{Api, api::DynamicObject};
+use kube::{Api, Client, api::DynamicObject};
 use serde_json::{Value, json};
 use tandem::cloud::{
     CloudError, CloudProvider, NodeRef,
@@ -13,9 +13,10 @@ use tandem_core::nodes::group::InstanceState;
 
 use crate::{
     case::{Case, SOON},
-    providers::{group, states},
+    providers::{group, restricted, states},
 };
 
+const INFRASTRUCTURE: &str = "infrastructure.cluster.x-k8s.io";
 const VERSION: &str = "cluster.x-k8s.io/v1beta2";
 
 /// Groups are found by annotations, grow by their scale, and shrink by the machine that is chosen.
@@ -23,7 +24,8 @@ pub(crate) async fn cluster_api(case: &Case<'_>) -> Result<()> {
     crds(case).await?;
     objects(case).await?;
     let namespace = case.namespace.as_str();
-    let provider = connect(case, None).await?;
+    let client = restricted(case, &["node-groups", "provider-cluster-api"]).await?;
+    let provider = connect(case, &client, None).await?;
     let (groups, left_out) = provider.groups().await?;
     let id = |kind: &str, name: &str| format!("{kind}/{namespace}/{name}");
     let ids: Vec<_> = groups.iter().map(|group| group.id.to_string()).collect();
@@ -56,7 +58,7 @@ pub(crate) async fn cluster_api(case: &Case<'_>) -> Result<()> {
     ensure!((template.node.capacity.cpu, template.node.capacity.memory) == (2_000, 4 << 30), "{template:?}");
     ensure!(template.node.labels["kubernetes.io/arch"] == "arm64", "{template:?}");
     sizes(case, &provider, &wanted[0], &by_id).await?;
-    versions(case).await
+    versions(case, &client).await
 }
 
 async fn sizes(case: &Case<'_>, provider: &ClusterApi, web: &str, node: &NodeRef) -> Result<()> {
@@ -88,13 +90,13 @@ async fn sizes(case: &Case<'_>, provider: &ClusterApi, web: &str, node: &NodeRef
     Ok(())
 }
 
-async fn versions(case: &Case<'_>) -> Result<()> {
-    let old = connect(case, Some("v1beta1")).await?;
+async fn versions(case: &Case<'_>, client: &Client) -> Result<()> {
+    let old = connect(case, client, Some("v1beta1")).await?;
     ensure!(old.groups().await?.0.len() == 3, "v1beta1 is served as well");
-    let error = connect(case, Some("v9")).await.err().context("v9 is not served")?.to_string();
+    let error = connect(case, client, Some("v9")).await.err().context("v9 is not served")?.to_string();
     ensure!(error.contains("version v9 is not served, but") && error.contains("v1beta2"), "{error}");
     let options = Options { group: "nobody.example".to_owned(), ..options(case, None)? };
-    let error = ClusterApi::connect(case.client(), case.client(), options).await;
+    let error = ClusterApi::connect(client.clone(), client.clone(), options).await;
     let error = error.err().context("a group that is not served")?.to_string();
     ensure!(error.contains("is Cluster API installed"), "{error}");
     Ok(())
@@ -109,9 +111,9 @@ fn options(case: &Case<'_>, version: Option<&str>) -> Result<Options> {
     })
 }
 
-async fn connect(case: &Case<'_>, version: Option<&str>) -> Result<ClusterApi> {
+async fn connect(case: &Case<'_>, client: &Client, version: Option<&str>) -> Result<ClusterApi> {
     let options = options(case, version)?;
-    Ok(ClusterApi::connect(case.client(), case.client(), options).await?)
+    Ok(ClusterApi::connect(client.clone(), client.clone(), options).await?)
 }
 
 async fn replicas(api: &Api<DynamicObject>, name: &str) -> Result<i32> {
@@ -124,12 +126,12 @@ async fn crds(case: &Case<'_>) -> Result<()> {
         let scales = !matches!(kind, "Cluster" | "Machine");
         case.kubectl_apply(&crd(DEFAULT_GROUP, kind, scales, &["v1beta1", "v1beta2"])).await?;
     }
-    case.kubectl_apply(&crd("infrastructure.example", "TestMachineTemplate", false, &["v1"])).await?;
+    case.kubectl_apply(&crd(INFRASTRUCTURE, "DockerMachineTemplate", false, &["v1"])).await?;
     wait::until("Cluster API's kinds to be served", SOON, || async {
         for kind in kinds {
             case.api(VERSION, kind).await?;
         }
-        case.api("infrastructure.example/v1", "TestMachineTemplate").await?;
+        case.api(&format!("{INFRASTRUCTURE}/v1"), "DockerMachineTemplate").await?;
         Ok(())
     })
     .await
@@ -160,8 +162,7 @@ fn crd(group: &str, kind: &str, scales: bool, versions: &[&str]) -> Value {
 async fn objects(case: &Case<'_>) -> Result<()> {
     let by_web = json!([{"apiVersion": VERSION, "kind": "MachineDeployment", "name": "web", "uid": "0"}]);
     let capacity = |key: &str| format!("capacity.cluster-autoscaler.kubernetes.io/{key}");
-    let infrastructure =
-        json!({"apiGroup": "infrastructure.example", "kind": "TestMachineTemplate", "name": "t"});
+    let infrastructure = json!({"apiGroup": INFRASTRUCTURE, "kind": "DockerMachineTemplate", "name": "t"});
     let mut lone = scalable("MachineSet", "lone", 0, "0", "2", "calm");
     lone["spec"]["template"] = json!({"spec": {"infrastructureRef": infrastructure}});
     let mut owned = scalable("MachineSet", "web-1", 2, "1", "3", "calm");
@@ -180,7 +181,7 @@ async fn objects(case: &Case<'_>) -> Result<()> {
         object("Cluster", "calm", &json!({})),
         object("Cluster", "frozen", &json!({"paused": true})),
         json!({
-            "apiVersion": "infrastructure.example/v1", "kind": "TestMachineTemplate", "metadata": {"name": "t"},
+            "apiVersion": &format!("{INFRASTRUCTURE}/v1"), "kind": "DockerMachineTemplate", "metadata": {"name": "t"},
             "status": {"capacity": {"cpu": "2", "memory": "4Gi"}, "nodeInfo": {"architecture": "arm64"}},
         }),
         web,

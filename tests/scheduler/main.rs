@@ -138,8 +138,8 @@ async fn the_core_allocates_devices_as_the_real_scheduler_does() -> Result<()> {
 async fn the_core_judges_as_a_scheduler_that_is_configured_does() -> Result<()> {
     let (seed, worlds) = seeds()?;
     let scheduler_configuration = profiles::configuration();
-    let without_controllers = profiles::WITHOUT_CONTROLLERS;
-    let mut judge = Judge::start(Options { scheduler_configuration, without_controllers, ..PLAIN }).await?;
+    let controller_flags = profiles::CONTROLLER_FLAGS;
+    let mut judge = Judge::start(Options { scheduler_configuration, controller_flags, ..PLAIN }).await?;
     let (mut counts, mut ways) = (Counts::default(), profiles::Ways::prepare(&mut judge).await?);
     for world in seed..seed + worlds {
         ways.next(&mut judge, world)?;

@@ -23,8 +23,8 @@ use crate::{
 };
 
 /// Keeps pods as the worlds have them: nobody makes more of them, takes them away, or evicts them.
-pub(crate) const WITHOUT_CONTROLLERS: &str = "replicaset-controller,replicationcontroller-controller,\
-                                              statefulset-controller,taint-eviction-controller";
+pub(crate) const CONTROLLER_FLAGS: &[&str] = &["--controllers=*,-replicaset-controller,\
+       -replicationcontroller-controller,-statefulset-controller,-taint-eviction-controller"];
 
 /// Filters of which each is left out by one scheduler.
 const FILTERS: [&str; 11] = [

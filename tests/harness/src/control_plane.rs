@@ -52,8 +52,10 @@ pub struct Options {
     pub runtime_config: &'static str,
     /// A `KubeSchedulerConfiguration` as JSON, without connection and election; empty for what kube-scheduler has by default.
     pub scheduler_configuration: &'static str,
-    /// Controllers of kube-controller-manager that do not run, separated by commas.
-    pub without_controllers: &'static str,
+    /// Further flags of kube-controller-manager.
+    pub controller_flags: &'static [&'static str],
+    /// The labels of the nodes that kwok plays; empty for all nodes.
+    pub played_nodes: &'static str,
 }
 
 impl Options {
@@ -66,7 +68,8 @@ impl Options {
             feature_gates: "",
             runtime_config: "",
             scheduler_configuration: "",
-            without_controllers: "",
+            controller_flags: &[],
+            played_nodes: "",
         }
     }
 }
@@ -306,17 +309,16 @@ impl ControlPlane {
             ("kube-api-qps", self.options.controller_qps.to_string()),
             ("kube-api-burst", (self.options.controller_qps * 3 / 2).to_string()),
         ]);
+        controller_manager.extend(self.options.controller_flags.iter().map(|flag| (*flag).to_owned()));
         controller_manager.extend(self.gates());
-        let left_out = self.options.without_controllers.split(',').filter(|name| !name.is_empty());
-        let left_out: String = left_out.map(|name| format!(",-{name}")).collect();
-        controller_manager.extend((!left_out.is_empty()).then(|| format!("--controllers=*{left_out}")));
         let scheduler = self.scheduler(&kubeconfig("kube-scheduler", "system:kube-scheduler")?)?;
         let stages = self.folder.path().join("stages.yaml");
         fs::write(&stages, include_str!("../../control-plane/stages.yaml"))?;
         let kwok = arguments([
             ("kubeconfig", self.kubeconfig().display().to_string()),
             ("config", stages.display().to_string()),
-            ("manage-all-nodes", "true".into()),
+            ("manage-all-nodes", self.options.played_nodes.is_empty().to_string()),
+            ("manage-nodes-with-label-selector", self.options.played_nodes.into()),
             ("node-lease-duration-seconds", "40".into()),
             ("cidr", POD_RANGE.into()),
             ("node-ip", NODE_ADDRESS.into()),

@@ -28,9 +28,9 @@ use serde_json::{Value, json};
 use tandem_core::api::keda::ScaledObject;
 
 use super::{
-    failover,
+    failover, float,
     latency::{self, read_beside},
-    process::{self, Resident},
+    process, resident, row, scrape,
 };
 use harness::tandem::Addresses;
 
@@ -74,7 +74,7 @@ pub(super) fn run(args: &PodsArgs) -> Result<()> {
     runtime.block_on(measure(args, &program))
 }
 
-fn build_release() -> Result<PathBuf> {
+pub(super) fn build_release() -> Result<PathBuf> {
     let status = Command::new(env!("CARGO")).args(["build", "--release", "--bin", "tandem"]).status()?;
     ensure!(status.success(), "cargo build --release failed");
     Ok(source_tree().join("target/release/tandem"))
@@ -95,7 +95,7 @@ async fn measure(args: &PodsArgs, program: &std::path::Path) -> Result<()> {
     let addresses = Addresses::of_services(&install)?;
     let pod = install.pods.first().context("no pod of Tandem")?;
     let mut tandem = Tandem::start(&control_plane, program, pod, addresses, &[]).await?;
-    resident("resident memory without an object", &tandem)?;
+    resident("resident memory without an object", tandem.id())?;
 
     let started = Instant::now();
     create_objects(&client, &source, args.objects).await?;
@@ -146,7 +146,7 @@ async fn window(args: &PodsArgs, client: &Client, source: &Source, tandem: &Tand
             format!("{} (namespace {}, {:+.1} ms)", millis(metric), millis(control), over * 1000.0),
         );
     }
-    resident("resident memory", tandem)?;
+    resident("resident memory", tandem.id())?;
     row("processor time a minute", format!("{:.2} s", cpu.as_secs_f64() / minutes));
     row("source queries an object-minute", format!("{:.2}", float(queries) / objects / minutes));
     row("status writes an object-hour", format!("{:.2}", patches / objects / minutes * 60.0));
@@ -159,14 +159,6 @@ async fn window(args: &PodsArgs, client: &Client, source: &Source, tandem: &Tand
     ] {
         row(what, bucket_percentile(&before, &after, name, 0.99));
     }
-    Ok(())
-}
-
-/// What a process holds now.
-fn resident(name: &str, tandem: &Tandem) -> Result<()> {
-    let Resident { own, files } = process::resident(tandem.id())?;
-    let (all, own, files) = (mebibytes(own + files), mebibytes(own), mebibytes(files));
-    row(name, format!("{all:.1} MiB ({own:.1} of its own, {files:.1} of its files)"));
     Ok(())
 }
 
@@ -374,11 +366,6 @@ async fn count(client: &Client, labels: &[&str]) -> Result<f64> {
     Ok(lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum())
 }
 
-async fn scrape(address: SocketAddr) -> Result<String> {
-    let http = reqwest::Client::builder().no_proxy().build()?;
-    Ok(http.get(format!("http://{address}/metrics")).send().await?.error_for_status()?.text().await?)
-}
-
 /// The least bucket bound that `share` of the observations between two scrapes do not exceed.
 fn bucket_percentile(before: &str, after: &str, name: &str, share: f64) -> String {
     let (before, after) = (buckets(before, name), buckets(after, name));
@@ -409,19 +396,6 @@ fn buckets(metrics: &str, name: &str) -> Vec<(f64, f64)> {
         .collect()
 }
 
-fn row(name: &str, value: impl std::fmt::Display) {
-    println!("| {name:<42} | {value} |");
-}
-
 fn millis(duration: Duration) -> String {
     format!("{:.1} ms", duration.as_secs_f64() * 1000.0)
-}
-
-#[expect(clippy::cast_precision_loss, reason = "for people to read")]
-fn float(count: u64) -> f64 {
-    count as f64
-}
-
-fn mebibytes(bytes: u64) -> f64 {
-    float(bytes) / (1024.0 * 1024.0)
 }
