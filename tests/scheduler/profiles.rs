@@ -54,7 +54,8 @@ fn document(profiles: &Value) -> Value {
 
 fn profiles() -> Vec<Value> {
     let rule = |key: &str, when: &str| json!({"maxSkew": 1, "topologyKey": key, "whenUnsatisfiable": when});
-    let rules = json!([rule(ZONE, "DoNotSchedule"), rule(HOST, "ScheduleAnyway")]);
+    let mut rules = json!([rule(ZONE, "DoNotSchedule"), rule(HOST, "ScheduleAnyway")]);
+    rules[0]["minDomains"] = json!(3);
     let spread =
         json!({"name": "PodTopologySpread", "args": {"defaultingType": "List", "defaultConstraints": rules}});
     let one = |key: &str, operator: &str, values: &[&str]| json!({"matchExpressions": [{"key": key, "operator": operator, "values": values}]});

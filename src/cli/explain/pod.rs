@@ -43,7 +43,9 @@ pub(super) async fn explain(of: &OfNodes, client: Client) -> anyhow::Result<Answ
 fn unwritten(answer: &mut Answer, told: &[String]) {
     if !told.is_empty() {
         answer.page.heading("What its scheduler is configured to do");
-        told.iter().for_each(|told| answer.page.item(&format!("{told}.")));
+        for told in told {
+            answer.page.item(&format!("{told}."));
+        }
     }
     answer.json["schedulerConfiguration"] = json!(told);
 }

@@ -165,16 +165,19 @@ fn only_foreign_resources_are_ignored() {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "reads better")]
+fn constraints(list: Value) -> Value {
+    args("PodTopologySpread", &json!({"defaultingType": "List", "defaultConstraints": list}))
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "reads better")]
+fn required_terms(terms: Value) -> Value {
+    let required = json!({"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}});
+    args("NodeAffinity", &json!({"addedAffinity": required}))
+}
+
 #[test]
 fn all_that_is_wrong_is_said_at_once() {
-    let constraints = |list: Value| {
-        args("PodTopologySpread", &json!({"defaultingType": "List", "defaultConstraints": list}))
-    };
-    let required = |terms: Value| {
-        let required =
-            json!({"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}});
-        args("NodeAffinity", &json!({"addedAffinity": required}))
-    };
     let rule = |when: &str| json!({"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": when});
     let mut old = with(&json!({}));
     old["apiVersion"] = json!("kubescheduler.config.k8s.io/v1beta3");
@@ -218,9 +221,9 @@ fn all_that_is_wrong_is_said_at_once() {
                 "defaultingType: \"Some\"; write List or System",
             ],
         ),
-        (required(json!([])), vec!["nodeSelectorTerms: no term"]),
+        (required_terms(json!([])), vec!["nodeSelectorTerms: no term"]),
         (
-            required(json!([
+            required_terms(json!([
                 {"matchExpressions": [{"key": "a", "operator": "In"}, {"key": "-", "operator": "Is"}]},
                 {"matchFields": [{"key": "metadata.namespace", "operator": "In", "values": ["a"]}]},
             ])),
@@ -300,7 +303,9 @@ fn judge(configuration: &Value, nodes: &[&[(&str, &str)]], pod: &Pod) -> Vec<Res
 
 fn pod(requests: &[(&str, i64)], change: impl FnOnce(&mut Traits)) -> Pod {
     let mut all = Resources { pods: 1, ..Resources::default() };
-    requests.iter().for_each(|(name, amount)| all.set(name, *amount));
+    for (name, amount) in requests {
+        all.set(name, *amount);
+    }
     let mut traits = Traits { labels: labels(&[("app", "web")]), ..traits() };
     change(&mut traits);
     Pod { shape: Arc::new(Shape::new(all, traits)), ..Pod::default() }
