@@ -1,9 +1,10 @@
 //! `tandem run`: everything started, in order, and stopped together.
 
+mod plain;
+
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
-use hyper::StatusCode;
 use kube::Client;
 use prometheus_client::registry::Registry;
 use tandem_core::hpa;
@@ -13,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     authorities,
     certs::{self, CertsConfig},
-    cli::{run::RunArgs, scheduler},
+    cli::{election::Terms, run::RunArgs, scheduler},
     cloud::{
         self, CloudProvider, aws,
         pools::{
@@ -27,8 +28,9 @@ use crate::{
         self, Shared,
         nodes::{
             buffer::{self, Buffers},
+            capacity_quota::CapacityQuotas,
             demand::{self, Demand},
-            groups::{NodeGroups, metrics::MetricsCollector},
+            groups::{NodeGroups, liveness::Liveness, metrics::MetricsCollector},
             interruption::{self, Interruptions, Queue, Webhook},
             pools::{self, Pools, gauges::Gauges},
             provisioning_request::Requests,
@@ -42,7 +44,7 @@ use crate::{
     },
     samples::SampleStore,
     serve::{self, CertificateResolver},
-    telemetry::{self, aws::AwsRequests, events::Events, http::Answer},
+    telemetry::{self, aws::AwsRequests, events::Events},
     webhooks::{self, Webhooks},
 };
 
@@ -66,7 +68,7 @@ const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(12);
 pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     args.without_effect.warn();
     let shutdown = CancellationToken::new();
-    let client = cluster::client::connect(args.kubeconfig.as_deref()).await?;
+    let client = cluster::client::connect_as(args.kubeconfig.as_deref(), args.user_agent.clone()).await?;
     let version = client.apiserver_version().await.context("kube-apiserver does not answer")?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), kubernetes = version.git_version, "tandem starts");
     check_crds(&client).await?;
@@ -107,12 +109,12 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     );
 
     let mut registry = telemetry::metrics::registry(cluster.clone(), samples);
-    nodes(&args, &shared, &mut registry, &mut tasks, &shutdown).await?;
+    let liveness = nodes(&args, &shared, &mut registry, &mut tasks, &shutdown).await?;
     let ready = match &recorder {
         Some(recorder) => rehearse(&shared, recorder, &version.minor),
         None => serve_apis(&args, &shared, client, leading, &mut registry, &mut tasks, &shutdown).await?,
     };
-    serve_plain(&args, ready, registry, &mut tasks, &shutdown).await?;
+    plain::serve(&args, (ready, liveness), registry, &mut tasks, &shutdown).await?;
 
     // These two have no end of their own; the runtime ends them.
     tokio::spawn(controllers::manager::run(shared, changes));
@@ -195,15 +197,14 @@ async fn leadership(
         });
         return Ok(leading);
     }
-    let renew_before =
-        args.leader_election_lease_duration.saturating_sub(args.leader_election_renew_deadline);
+    let Terms { lease, namespace, duration, renew_deadline, retry } = args.election.terms()?;
     let election = Election {
-        namespace: args.namespace.clone(),
-        lease: args.leader_election_id.clone(),
+        namespace: namespace.unwrap_or_else(|| args.namespace.clone()),
+        lease,
         identity: identity.to_owned(),
-        duration: args.leader_election_lease_duration,
-        renew_before: renew_before.max(Duration::from_secs(1)),
-        retry: args.leader_election_retry_period,
+        duration,
+        renew_before: duration.saturating_sub(renew_deadline).max(Duration::from_secs(1)),
+        retry,
     };
     leader::elect(client.clone(), election, tasks, shutdown.clone())
         .await
@@ -222,18 +223,18 @@ fn minor(text: &str) -> u32 {
     text.trim_end_matches('+').parse().unwrap_or(u32::MAX)
 }
 
-/// Node groups and node pools, where a provider of nodes is named.
+/// Node groups and node pools, where a provider of nodes is named. Returns what tells whether the former go on.
 async fn nodes(
     args: &RunArgs,
     shared: &Shared,
     registry: &mut Registry,
     tasks: &mut JoinSet<()>,
     shutdown: &CancellationToken,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Option<Arc<Liveness>>> {
     let profile = scheduler::profile(&args.nodes, &args.pools)?;
     let (groups, pools, queue) = (args.nodes.provider(), args.pools.provider(), args.notices());
     if groups.is_none() && pools.is_none() && queue.is_none() {
-        return Ok(());
+        return Ok(None);
     }
     let queue = queue.filter(|_| {
         if args.dry_run {
@@ -251,15 +252,15 @@ async fn nodes(
         registry.register_collector(Box::new(demand::metrics::MetricsCollector(demand.clone())));
     }
     let buffers = buffers(args, shared, &world, (groups.is_some(), pools.is_some())).await?;
-    let groups = match groups {
+    let (groups, liveness) = match groups {
         Some(name) => {
             let kept = buffers.clone().filter(|_| args.nodes.capacity_buffer_pod_injection_enabled);
-            Some(
-                node_groups(args, name, shared, (world.clone(), kept, &requests), registry, tasks, shutdown)
-                    .await?,
-            )
+            let around = (world.clone(), kept, &requests);
+            let (provider, liveness) =
+                node_groups(args, name, shared, around, registry, tasks, shutdown).await?;
+            (Some(provider), Some(liveness))
         }
-        None => None,
+        None => (None, None),
     };
     let pools = match pools {
         Some(name) => {
@@ -271,7 +272,7 @@ async fn nodes(
     if let Some(queue) = queue {
         interruptions(args, queue, shared, (world, &requests), (groups, pools), registry).await?;
     }
-    Ok(())
+    Ok(liveness)
 }
 
 /// Room that is kept, where a loop is told to keep it.
@@ -337,7 +338,7 @@ async fn node_groups(
     registry: &mut Registry,
     tasks: &mut JoinSet<()>,
     shutdown: &CancellationToken,
-) -> anyhow::Result<Arc<dyn CloudProvider>> {
+) -> anyhow::Result<(Arc<dyn CloudProvider>, Arc<Liveness>)> {
     let client = shared.cluster.client.clone();
     let settings = provider::Settings {
         recorder: shared.recorder.clone(),
@@ -351,6 +352,7 @@ async fn node_groups(
     tracing::info!(provider = name, "node groups are scaled");
     let events = Events::new(client.clone(), GROUPS_EVENT_SOURCE, args.pod_name.clone());
     let requests = provisioning_requests(args, shared, &world).await?;
+    let quotas = capacity_quotas(args, shared, &world).await?;
     let groups = NodeGroups::new(
         client,
         (world, shared.demand.clone()),
@@ -361,10 +363,12 @@ async fn node_groups(
         shared.recorder.clone(),
     )?
     .keeping(buffers)
-    .answering(requests);
+    .answering(requests)
+    .within(quotas);
     registry.register_collector(Box::new(MetricsCollector(groups.metrics())));
+    let liveness = groups.liveness();
     tasks.spawn(groups.run(shared.leading.clone(), shutdown.clone()));
-    Ok(provider)
+    Ok((provider, liveness))
 }
 
 /// ProvisioningRequests, where they are to be answered.
@@ -380,6 +384,20 @@ async fn provisioning_requests(
     // Whose status is never written would be told so with every pass.
     let writes = shared.recorder.is_none();
     Ok(Some(Requests::start(&shared.cluster.client, world, instance, writes).await?))
+}
+
+/// CapacityQuotas, where they are to be kept.
+async fn capacity_quotas(
+    args: &RunArgs,
+    shared: &Shared,
+    world: &Arc<World>,
+) -> anyhow::Result<Option<CapacityQuotas>> {
+    if !args.nodes.capacity_quotas_enabled {
+        return Ok(None);
+    }
+    // Whose status is never written would be told so with every pass.
+    let writes = shared.recorder.is_none();
+    Ok(Some(CapacityQuotas::start(&shared.cluster.client, world, writes).await?))
 }
 
 async fn node_pools(
@@ -541,45 +559,6 @@ fn certs_config(args: &RunArgs) -> CertsConfig {
         directory: args.cert_dir.clone().filter(|_| !args.enable_cert_rotation),
         ..CertsConfig::new(&args.namespace)
     }
-}
-
-/// `/metrics`, `/healthz` and `/readyz`.
-async fn serve_plain(
-    args: &RunArgs,
-    ready: Ready,
-    registry: Registry,
-    tasks: &mut JoinSet<()>,
-    shutdown: &CancellationToken,
-) -> anyhow::Result<()> {
-    let own = args.metrics_bind_address.0.filter(|_| args.enable_prometheus_metrics);
-    let other = args.nodes.address.and_then(|address| address.0).filter(|other| own != Some(*other));
-    if own.is_some() || other.is_some() {
-        let answer: Answer = Arc::new(move |path: &str| match path {
-            "/health-check" => Some((StatusCode::OK, "text/plain", "ok".to_owned())),
-            "/metrics" => Some(match telemetry::metrics::text(&registry) {
-                Ok(text) => (StatusCode::OK, telemetry::metrics::CONTENT_TYPE, text),
-                Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, "text/plain", error.to_string()),
-            }),
-            _ => None,
-        });
-        for address in own.into_iter().chain(other) {
-            let listener = bind(address, "/metrics").await?;
-            tasks.spawn(telemetry::http::serve(listener, answer.clone(), shutdown.clone()));
-        }
-    }
-    if let Some(address) = args.health_probe_bind_address.0 {
-        let listener = bind(address, "probes").await?;
-        let answer = Arc::new(move |path: &str| match path {
-            "/healthz" | "/livez" => Some((StatusCode::OK, "text/plain", "ok".to_owned())),
-            "/readyz" => Some(match ready() {
-                Some(why) => (StatusCode::SERVICE_UNAVAILABLE, "text/plain", why.to_owned()),
-                None => (StatusCode::OK, "text/plain", "ok".to_owned()),
-            }),
-            _ => None,
-        });
-        tasks.spawn(telemetry::http::serve(listener, answer, shutdown.clone()));
-    }
-    Ok(())
 }
 
 async fn wait_for_signal() -> anyhow::Result<()> {

@@ -281,7 +281,7 @@ fn names_are_those_of_the_flags() {
         let rules = rules.filter(|rule| rule.resources.iter().flatten().any(|found| found == resource));
         rules.flat_map(|rule| rule.resource_names.unwrap_or_default()).collect()
     };
-    assert_eq!(named("leases"), BTreeSet::from([flags.leader_election_id]));
+    assert_eq!(named("leases"), BTreeSet::from([flags.election.terms().unwrap().lease]));
     assert_eq!(named("secrets"), BTreeSet::from([flags.cert_secret_name]));
     assert_eq!(named("validatingwebhookconfigurations"), BTreeSet::from([flags.validating_webhook_name]));
     let api_service: APIService = only();

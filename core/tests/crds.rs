@@ -4,7 +4,7 @@
 use kube::core::CustomResourceExt;
 use serde_json::{Value, json};
 use tandem_core::api::{
-    autoscaling::{CapacityBuffer, ProvisioningRequest, v1beta1},
+    autoscaling::{CapacityBuffer, CapacityQuota, ProvisioningRequest, v1alpha1, v1beta1},
     karpenter::{
         AWSNodeTemplate, EC2NodeClass, KWOKNodeClass, NodeClaim, NodeOverlay, NodePool, Provisioner,
     },
@@ -70,6 +70,8 @@ fn schemas_are_structural() {
         ("Provisioner", schema::<Provisioner>()),
         ("AWSNodeTemplate", schema::<AWSNodeTemplate>()),
         ("CapacityBuffer", schema::<CapacityBuffer>()),
+        ("CapacityQuota", schema::<CapacityQuota>()),
+        ("CapacityQuota v1alpha1", schema::<v1alpha1::CapacityQuota>()),
         ("ProvisioningRequest", schema::<ProvisioningRequest>()),
         ("ProvisioningRequest v1beta1", schema::<v1beta1::ProvisioningRequest>()),
     ];

@@ -2,6 +2,7 @@
 
 pub mod address;
 pub mod check;
+pub mod election;
 pub mod explain;
 pub mod interruption;
 pub mod nodes;

@@ -286,6 +286,15 @@ pub struct NodeArgs {
     /// Keep the room of CapacityBuffers on node groups.
     #[arg(long, action = Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false)]
     pub capacity_buffer_pod_injection_enabled: bool,
+    /// Keep CapacityQuotas, and write what their nodes have into their status.
+    #[arg(long, action = Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false)]
+    pub capacity_quotas_enabled: bool,
+    /// Ask for nodes for the pods that a controller will make, too, as soon as one of its pods waits for a node.
+    #[arg(long, action = Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false)]
+    pub enable_proactive_scaleup: bool,
+    /// The most pods that nodes are asked for so, those that wait included.
+    #[arg(long, default_value = "5000")]
+    pub pod_injection_limit: u32,
     /// Answer ProvisioningRequests, and keep the room that was promised.
     #[arg(long, action = Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false)]
     pub enable_provisioning_requests: bool,
@@ -298,6 +307,15 @@ pub struct NodeArgs {
     /// The longest time after which a ProvisioningRequest is tried again.
     #[arg(long, default_value = "10m", value_parser = duration)]
     pub provisioning_request_max_backoff_time: Duration,
+    /// A leader that began no pass for so long is not alive.
+    #[arg(long, default_value = "10m", value_parser = duration)]
+    pub max_inactivity: Duration,
+    /// A leader whose passes have failed for so long is not alive.
+    #[arg(long, default_value = "15m", value_parser = duration)]
+    pub max_failing_time: Duration,
+    /// How long a leader's first pass may take, instead of both.
+    #[arg(long, default_value = "20m", value_parser = duration)]
+    pub max_startup_time: Duration,
     /// Keep the status ConfigMap.
     #[arg(long, action = Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = true)]
     pub write_status_configmap: bool,
@@ -340,8 +358,6 @@ const NO_RATE_LIMIT: &str = "there is no client-side rate limit";
 const NOBODY: &str = "nothing reads it";
 const QUICK: &str = "no pass takes so long";
 const ALL_NODES: &str = "every node is looked at in every pass";
-const ONE_LEASE: &str = "one Lease decides who writes; see the flags --leader-election-*";
-const PROBES: &str = "see --health-probe-bind-address";
 const ALL_REQUESTS: &str = "every pass answers all ProvisioningRequests";
 
 /// Flags of Cluster Autoscaler that change nothing here, with the reason.
@@ -353,7 +369,6 @@ pub(super) const WITHOUT_EFFECT: &[Flag] = &[
         Switch,
         "a buffer's pods are as the newest pod of its workload, or as its template",
     ),
-    ("capacity-quotas-enabled", Switch, "CapacityQuotas are not read by this version"),
     ("check-capacity-batch-processing", Switch, ALL_REQUESTS),
     ("check-capacity-provisioning-request-batch-timebox", Value, ALL_REQUESTS),
     ("check-capacity-provisioning-request-max-batch-size", Value, ALL_REQUESTS),
@@ -363,7 +378,6 @@ pub(super) const WITHOUT_EFFECT: &[Flag] = &[
     ("enable-csi-node-aware-scheduling", Switch, "limits of CSINode always count"),
     ("enable-dynamic-resource-allocation", Switch, "claims of devices always count"),
     ("enable-graceful-degradation", Switch, QUICK),
-    ("enable-proactive-scaleup", Switch, "expected pods come from ScaledObjects; see --max-expected-pods"),
     ("estimator", Value, "binpacking is the only one"),
     ("fastpath-binpacking-enabled", Switch, "the estimator always counts where counting is exact"),
     ("frequent-loops-enabled", Switch, "a pod that fits nowhere always starts a pass"),
@@ -374,20 +388,12 @@ pub(super) const WITHOUT_EFFECT: &[Flag] = &[
     ("kube-client-burst", Value, NO_RATE_LIMIT),
     ("kube-client-qps", Value, NO_RATE_LIMIT),
     ("kubernetes", Value, "see --kubeconfig"),
-    ("leader-elect-lease-duration", Value, ONE_LEASE),
-    ("leader-elect-renew-deadline", Value, ONE_LEASE),
-    ("leader-elect-resource-lock", Value, ONE_LEASE),
-    ("leader-elect-resource-name", Value, ONE_LEASE),
-    ("leader-elect-resource-namespace", Value, ONE_LEASE),
-    ("leader-elect-retry-period", Value, ONE_LEASE),
+    ("leader-elect-resource-lock", Value, "it is always a Lease"),
     ("max-autoprovisioned-node-group-count", Value, NO_AUTOPROVISIONING),
     ("max-binpacking-time", Value, QUICK),
     ("max-empty-bulk-delete", Value, "see --max-scale-down-parallelism"),
-    ("max-failing-time", Value, PROBES),
-    ("max-inactivity", Value, PROBES),
     ("max-node-skip-eval-time-tracker-enabled", Switch, ALL_NODES),
     ("max-nodegroup-binpacking-duration", Value, QUICK),
-    ("max-startup-time", Value, PROBES),
     ("node-autoprovisioning-enabled", Switch, NO_AUTOPROVISIONING),
     ("node-deletion-batcher-interval", Value, "nodes are handed to the provider at once"),
     ("node-deletion-candidate-ttl", Value, "timers are always read back after a restart"),
@@ -396,7 +402,6 @@ pub(super) const WITHOUT_EFFECT: &[Flag] = &[
     ("parallel-drain", Switch, "drains are parallel; see --max-drain-parallelism"),
     ("parallel-scale-up", Switch, "several groups grow in one pass"),
     ("pending-pods-batching-timeout", Value, QUICK),
-    ("pod-injection-limit", Value, "see --max-expected-pods"),
     ("predicate-parallelism", Value, NOBODY),
     ("provisioning-request-max-backoff-cache-size", Value, "the backoffs of all requests are remembered"),
     ("record-duplicated-events", Switch, "equal events are counted, not repeated"),
@@ -410,7 +415,6 @@ pub(super) const WITHOUT_EFFECT: &[Flag] = &[
     ("scale-down-simulation-timeout", Value, QUICK),
     ("scaleup-simulation-for-skipped-node-groups-enabled", Switch, "reasons are always known"),
     ("scheduler-verbosity", Value, "the simulation has no log of its own; see tandem explain pod"),
-    ("user-agent", Value, NOBODY),
 ];
 
 #[cfg(test)]

@@ -1,14 +1,14 @@
 //! `tandem run`.
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::{ArgAction, Args, builder::BoolishValueParser};
-
+use http::HeaderValue;
 use scalers::TlsVersion;
 
 use super::{
-    address::BindAddress, interruption::InterruptionArgs, nodes::NodeArgs, pools::PoolArgs,
-    without_effect::WithoutEffect,
+    address::BindAddress, election::ElectionArgs, interruption::InterruptionArgs, nodes::NodeArgs,
+    pools::PoolArgs, without_effect::WithoutEffect,
 };
 use crate::{
     controllers::nodes::interruption::Queue,
@@ -109,18 +109,12 @@ pub struct RunArgs {
     /// Write only while holding the Lease; needed as soon as there is more than one replica.
     #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true")]
     pub leader_elect: bool,
-    /// Name of the Lease.
-    #[arg(long, default_value = "operator.keda.sh")]
-    pub leader_election_id: String,
-    /// How long a Lease holds without renewal.
-    #[arg(long, env = "KEDA_OPERATOR_LEADER_ELECTION_LEASE_DURATION", default_value = "15s", value_parser = humantime::parse_duration)]
-    pub leader_election_lease_duration: Duration,
-    /// How long the leader tries to renew before it stops writing.
-    #[arg(long, env = "KEDA_OPERATOR_LEADER_ELECTION_RENEW_DEADLINE", default_value = "10s", value_parser = humantime::parse_duration)]
-    pub leader_election_renew_deadline: Duration,
-    /// How long a replica that failed to take part in the election waits before it tries again.
-    #[arg(long, env = "KEDA_OPERATOR_LEADER_ELECTION_RETRY_PERIOD", default_value = "2s", value_parser = humantime::parse_duration)]
-    pub leader_election_retry_period: Duration,
+    /// How the election goes.
+    #[command(flatten)]
+    pub election: ElectionArgs,
+    /// `User-Agent` of requests to the API server.
+    #[arg(long)]
+    pub user_agent: Option<HeaderValue>,
 
     /// Deadline of one request to a source, in milliseconds.
     #[arg(long, env = "KEDA_HTTP_DEFAULT_TIMEOUT", default_value_t = 3000)]

@@ -23,7 +23,7 @@ use parking_lot::RwLock;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
-use super::Key;
+use super::{Key, retry::Pauses};
 
 /// Objects of one answer of the first listing, a few hundred kB: what is parsed at once is what the process keeps for ever
 /// as its greatest size.
@@ -151,7 +151,7 @@ where
         let api: Api<K> = share
             .as_deref()
             .map_or_else(|| Api::all(client.clone()), |namespace| Api::namespaced(client.clone(), namespace));
-        let events = watcher::watcher(api, scope.config()).default_backoff();
+        let events = watcher::watcher(api, scope.config()).backoff(Pauses::default());
         tokio::spawn(fill(events, share, cache.clone(), keep, changed.clone()));
     }
     cache
@@ -173,7 +173,7 @@ where
         let api: Api<DeserializeGuard<K>> = share
             .as_deref()
             .map_or_else(|| Api::all(client.clone()), |namespace| Api::namespaced(client.clone(), namespace));
-        let events = watcher::watcher(api, scope.config()).default_backoff();
+        let events = watcher::watcher(api, scope.config()).backoff(Pauses::default());
         tokio::spawn(fill(readable(events), share, cache.clone(), unmanaged, changed.clone()));
     }
     cache
@@ -200,7 +200,7 @@ where
 {
     let cache = Arc::new(Cache::new(1));
     let api: Api<DeserializeGuard<K>> = Api::all(client.clone());
-    let events = watcher::watcher(api, scope.config()).default_backoff();
+    let events = watcher::watcher(api, scope.config()).backoff(Pauses::default());
     tokio::spawn(fill(readable(events), None, cache.clone(), unmanaged, changed));
     cache
 }

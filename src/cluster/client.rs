@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, path::Path};
 
+use http::{HeaderValue, header::USER_AGENT};
 use kube::{
     Client, Config,
     client::{ClientBuilder, retry::RetryPolicy},
@@ -41,7 +42,18 @@ pub enum ClientError {
 /// # Errors
 /// See [`ClientError`].
 pub async fn connect(kubeconfig: Option<&Path>) -> Result<Client, ClientError> {
-    let config = match kubeconfig {
+    connect_as(kubeconfig, None).await
+}
+
+/// As [`connect`], with this `User-Agent` in each request.
+///
+/// # Errors
+/// See [`ClientError`].
+pub async fn connect_as(
+    kubeconfig: Option<&Path>,
+    user_agent: Option<HeaderValue>,
+) -> Result<Client, ClientError> {
+    let mut config = match kubeconfig {
         Some(path) => {
             let failed = |source| ClientError::Kubeconfig { path: path.display().to_string(), source };
             let file = Kubeconfig::read_from(path).map_err(failed)?;
@@ -49,6 +61,7 @@ pub async fn connect(kubeconfig: Option<&Path>) -> Result<Client, ClientError> {
         }
         None => Config::infer().await?,
     };
+    config.headers.extend(user_agent.map(|agent| (USER_AGENT, agent)));
     let builder = ClientBuilder::try_from(config)?;
     let retry = RetryLayer::new(RetryPolicy::server_retry());
     Ok(builder.with_layer(&BufferLayer::new(QUEUE)).with_layer(&retry).build())

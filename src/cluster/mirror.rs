@@ -24,7 +24,7 @@ use parking_lot::RwLock;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
-use super::{Key, client::served};
+use super::{Key, client::served, retry::Pauses};
 
 /// After discovery failed, before the next try.
 const RETRY: Duration = Duration::from_secs(1);
@@ -55,7 +55,7 @@ impl<T: PartialEq + Send + Sync + 'static> Mirror<T> {
     {
         let mirror = Arc::new(Self::empty());
         let api: Api<K> = Api::all(client.clone());
-        let events = watcher::watcher(api, watcher::Config::default()).default_backoff();
+        let events = watcher::watcher(api, watcher::Config::default()).backoff(Pauses::default());
         tokio::spawn(mirror.clone().fill(events, read, changed));
         mirror
     }
@@ -86,8 +86,8 @@ impl<T: PartialEq + Send + Sync + 'static> Mirror<T> {
                     }
                 }
             }
-            let events =
-                watcher::watcher(Api::<K>::all(client), watcher::Config::default()).default_backoff();
+            let events = watcher::watcher(Api::<K>::all(client), watcher::Config::default())
+                .backoff(Pauses::default());
             filled.fill(events, read, changed).await;
         });
         mirror
@@ -123,8 +123,8 @@ impl<T: PartialEq + Send + Sync + 'static> Mirror<T> {
                 };
                 tokio::time::sleep(pause).await;
             }
-            let events =
-                watcher::watcher(Api::<K>::all(client), watcher::Config::default()).default_backoff();
+            let events = watcher::watcher(Api::<K>::all(client), watcher::Config::default())
+                .backoff(Pauses::default());
             filled.fill(events, read, changed).await;
         });
         mirror

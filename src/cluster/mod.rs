@@ -12,6 +12,7 @@ pub mod model;
 pub mod named;
 pub mod pod_group;
 pub mod reader;
+mod retry;
 pub mod scale;
 pub mod shapes;
 mod storage;

@@ -13,7 +13,10 @@ use kube::Client;
 use parking_lot::Mutex;
 use tandem_core::{
     nodes::drain::Owners,
-    scheduling::profile::{Controller, Workloads as Selectors},
+    scheduling::{
+        pod::Owner,
+        profile::{Controller, Workloads as Selectors},
+    },
 };
 
 use super::mirror::Mirror;
@@ -75,6 +78,14 @@ impl Workloads {
         if let Some(services) = &self.services {
             services.synced().await;
         }
+    }
+
+    /// How many pods a controller keeps, if it is one of these.
+    pub(super) fn replicas(&self, owner: &Owner, namespace: &str) -> Option<i32> {
+        let kind = Controller::of(owner)?;
+        let (_, controllers) = self.controllers.iter().find(|(of, _)| *of == kind)?;
+        // Whoever leaves the number out gets one.
+        controllers.get(namespace, &owner.name).map(|kept| kept.replicas.unwrap_or(1))
     }
 
     /// Adds how many pods each controller keeps.

@@ -3,13 +3,18 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
-use k8s_openapi::api::{
-    apps::v1::DaemonSet, batch::v1::Job, core::v1 as k8s, policy::v1::PodDisruptionBudget,
-};
+use k8s_openapi::api::{apps::v1::DaemonSet, core::v1 as k8s, policy::v1::PodDisruptionBudget};
 use kube::{Client, ResourceExt};
 use tandem_core::{
-    nodes::drain::{Budget, Budgets, Owners},
-    scheduling::{Node, Pod, Surroundings, pod::Scheduled, profile::Profile},
+    nodes::{
+        demand,
+        drain::{Budget, Budgets, Owners},
+    },
+    scheduling::{
+        Node, Pod, Surroundings,
+        pod::{Owner, Scheduled},
+        profile::Profile,
+    },
 };
 use tokio::sync::{Notify, watch};
 
@@ -30,7 +35,8 @@ pub struct World {
     namespaces: Arc<Mirror<BTreeMap<String, String>>>,
     storage: Storage,
     workloads: Workloads,
-    jobs: Arc<Mirror<Option<i32>>>,
+    /// How many pods each has at once.
+    jobs: Arc<Mirror<i32>>,
     /// Of PodGroups: how many pods have to run together, if any, and whether they are disrupted as a whole.
     gangs: Arc<Mirror<(Option<u32>, bool)>>,
     devices: Devices,
@@ -73,7 +79,7 @@ impl World {
                 client,
                 profile.as_ref().is_some_and(|profile| profile.reads_workloads()),
             ),
-            jobs: Mirror::start(client, |_: &Job| None, || {}),
+            jobs: Mirror::start(client, demand::replicas_of_job, || {}),
             gangs: Mirror::start_if_served(
                 client,
                 |group: &PodGroup| (group.needed(), group.is_undivided()),
@@ -119,10 +125,19 @@ impl World {
         let mut owners = Owners::default();
         self.workloads.add_to(&mut owners);
         let jobs = self.jobs.entries().into_iter();
-        owners.add("Job", jobs.map(|(key, replicas)| (key.namespace.into(), key.name.into(), *replicas)));
+        owners.add("Job", jobs.map(|(key, _)| (key.namespace.into(), key.name.into(), None)));
         let sets = self.daemon_sets.entries().into_iter();
         owners.add("DaemonSet", sets.map(|(key, _)| (key.namespace.into(), key.name.into(), None)));
         owners
+    }
+
+    /// How many pods a controller wants, if it is one that Kubernetes has for pods that wait.
+    pub fn replicas(&self, owner: &Owner, namespace: &str) -> Option<u32> {
+        let replicas = match (&*owner.api_version, &*owner.kind) {
+            ("batch/v1", "Job") => self.jobs.get(namespace, &owner.name).map(|count| *count),
+            _ => self.workloads.replicas(owner, namespace),
+        };
+        replicas.map(|replicas| u32::try_from(replicas).unwrap_or(0))
     }
 
     /// What else the scheduler reads.

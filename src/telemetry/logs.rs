@@ -29,9 +29,11 @@ pub fn install(level: &str, encoder: Encoder) {
 
 fn directives(level: &str) -> String {
     match level.parse::<u8>() {
-        Ok(0) => "info".to_owned(),
+        // The client says of each lost connection what whoever used it says with the name of what was lost.
+        Ok(0) => "info,kube_client::client=off".to_owned(),
         Ok(_) => "debug,hyper_util=info,h2=info,rustls=info,tower=info,kube_client=info".to_owned(),
         Err(_) if level == "debug" => directives("1"),
+        Err(_) if level == "info" => directives("0"),
         Err(_) => level.to_owned(),
     }
 }
@@ -42,7 +44,8 @@ mod tests {
 
     #[test]
     fn zap_levels_translate() {
-        assert_eq!(directives("0"), "info");
+        assert_eq!(directives("0"), directives("info"));
+        assert!(directives("info").starts_with("info,"));
         assert!(directives("2").starts_with("debug,"));
         assert_eq!(directives("debug"), directives("1"));
         assert_eq!(directives("error"), "error");

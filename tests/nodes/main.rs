@@ -14,6 +14,7 @@ mod interruption;
 mod pools;
 mod provider;
 mod provisioning_requests;
+mod survival;
 mod world;
 
 use std::process::ExitCode;
@@ -64,6 +65,8 @@ fn scenarios() -> Vec<Trial> {
         scenario("pools::walk_through_aws_provisioner", pools::walk_through_aws_provisioner),
         scenario("pools::walk_through_aws", pools::walk_through_aws),
         scenario("pools::spot_is_taken_back", pools::spot_is_taken_back),
+        scenario("survival::of_groups", survival::of_groups),
+        scenario("survival::of_pools", survival::of_pools),
     ]
 }
 

@@ -29,7 +29,7 @@ spec:
 "#;
 
 /// The same as users of Karpenter v1 have it.
-const NODE_POOL: &str = r#"
+pub(crate) const NODE_POOL: &str = r#"
 apiVersion: karpenter.k8s.aws/v1
 kind: EC2NodeClass
 metadata: {name: default}
@@ -55,7 +55,7 @@ spec:
   disruption: {consolidationPolicy: WhenEmpty, consolidateAfter: 30s}
 "#;
 
-const NGINX: &str = r#"
+pub(crate) const NGINX: &str = r#"
 apiVersion: apps/v1
 kind: Deployment
 metadata: {name: nginx, namespace: default}
@@ -97,7 +97,7 @@ spec:
 /// Well over the 30 s that an empty node waits, on a busy machine.
 const PATIENCE: Duration = Duration::from_mins(2);
 
-async fn nodes(world: &World, label: &str) -> Result<Vec<Node>> {
+pub(crate) async fn nodes(world: &World, label: &str) -> Result<Vec<Node>> {
     let nodes: Api<Node> = Api::all(world.client());
     Ok(nodes.list(&ListParams::default().labels(label)).await?.items)
 }
@@ -125,10 +125,10 @@ pub(crate) async fn walk_through(world: Arc<World>) -> Result<()> {
     load_comes_and_goes(&world, &walk).await
 }
 
-const AWS_FLAGS: &[&str] =
+pub(crate) const AWS_FLAGS: &[&str] =
     &["--node-pools-provider=aws", "--node-pools-cluster-name=chris", "--batch-idle-duration=500ms"];
-const ZONES: [&str; 2] = ["eu-central-1a", "eu-central-1b"];
-const NETWORK_TAG: (&str, &str) = ("kubernetes.io/cluster/chris", "owned");
+pub(crate) const ZONES: [&str; 2] = ["eu-central-1a", "eu-central-1b"];
+pub(crate) const NETWORK_TAG: (&str, &str) = ("kubernetes.io/cluster/chris", "owned");
 
 /// Walk-through B on EC2, by the Provisioner of old.
 pub(crate) async fn walk_through_aws_provisioner(world: Arc<World>) -> Result<()> {

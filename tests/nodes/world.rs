@@ -101,6 +101,11 @@ impl World {
         Ok(())
     }
 
+    /// Ends it as a crash would.
+    pub(crate) async fn kill_tandem(&self) -> Result<()> {
+        self.tandem.lock().await.take().context("Tandem does not run")?.kill().map(drop)
+    }
+
     pub(crate) async fn group(&self, group: &Group<'_>) -> Result<()> {
         self.moto.create_group(group).await
     }

@@ -89,6 +89,13 @@ pub struct GroupState {
     pub overstated: u32,
 }
 
+impl GroupState {
+    /// Nodes that have not even registered: those that are starting are on their way, and there already.
+    pub fn on_their_way(&self) -> u32 {
+        self.upcoming.saturating_sub(u32::try_from(self.starting.len()).unwrap_or(u32::MAX))
+    }
+}
+
 /// A request whose nodes did not come.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Expired {

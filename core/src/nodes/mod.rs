@@ -3,6 +3,7 @@
 pub mod action;
 pub mod backoff;
 pub mod buffer;
+pub mod capacity_quota;
 pub mod cluster_state;
 pub mod demand;
 pub mod drain;

@@ -1,6 +1,9 @@
 //! Node groups as the running process sees them, read without a trace.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -16,7 +19,9 @@ use crate::{
     cloud::provider,
     cluster::world::World,
     controllers::nodes::{
+        capacity_quota::CapacityQuotas,
         groups::{
+            injection::Injection,
             look::{groups, look},
             settings,
             status_map::remembered,
@@ -56,14 +61,23 @@ pub(super) async fn read(
     input.removing =
         input.nodes.iter().filter(leaves).map(|node| (node.name.clone(), true)).collect::<BTreeMap<_, _>>();
     let buffers = buffers::read(of.nodes.capacity_buffer_pod_injection_enabled, client, world).await?;
-    input.expected = buffers.map(|buffers| buffers.pods()).unwrap_or_default();
+    let pass = settings::pass(&of.nodes, &*provider);
+    if let Some(mut injection) = Injection::new(&of.nodes) {
+        input.expected = injection.expected(&input, &BTreeSet::new(), &pass.pending, world);
+    }
+    input.expected.extend(buffers.map(|buffers| buffers.pods()).unwrap_or_default());
     if of.nodes.enable_provisioning_requests {
         let instance = &of.nodes.check_capacity_processor_instance;
         let all = Requests::start(client, world, instance, false).await?;
         all.synced().await;
         input.requests = requests(&all.look(&input.pods, input.now));
     }
+    if of.nodes.capacity_quotas_enabled {
+        let quotas = CapacityQuotas::start(client, world, false).await?;
+        quotas.synced().await;
+        input.quotas = quotas.look(&input.nodes).await;
+    }
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), &of.tandem_namespace);
     let memory = remembered(&maps, &of.nodes.status_config_map_name).await;
-    Ok(Some(Groups { input, memory, settings: settings::pass(&of.nodes, &*provider) }))
+    Ok(Some(Groups { input, memory, settings: pass }))
 }

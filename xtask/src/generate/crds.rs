@@ -7,7 +7,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::{CustomResourceExt, core::crd::merge_crds};
 use serde_json::Value;
 use tandem_core::api::{
-    autoscaling::{CapacityBuffer, ProvisioningRequest, v1beta1},
+    autoscaling::{CapacityBuffer, CapacityQuota, ProvisioningRequest, v1alpha1, v1beta1},
     karpenter::{
         AWSNodeTemplate, EC2NodeClass, KWOKNodeClass, NodeClaim, NodeOverlay, NodePool, Provisioner,
     },
@@ -37,6 +37,7 @@ pub(super) fn files() -> Result<Vec<File>> {
         CapacityBuffer::crd(),
         // Those who ask write either version.
         merge_crds(vec![ProvisioningRequest::crd(), v1beta1::ProvisioningRequest::crd()], "v1")?,
+        merge_crds(vec![CapacityQuota::crd(), v1alpha1::CapacityQuota::crd()], "v1beta1")?,
     ];
     crds.into_iter().map(file).collect()
 }
@@ -140,7 +141,7 @@ mod tests {
             "ConditionsReason",
             "Age",
         ];
-        let wanted: [(&str, &str, &[&str], &[&str]); 13] = [
+        let wanted: [(&str, &str, &[&str], &[&str]); 14] = [
             ("scaledobjects.keda.sh", "Namespaced", &["so"], &scaled_object),
             ("scaledjobs.keda.sh", "Namespaced", &["sj"], &scaled_job),
             ("triggerauthentications.keda.sh", "Namespaced", &["ta", "triggerauth"], &authentication),
@@ -159,6 +160,7 @@ mod tests {
             ("awsnodetemplates.karpenter.k8s.aws", "Cluster", &[], &[]),
             ("capacitybuffers.autoscaling.x-k8s.io", "Namespaced", &["cb"], &buffer),
             ("provisioningrequests.autoscaling.x-k8s.io", "Namespaced", &["provreq", "provreqs"], &["Age"]),
+            ("capacityquotas.autoscaling.x-k8s.io", "Cluster", &["cq"], &[]),
         ];
         let crds = crds();
         assert_eq!(crds.len(), wanted.len());
@@ -210,20 +212,22 @@ mod tests {
         assert_eq!(pool["spec"]["versions"][0]["subresources"]["scale"], wanted);
     }
 
-    /// Requests are written in either version, and read in the one that is stored.
+    /// They are written in either version, and read in the one that is stored.
     #[test]
-    fn a_provisioning_request_has_two_versions_alike() {
+    fn kinds_of_two_versions_have_them_alike() {
         let crds = crds();
-        let request = crds.iter().find(|crd| crd["spec"]["names"]["kind"] == "ProvisioningRequest").unwrap();
-        let [v1, v1beta1] = request["spec"]["versions"].as_array().unwrap().as_slice() else {
-            panic!("{request}");
-        };
-        let of = |version: &Value| {
-            (version["name"].clone(), version["served"].clone(), version["storage"].clone())
-        };
-        assert_eq!(of(v1), ("v1".into(), true.into(), true.into()));
-        assert_eq!(of(v1beta1), ("v1beta1".into(), true.into(), false.into()));
-        assert_eq!(v1["schema"], v1beta1["schema"]);
+        for (kind, stored, other) in
+            [("ProvisioningRequest", "v1", "v1beta1"), ("CapacityQuota", "v1beta1", "v1alpha1")]
+        {
+            let crd = crds.iter().find(|crd| crd["spec"]["names"]["kind"] == kind).unwrap();
+            let [new, old] = crd["spec"]["versions"].as_array().unwrap().as_slice() else { panic!("{crd}") };
+            let of = |version: &Value| {
+                (version["name"].clone(), version["served"].clone(), version["storage"].clone())
+            };
+            assert_eq!(of(new), (stored.into(), true.into(), true.into()));
+            assert_eq!(of(old), (other.into(), true.into(), false.into()));
+            assert_eq!(new["schema"], old["schema"]);
+        }
     }
 
     #[test]

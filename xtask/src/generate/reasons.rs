@@ -4,8 +4,9 @@ use std::fmt::Write as _;
 
 use tandem_core::{
     nodes::{
-        buffer::reasons as buffer, demand::reasons as demand, interruption::reasons as interruption,
-        pools::reasons as pools, provisioning_request::reasons as requests, reasons as nodes,
+        buffer::reasons as buffer, capacity_quota, demand::reasons as demand,
+        interruption::reasons as interruption, pools::reasons as pools,
+        provisioning_request::reasons as requests, reasons as nodes,
     },
     pods::reasons::{self, event},
 };
@@ -65,6 +66,12 @@ pub(super) fn page() -> String {
     for (reason, type_, when) in demand::EVENTS {
         let _ = writeln!(page, "| {reason} | {type_} | {when} |");
     }
+    autoscaling(&mut page);
+    page
+}
+
+/// The kinds of autoscaling.x-k8s.io.
+fn autoscaling(page: &mut String) {
     page.push_str(
         "\n## Conditions and events of a CapacityBuffer\n\n\
          `ReadyForProvisioning` says whether it is known what room to keep (`Resolved`, else `PodTemplateNotFound`, \
@@ -87,5 +94,12 @@ pub(super) fn page() -> String {
     for (reason, type_, when) in requests::EVENTS {
         let _ = writeln!(page, "| {reason} | {type_} | {when} |");
     }
-    page
+    page.push_str(
+        "\n## Conditions of a CapacityQuota\n\nReasons and texts are Cluster Autoscaler's. The first type is `Valid` where the \
+         kind is served in v1alpha1 only.\n\n\
+         | condition | status | reason | when |\n|---|---|---|---|\n",
+    );
+    for (condition, status, reason, when) in capacity_quota::CONDITIONS {
+        let _ = writeln!(page, "| {condition} | {status} | {reason} | {when} |");
+    }
 }

@@ -15,8 +15,10 @@ pub struct DemandSettings {
     pub most: u32,
     /// An object of which nothing came for so long is not believed.
     pub patience: SignedDuration,
-    /// How long it is not believed then.
+    /// How long it is not believed then; each time in a row twice as long.
     pub cool_off: SignedDuration,
+    /// The longest time for which it is not believed.
+    pub longest: SignedDuration,
 }
 
 /// What an object will ask for.
@@ -75,6 +77,8 @@ struct Entry {
     pods: u32,
     /// Not believed until then.
     cool_off: Option<Timestamp>,
+    /// For how long it was not believed the last time, if nothing came since.
+    waited: Option<SignedDuration>,
     /// Whether any of its pods are expected.
     expected: bool,
 }
@@ -105,15 +109,20 @@ impl Ledger {
     /// All that an object lacks, or nothing while it is not believed.
     fn expect(&mut self, wanted: &Wanted, now: Timestamp, settings: &DemandSettings) -> Expectation {
         let missing = missing(wanted);
-        let fresh = Entry { since: now, pods: wanted.pods, cool_off: None, expected: false };
+        let fresh = Entry { since: now, pods: wanted.pods, cool_off: None, waited: None, expected: false };
         let entry = self.entries.entry(wanted.object.clone()).or_insert_with(|| fresh.clone());
-        if wanted.pods > entry.pods || entry.cool_off.is_some_and(|until| now >= until) {
-            *entry = Entry { expected: entry.expected && entry.cool_off.is_none(), ..fresh };
+        let came = wanted.pods > entry.pods;
+        if came || entry.cool_off.is_some_and(|until| now >= until) {
+            let waited = entry.waited.filter(|_| !came);
+            *entry = Entry { expected: entry.expected && entry.cool_off.is_none(), waited, ..fresh };
         }
         entry.pods = wanted.pods;
         let in_vain = entry.cool_off.is_none() && now.duration_since(entry.since) >= settings.patience;
         if in_vain {
-            entry.cool_off = Some(now.checked_add(settings.cool_off).unwrap_or(Timestamp::MAX));
+            let wait = entry.waited.map_or(settings.cool_off, |waited| waited.saturating_mul(2));
+            let wait = wait.min(settings.longest);
+            entry.waited = Some(wait);
+            entry.cool_off = Some(now.checked_add(wait).unwrap_or(Timestamp::MAX));
         }
         let held = entry.cool_off.map(|until| Held::CoolOff { until, begins: in_vain });
         let pods = if held.is_some() { 0 } else { missing };
@@ -156,6 +165,7 @@ mod tests {
         most: 10,
         patience: SignedDuration::from_secs(45),
         cool_off: SignedDuration::from_mins(5),
+        longest: SignedDuration::from_mins(5),
     };
 
     fn at(second: i64) -> Timestamp {

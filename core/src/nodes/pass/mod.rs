@@ -10,6 +10,7 @@ mod gangs;
 mod gpus;
 mod pending;
 mod quota;
+mod quotas;
 mod requests;
 mod room;
 mod scale_down;
@@ -26,6 +27,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     action::{Action, InstanceFault, TO_BE_DELETED},
     backoff::{BackoffSettings, Backoffs},
+    capacity_quota::CapacityQuota,
     cluster_state::{ClusterState, ClusterStateSettings, Found},
     drain::{self, Budgets, Owners},
     group::{NodeGroup, Template},
@@ -98,6 +100,8 @@ pub struct Input {
     pub templates: BTreeMap<Arc<str>, Template>,
     /// Nodes whose removal is under way, and whether they are drained.
     pub removing: BTreeMap<Arc<str>, bool>,
+    /// CapacityQuotas, in order of name.
+    pub quotas: Vec<Arc<CapacityQuota>>,
 }
 
 /// What outlives a pass, and a restart.
@@ -180,6 +184,7 @@ pub struct Model {
 struct Calm {
     groups: Vec<NodeGroup>,
     templates: BTreeMap<Arc<str>, Template>,
+    quotas: Vec<Arc<CapacityQuota>>,
     cluster: ClusterState,
     outcome: Outcome,
 }
@@ -232,6 +237,7 @@ impl Model {
             && memory.cluster == calm.cluster
             && input.groups == calm.groups
             && input.templates == calm.templates
+            && input.quotas == calm.quotas
             && world.is_of(input);
         let outcome = || {
             let held = memory.held(input.now, &self.settings.scale_down);
@@ -263,6 +269,7 @@ impl Calm {
         let calm_after = || Self {
             groups: input.groups.clone(),
             templates: input.templates.clone(),
+            quotas: input.quotas.clone(),
             cluster: memory.cluster.clone(),
             outcome: outcome.clone(),
         };

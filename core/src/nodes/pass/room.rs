@@ -1,10 +1,15 @@
-//! What the cluster may still grow by, as `--max-nodes-total`, `--cores-total`, `--memory-total` and `--gpu-total` say.
+//! What the cluster may still grow by, as `--max-nodes-total`, `--cores-total`, `--memory-total`, `--gpu-total` and
+//! CapacityQuotas say.
 
 use super::{
     Input, Outcome, PassSettings,
     gpus::{self, Gpus},
+    quotas::Quotas,
 };
-use crate::scheduling::{Node, Resources};
+use crate::{
+    nodes::capacity_quota::is_machine,
+    scheduling::{Node, Resources},
+};
 
 /// What the cluster may still grow by.
 #[derive(Clone)]
@@ -16,6 +21,7 @@ pub(super) struct Room {
     /// Of types that have a limit.
     gpus: Gpus,
     gpu_label: String,
+    quotas: Quotas,
 }
 
 impl Room {
@@ -23,19 +29,16 @@ impl Room {
         let (label, settings) = (&settings.scale_down.gpu_label, &settings.scale_up);
         let mut nodes = u32::try_from(input.nodes.len()).unwrap_or(u32::MAX);
         let mut used = Resources::default();
-        for node in &input.nodes {
-            used.add(&node.capacity);
-        }
+        let machines = || input.nodes.iter().map(|node| &**node).filter(|node| is_machine(node));
+        machines().for_each(|node| used.add(&node.capacity));
         let mut gpus = settings.max_gpus.clone();
         let mut take =
             |kind: &str, count: i64| gpus.get_mut(kind).map(|left| *left = left.saturating_sub(count));
-        for (kind, count) in gpus::total(input.nodes.iter().map(|node| &**node), label, input) {
+        for (kind, count) in gpus::total(machines(), label, input) {
             take(&kind, count);
         }
         for (group, state) in &outcome.found.groups {
-            // Nodes that are starting are on their way, and there already.
-            let starting = u32::try_from(state.starting.len()).unwrap_or(u32::MAX);
-            let more = state.upcoming.saturating_sub(starting);
+            let more = state.on_their_way();
             nodes = nodes.saturating_add(more);
             if let Some(template) = input.templates.get(group) {
                 used.add(&template.node.capacity.times(i64::from(more)));
@@ -50,6 +53,7 @@ impl Room {
             memory: settings.max_memory.saturating_sub(used.memory),
             gpus,
             gpu_label: label.clone(),
+            quotas: Quotas::new(input, outcome, label),
         }
     }
 
@@ -68,6 +72,10 @@ impl Room {
             gpus.map(|(allowed, kind)| (allowed, Some(kind))),
         ];
         let least = limits.into_iter().flatten().min_by_key(|(allowed, _)| *allowed);
+        let most = least.map_or(nodes, |(allowed, _)| allowed.min(nodes));
+        if let Some((allowed, quota)) = self.quotas.allowed(node, nodes).filter(|(by, _)| *by < most) {
+            return (allowed, Some(quota));
+        }
         match least.filter(|(allowed, _)| *allowed < nodes) {
             None => (nodes, None),
             Some((allowed, None)) => (allowed, Some("max total nodes in cluster reached".to_owned())),
@@ -77,17 +85,27 @@ impl Room {
         }
     }
 
+    /// Takes new nodes off what is left.
     pub(super) fn take(&mut self, node: &Node, nodes: u32) {
+        self.nodes = self.nodes.map(|left| left.saturating_sub(nodes));
+        self.change(node, i64::from(nodes));
+    }
+
+    /// Takes [`Room::take`] back: those nodes do not come after all.
+    pub(super) fn give_back(&mut self, node: &Node, nodes: u32) {
+        self.nodes = self.nodes.map(|left| left.saturating_add(nodes));
+        self.change(node, -i64::from(nodes));
+    }
+
+    fn change(&mut self, node: &Node, nodes: i64) {
         let capacity = &node.capacity;
         if let Some((kind, count)) = gpus::of(node, &self.gpu_label)
             && let Some(left) = self.gpus.get_mut(kind)
         {
-            *left = left.saturating_sub(count.saturating_mul(i64::from(nodes)));
+            *left = left.saturating_sub(count.saturating_mul(nodes));
         }
-        if let Some(left) = &mut self.nodes {
-            *left = left.saturating_sub(nodes);
-        }
-        self.cores = self.cores.saturating_sub(capacity.cpu.saturating_mul(i64::from(nodes)));
-        self.memory = self.memory.saturating_sub(capacity.memory.saturating_mul(i64::from(nodes)));
+        self.cores = self.cores.saturating_sub(capacity.cpu.saturating_mul(nodes));
+        self.memory = self.memory.saturating_sub(capacity.memory.saturating_mul(nodes));
+        self.quotas.take(node, nodes);
     }
 }

@@ -332,8 +332,8 @@ impl<'a> ScaleUp<'a> {
     }
 
     /// Spreads the `nodes` that an option's group has just been given over it and those that are like it and take the
-    /// same pods (`--balance-similar-node-groups`).
-    fn spread(&mut self, option: &ExpansionOption, nodes: u32, comparator: &Comparator) {
+    /// same pods (`--balance-similar-node-groups`), as far as limits of the others allow.
+    fn spread(&mut self, option: &ExpansionOption, nodes: u32, comparator: &Comparator, room: &mut Room) {
         let chosen = option.candidate;
         let mut sharing = self.similar(option, comparator);
         sharing.push(chosen);
@@ -344,19 +344,22 @@ impl<'a> ScaleUp<'a> {
             NodeGroup { target, max: target + given + self.room[*candidate], ..group.clone() }
         });
         let shares = balance(&sized.collect::<Vec<_>>(), nodes);
+        for share in shares {
+            let other = sharing.iter().find(|candidate| self.candidates[**candidate].group.id == share.group);
+            let Some(other) = other.copied().filter(|other| *other != chosen) else { continue };
+            if self.shift(chosen, other, share.to - share.from, room) == 0 {
+                sharing.retain(|candidate| *candidate != other);
+                continue;
+            }
+            for (waiting, _) in option.scheduled.iter().enumerate().filter(|(_, count)| **count > 0) {
+                self.helped_by.entry(waiting).or_default().push(other);
+            }
+        }
         if sharing.len() > 1 {
             let mut names: Vec<_> =
                 sharing.iter().map(|candidate| self.candidates[*candidate].group.id.clone()).collect();
             names.sort();
             self.splits.push(names);
-        }
-        for share in shares {
-            let other = sharing.iter().find(|candidate| self.candidates[**candidate].group.id == share.group);
-            let Some(other) = other.copied().filter(|other| *other != chosen) else { continue };
-            self.shift(chosen, other, share.to - share.from);
-            for (waiting, _) in option.scheduled.iter().enumerate().filter(|(_, count)| **count > 0) {
-                self.helped_by.entry(waiting).or_default().push(other);
-            }
         }
     }
 
@@ -374,13 +377,27 @@ impl<'a> ScaleUp<'a> {
             .collect()
     }
 
-    fn shift(&mut self, from: usize, to: usize, nodes: u32) {
-        let given = self.added.entry(from).or_default();
-        let nodes = nodes.min(*given).min(self.room[to]);
-        *given -= nodes;
-        self.room[from] += nodes;
-        self.room[to] -= nodes;
-        *self.added.entry(to).or_default() += nodes;
+    /// Gives nodes of one group to another that is like it, one by one: a little more each, they may exceed a limit that the
+    /// former kept. Returns how many.
+    fn shift(&mut self, from: usize, to: usize, nodes: u32, room: &mut Room) -> u32 {
+        let given = self.added.get(&from).copied().unwrap_or(0);
+        let nodes = nodes.min(given).min(self.room[to]);
+        let (here, there) = (&self.candidates[from].template.node, &self.candidates[to].template.node);
+        let mut shifted = 0;
+        while shifted < nodes {
+            room.give_back(here, 1);
+            if room.allowed(there, 1).0 == 0 {
+                room.take(here, 1);
+                break;
+            }
+            room.take(there, 1);
+            shifted += 1;
+        }
+        *self.added.entry(from).or_default() -= shifted;
+        *self.added.entry(to).or_default() += shifted;
+        self.room[from] += shifted;
+        self.room[to] -= shifted;
+        shifted
     }
 
     /// The plan.
@@ -490,7 +507,7 @@ pub(super) fn grow(
         room.take(&node, added);
         let is_shared = added > 0 && !scale_up.is_whole(option.candidate);
         if let Some(comparator) = settings.balance.as_ref().filter(|_| is_shared) {
-            scale_up.spread(option, added, comparator);
+            scale_up.spread(option, added, comparator, room);
         }
     }
 }

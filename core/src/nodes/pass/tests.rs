@@ -8,6 +8,7 @@ mod gangs;
 mod gpus;
 mod incremental;
 mod properties;
+mod quotas;
 mod requests;
 mod scale_down;
 mod scale_up;

@@ -27,7 +27,8 @@ impl Controller {
         }
     }
 
-    fn of(owner: &Owner) -> Option<Self> {
+    /// The kind of a pod's owner, if it is one of these.
+    pub fn of(owner: &Owner) -> Option<Self> {
         match (&*owner.api_version, &*owner.kind) {
             ("v1", "ReplicationController") => Some(Self::ReplicationController),
             ("apps/v1", "ReplicaSet") => Some(Self::ReplicaSet),

@@ -27,7 +27,12 @@ impl Demand {
     pub(super) fn new(world: &World) -> Self {
         let patience = patience(world.settings.sync_period.max(SignedDuration::from_secs(1)));
         Self {
-            settings: DemandSettings { most: world.max_expected_pods, patience, cool_off: COOL_OFF },
+            settings: DemandSettings {
+                most: world.max_expected_pods,
+                patience,
+                cool_off: COOL_OFF,
+                longest: COOL_OFF,
+            },
             offers: Offers::default(),
             ledger: Ledger::default(),
             objects: world.objects.iter().map(|object| object.key().into()).collect(),

@@ -46,6 +46,15 @@ pub struct Source {
     pub target: Target,
 }
 
+/// What is expected of objects.
+#[derive(Debug, Default)]
+pub struct Expected {
+    /// Unbound pods, in order.
+    pub pods: Vec<Arc<Pod>>,
+    /// The controllers, by uid, whose pods are among what is expected of their object.
+    pub owners: BTreeSet<Arc<str>>,
+}
+
 /// The offers of all objects, and what became of them.
 pub struct Demand {
     cluster: Arc<Cluster>,
@@ -107,8 +116,8 @@ impl Demand {
         self.rises.subscribe()
     }
 
-    /// What is expected of each object now, beside the pods that there are: unbound pods, in order.
-    pub async fn expected(&self, pods: &[Arc<Pod>]) -> Vec<Arc<Pod>> {
+    /// What is expected of each object now, beside the pods that there are.
+    pub async fn expected(&self, pods: &[Arc<Pod>]) -> Expected {
         let now = Timestamp::now();
         let patience = patience(*self.period.lock());
         let offers = self.standing(now, patience);
@@ -119,23 +128,29 @@ impl Demand {
         let spaces: BTreeSet<&str> = offers.iter().map(|(_, offer)| &*offer.of.key.namespace).collect();
         let living: Vec<&Arc<Pod>> = pods.iter().filter(|pod| counts(pod, &spaces)).collect();
         let mut shapes = BTreeMap::new();
+        let mut owners: BTreeMap<Arc<str>, BTreeSet<Arc<str>>> = BTreeMap::new();
         let mut wanted = Vec::new();
         for (model, object, key) in models {
             let (Some(model), Some(offer)) = (model, offers.get(&object)) else { continue };
             let own: Vec<&Arc<Pod>> = living.iter().copied().filter(|pod| is_of(pod, &key, &model)).collect();
             wanted.push(offer.wanted(object.clone(), own.len()));
+            let uids = own.iter().filter_map(|pod| Some(pod.shape.owner.as_ref()?.uid.clone()));
+            owners.insert(object.clone(), uids.collect());
             // The newest pod has what admission added, too: priority, defaults, sidecars.
             let newest = own.into_iter().max_by_key(|pod| (pod.created, pod.name.clone()));
             shapes.extend(
                 newest.map(|pod| &**pod).or(model.pod.as_ref()).map(|pod| (object, pod.shape.clone())),
             );
         }
-        let settings = DemandSettings { most: self.most, patience, cool_off: COOL_OFF };
+        let settings = DemandSettings { most: self.most, patience, cool_off: COOL_OFF, longest: COOL_OFF };
         let expectations = self.ledger.lock().update(&wanted, now, &settings);
         self.settle(&expectations, &offers);
-        let expected =
-            expectations.iter().filter_map(|one| Some(demand::pods(one, shapes.get(&one.object)?)));
-        expected.flatten().collect()
+        let some = || expectations.iter().filter(|one| one.pods > 0);
+        let pods = some().filter_map(|one| Some(demand::pods(one, shapes.get(&one.object)?))).flatten();
+        Expected {
+            pods: pods.collect(),
+            owners: some().filter_map(|one| owners.remove(&one.object)).flatten().collect(),
+        }
     }
 
     /// Offers that still stand, of objects that are there and not paused.

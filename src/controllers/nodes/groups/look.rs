@@ -112,6 +112,7 @@ pub async fn look(
         groups,
         templates,
         removing: BTreeMap::new(),
+        quotas: Vec::new(),
     }
 }
 

@@ -1,5 +1,7 @@
 //! `cluster_autoscaler_*`: Cluster Autoscaler's names, so that dashboards and alerts go on.
 
+mod labels;
+
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 use jiff::Timestamp;
@@ -23,6 +25,10 @@ use tandem_core::nodes::{
 };
 use tandem_core::scheduling::{Node, Resources, pod::Scheduled};
 
+use self::labels::{
+    ActivityLabel, BackoffLabels, DirectionLabel, FunctionLabel, GroupLabel, GroupTypeLabel, LatencyLabels,
+    ReasonLabel, RequestorLabel, ResultLabel, SkippedLabels, StateLabel, TaintLabel, TypeLabel,
+};
 use super::{
     latency::{Latencies, Latency},
     settings::passing_taints,
@@ -75,69 +81,6 @@ struct OneGroup {
     healthy: bool,
     /// The provider's code, while the group is left alone.
     backoff: Option<String>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct GroupLabel {
-    node_group: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct BackoffLabels {
-    node_group: String,
-    reason: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct StateLabel {
-    state: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ReasonLabel {
-    reason: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ActivityLabel {
-    activity: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ResultLabel {
-    eviction_result: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct TypeLabel {
-    r#type: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct TaintLabel {
-    r#type: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct LatencyLabels {
-    deleted: &'static str,
-    delay_reason: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct DirectionLabel {
-    direction: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct SkippedLabels {
-    direction: &'static str,
-    reason: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct FunctionLabel {
-    function: &'static str,
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
@@ -295,10 +238,8 @@ impl State {
             *self.failed_nodes.entry(error.code.clone()).or_default() += u64::from(*nodes);
         }
         let refused = || outcome.plan.refused.iter().flat_map(|(_, refusals)| refusals.iter());
-        for (resource, reason) in
-            [("resources: cpu", "CpuResourceLimit"), ("resources: memory", "MemoryResourceLimit")]
-        {
-            if refused().any(|refusal| refusal.reason.ends_with(resource)) {
+        for (resource, reason) in [("cpu", "CpuResourceLimit"), ("memory", "MemoryResourceLimit")] {
+            if refused().any(|refusal| exceeds(&refusal.reason, resource)) {
                 *self.skipped.entry(("up", reason)).or_default() += 1;
             }
         }
@@ -307,6 +248,13 @@ impl State {
             *self.skipped.entry(("down", "CpuResourceLimit")).or_default() += 1;
         }
     }
+}
+
+/// Whether a limit of a resource is the reason: `exceeded quota: "cluster-wide", resources: cpu, memory`.
+fn exceeds(reason: &str, resource: &str) -> bool {
+    let resources =
+        reason.starts_with("exceeded quota:").then(|| reason.rsplit_once("resources: ")).flatten();
+    resources.is_some_and(|(_, resources)| resources.split(", ").any(|other| other == resource))
 }
 
 /// [`Metrics`] as a collector.
@@ -359,6 +307,7 @@ impl Collector for MetricsCollector {
         counter(&mut encoder, "evicted_pods", "Pods evicted", evicted)?;
         of_limits(&mut encoder, &state)?;
         of_failures(&mut encoder, &state)?;
+        of_what_never_happens(&mut encoder)?;
         durations(&mut encoder, &state)
     }
 }
@@ -397,6 +346,26 @@ fn of_failures(encoder: &mut DescriptorEncoder<'_>, state: &State) -> fmt::Resul
     let nodes = state.failed_nodes.iter();
     let nodes = nodes.map(|(code, count)| (Some(ReasonLabel { reason: code.clone() }), *count));
     counter(encoder, "failed_node_creations", "Nodes that the provider could not make", nodes)
+}
+
+/// What cannot happen here, so that alerts on it (and on its absence) go on: groups are neither made nor deleted, pods are told
+/// apart however many kinds a controller has, and every pass looks at all that wait.
+fn of_what_never_happens(encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    for (name, help) in
+        [("created_node_groups", "Node groups made"), ("deleted_node_groups", "Node groups deleted")]
+    {
+        counter(encoder, name, help, [(Some(GroupTypeLabel { group_type: "" }), 0)])?;
+    }
+    let none = [(None::<StateLabel>, Some(0.0))];
+    gauge(
+        encoder,
+        "overflowing_controllers_count",
+        "Controllers with more kinds of pods than are told apart",
+        none,
+    )?;
+    // The one that asks in Cluster Autoscaler's `filter_out_schedulable.go`.
+    let requestor = Some(RequestorLabel { requestor: "filter-out-pod-list-processor" });
+    gauge(encoder, "skipped_pods_count", "Pods that a pass had no time for", [(requestor, Some(0.0))])
 }
 
 fn durations(encoder: &mut DescriptorEncoder<'_>, state: &State) -> fmt::Result {
@@ -524,7 +493,23 @@ mod tests {
         r#"cluster_autoscaler_errors_total{type="cloudProviderError"} 1"#,
         "cluster_autoscaler_old_unregistered_nodes_removed_count 1.0",
         r#"cluster_autoscaler_function_duration_seconds_count{function="main"} 2"#,
+        r#"cluster_autoscaler_created_node_groups_total{group_type=""} 0"#,
+        r#"cluster_autoscaler_deleted_node_groups_total{group_type=""} 0"#,
+        "cluster_autoscaler_overflowing_controllers_count 0.0",
+        r#"cluster_autoscaler_skipped_pods_count{requestor="filter-out-pod-list-processor"} 0.0"#,
     ];
+
+    #[test]
+    fn a_limit_is_told_by_its_resources() {
+        for (reason, cpu, memory) in [
+            ("exceeded quota: \"cluster-wide\", resources: cpu", true, false),
+            ("exceeded quota: \"CapacityQuota/cpu\", resources: memory, nodes", false, true),
+            ("exceeded quota: \"CapacityQuota/q\", resources: cpu, memory", true, true),
+            ("Insufficient cpu", false, false),
+        ] {
+            assert_eq!((exceeds(reason, "cpu"), exceeds(reason, "memory")), (cpu, memory), "{reason}");
+        }
+    }
 
     #[test]
     fn what_dashboards_and_alerts_read_is_there() {

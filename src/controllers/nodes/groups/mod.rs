@@ -3,7 +3,9 @@
 mod act;
 mod choose;
 mod expander_server;
+pub mod injection;
 mod latency;
+pub mod liveness;
 pub mod look;
 pub mod metrics;
 mod rehearsal;
@@ -40,6 +42,8 @@ pub use self::expander_server::ServerError;
 use self::{
     act::{Removed, SoftTaints},
     choose::Chooser,
+    injection::Injection,
+    liveness::Liveness,
     metrics::Metrics,
     rehearsal::Rehearsal,
     remove::RemoveOptions,
@@ -52,7 +56,8 @@ use crate::{
     cluster::world::World,
     controllers::nodes::{
         buffer::{Buffers, Loop},
-        demand::Demand,
+        capacity_quota::CapacityQuotas,
+        demand::{Demand, Expected},
         provisioning_request::{Requests, Seen, requests},
     },
     dry_run::Recorder,
@@ -74,6 +79,8 @@ pub struct NodeGroups {
     demand: Option<Arc<Demand>>,
     buffers: Option<Arc<Buffers>>,
     requests: Option<Requests>,
+    injection: Option<Injection>,
+    quotas: Option<CapacityQuotas>,
     provider: Arc<dyn CloudProvider>,
     args: NodeArgs,
     settings: PassSettings,
@@ -87,6 +94,7 @@ pub struct NodeGroups {
     reporter: Reporter,
     status: StatusMap,
     metrics: Arc<Metrics>,
+    liveness: Arc<Liveness>,
     /// Nodes whose removal is under way, and whether they are drained.
     removing: Arc<Mutex<BTreeMap<Arc<str>, bool>>>,
     /// What is wrong with the provider or its groups, as it was said last.
@@ -125,6 +133,7 @@ impl NodeGroups {
                 args.write_status_configmap && recorder.is_none(),
             ),
             metrics: Arc::new(Metrics::new(&args)),
+            liveness: Liveness::new(&args),
             removing: Arc::default(),
             problems: Vec::new(),
             rehearsal: recorder.map(Rehearsal::new),
@@ -133,6 +142,8 @@ impl NodeGroups {
             demand,
             buffers: None,
             requests: None,
+            injection: Injection::new(&args),
+            quotas: None,
             provider,
             args,
         })
@@ -150,19 +161,35 @@ impl NodeGroups {
         Self { requests, ..self }
     }
 
+    /// Keeps CapacityQuotas, too.
+    #[must_use]
+    pub fn within(self, quotas: Option<CapacityQuotas>) -> Self {
+        Self { quotas, ..self }
+    }
+
     /// What `/metrics` shows of it.
     pub fn metrics(&self) -> Arc<Metrics> {
         self.metrics.clone()
     }
 
+    /// Whether it goes on.
+    pub fn liveness(&self) -> Arc<Liveness> {
+        self.liveness.clone()
+    }
+
     /// Runs passes while this replica leads, until `shutdown`.
     pub async fn run(mut self, mut leading: watch::Receiver<bool>, shutdown: CancellationToken) {
+        // From now on: caches that are never filled are no reason to wait for ever.
+        tokio::spawn(self.liveness.clone().follow(leading.clone()));
         self.world.synced().await;
         if let Some(buffers) = &self.buffers {
             buffers.synced().await;
         }
         if let Some(requests) = &self.requests {
             requests.synced().await;
+        }
+        if let Some(quotas) = &self.quotas {
+            quotas.synced().await;
         }
         let mut rises = self.demand.as_ref().map(|demand| demand.rises());
         let (removed, mut removals) = mpsc::unbounded_channel();
@@ -176,6 +203,7 @@ impl NodeGroups {
             while *leading.borrow() && !shutdown.is_cancelled() {
                 let started = Instant::now();
                 self.metrics.activity("main");
+                self.liveness.begins();
                 match self.pass(&mut memory, first, &removed).await {
                     Ok((outcome, groups)) => {
                         first = false;
@@ -184,6 +212,10 @@ impl NodeGroups {
                             self.metrics.of_groups(&outcome.found, &groups, &memory.cluster);
                         }
                         self.status.write(&outcome, &groups, &memory, &self.problems).await;
+                        // One that broke off has left nothing behind.
+                        if self.model.is_some() {
+                            self.liveness.succeeded();
+                        }
                     }
                     Err(error) => {
                         self.metrics.error("cloudProviderError");
@@ -315,8 +347,14 @@ impl NodeGroups {
         let force_ds = self.args.force_ds;
         let mut input =
             look::look(&self.world, &*self.provider, &self.passing, &mut self.told, force_ds, groups).await;
-        if let Some(demand) = &self.demand {
-            input.expected = demand.expected(&input.pods).await;
+        let Expected { pods, owners } = match &self.demand {
+            Some(demand) => demand.expected(&input.pods).await,
+            None => Expected::default(),
+        };
+        input.expected = pods;
+        if let Some(injection) = &mut self.injection {
+            let pods = injection.expected(&input, &owners, &self.settings.pending, &self.world);
+            input.expected.extend(pods);
         }
         if let Some(buffers) = &self.buffers {
             input.expected.extend(buffers.pods());
@@ -324,6 +362,9 @@ impl NodeGroups {
         let seen = self.requests.as_ref().map(|requests| requests.look(&input.pods, input.now));
         let seen = seen.unwrap_or_default();
         input.requests = requests(&seen);
+        if let Some(quotas) = &self.quotas {
+            input.quotas = quotas.look(&input.nodes).await;
+        }
         input.removing = self.removing.lock().clone();
         (input, seen)
     }

@@ -189,11 +189,17 @@ mod tests {
         ("max-node-provision-time", "loop"),
         ("capacity-buffer-controller-enabled", "operator"),
         ("capacity-buffer-pod-injection-enabled", "operator"),
+        ("capacity-quotas-enabled", "operator"),
         ("check-capacity-processor-instance", "requests"),
         ("write-status-configmap", "status map"),
         ("status-config-map-name", "status map"),
         ("emit-per-nodegroup-metrics", "loop"),
         ("max-expected-pods", "demand"),
+        ("enable-proactive-scaleup", "injection"),
+        ("max-inactivity", "liveness"),
+        ("max-failing-time", "liveness"),
+        ("max-startup-time", "liveness"),
+        ("pod-injection-limit", "injection"),
     ];
 
     /// A value that is not the default, with what has to come along.

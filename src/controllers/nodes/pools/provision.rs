@@ -92,7 +92,7 @@ async fn rise(rises: Option<&mut watch::Receiver<u64>>) {
 /// Pods that are about to be made.
 async fn expected(pools: &Pools) -> Vec<Arc<Pod>> {
     match &pools.demand {
-        Some(demand) if pools.leads() => demand.expected(&pools.world.pods.all()).await,
+        Some(demand) if pools.leads() => demand.expected(&pools.world.pods.all()).await.pods,
         _ => Vec::new(),
     }
 }

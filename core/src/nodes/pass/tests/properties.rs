@@ -1,11 +1,13 @@
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::{
     draws::Draws,
     nodes::{
+        capacity_quota::{CapacityQuota, tests::quota},
         drain::SAFE_TO_EVICT,
         similar::{Comparator, Flavour, Ratios},
     },
@@ -65,6 +67,21 @@ impl Draws {
         settings
     }
 
+    /// A quota of some groups, or of all nodes.
+    fn quota(&mut self, number: u64) -> CapacityQuota {
+        let groups: Vec<_> = (0..3).filter(|_| self.percent(60)).map(|number| format!("g{number}")).collect();
+        let of_groups = json!({"matchExpressions": [{"key": GROUP, "operator": "In", "values": groups}]});
+        let selector = if groups.is_empty() { Value::Null } else { of_groups };
+        let limits = match self.below(3) {
+            0 => json!({"nodes": self.small(12)}),
+            1 => json!({"cpu": self.small(50)}),
+            _ => {
+                json!({"nodes": self.small(12), "cpu": self.small(50), "memory": format!("{}Gi", self.small(200))})
+            }
+        };
+        quota(&format!("q{number}"), &selector, &limits).unwrap()
+    }
+
     /// Up to three groups of up to four instances each, and nodes of no group.
     fn cluster(&mut self) -> Cluster {
         let mut cluster = Cluster::default().budget("exhausted", 0).budget("scarce", 1);
@@ -90,6 +107,9 @@ impl Draws {
         }
         for number in 0..self.below(3) {
             cluster.input.nodes.push(Arc::new(node(&format!("outside-{number}"), None)));
+        }
+        for number in 0..self.below(3) {
+            cluster.input.quotas.push(Arc::new(self.quota(number)));
         }
         cluster
     }
@@ -151,6 +171,30 @@ fn grows_within_its_bounds(
         there <= size(input).max(targets as usize + input.nodes.len()),
         "more is awaited than asked for"
     );
+    Ok(())
+}
+
+/// What there is, what is on its way and what is asked for: a group that a quota counts grows within it alone.
+fn quotas_are_kept(input: &Input, outcome: &Outcome) -> Result<(), TestCaseError> {
+    let template = |group: &str| &input.templates[group].node;
+    let coming = outcome.found.groups.iter();
+    let coming = coming.flat_map(|(group, state)| (0..state.on_their_way()).map(|_| template(group)));
+    let grown: Vec<_> = increases(outcome);
+    let asked = grown.iter().flat_map(|it| (it.from..it.to).map(|_| template(&it.group)));
+    let all: Vec<&Node> = input.nodes.iter().map(|node| &**node).chain(coming).chain(asked).collect();
+    for quota in &input.quotas {
+        let counts = |node: &&&Node| quota.applies_to(node);
+        let nodes = i64::try_from(all.iter().filter(counts).count()).unwrap();
+        let grows = grown.iter().any(|increase| quota.applies_to(template(&increase.group)));
+        for (resource, most) in quota.limits() {
+            let each = match resource {
+                "cpu" => CPU,
+                "memory" => 16 << 30,
+                _ => 1,
+            };
+            prop_assert!(!grows || nodes * each <= most, "{nodes} nodes are above {quota:?}: {grown:?}");
+        }
+    }
     Ok(())
 }
 
@@ -267,6 +311,7 @@ fn no_harm(draws: &mut Draws, cluster: &mut Cluster) -> Result<(), TestCaseError
         };
         let outcome = run(&mut memory, input, &settings, &mut choose);
         grows_within_its_bounds(input, &outcome, &settings)?;
+        quotas_are_kept(input, &outcome)?;
         shrinks_within_its_bounds(input, &outcome, &settings)?;
         pods_find_a_place(input, &outcome)?;
         budgets_are_kept(&outcome)?;
