@@ -312,7 +312,8 @@ async fn interruptions(
     let on_request = requests.observer();
     let aws = aws::connect(&aws::Config { on_request, ..aws::Config::new(Vec::new(), Vec::new()) }).await?;
     let interruptions = Interruptions::new(interruption::Config {
-        events: Events::new(client.clone(), INTERRUPTION_EVENT_SOURCE, args.pod_name.clone()),
+        events: Events::new(client.clone(), INTERRUPTION_EVENT_SOURCE, args.pod_name.clone())
+            .annotated(args.interruption.kubernetes_events_extra_annotations.0.clone()),
         leading: shared.leading.clone(),
         own: interruption::own_pod(&args.namespace, args.pod_name.as_deref()),
         args: args.interruption.clone(),

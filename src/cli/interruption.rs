@@ -3,7 +3,7 @@
 //! Source of names and defaults: aws/aws-node-termination-handler 1.25, `pkg/config/config.go`. The queue may also be named as
 //! Karpenter names it, by `--interruption-queue`.
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use clap::{ArgAction::Set, Args, builder::BoolishValueParser};
 use scalers::Secret;
@@ -49,12 +49,27 @@ pub struct InterruptionArgs {
     /// Seconds that the pods of a node have to be gone.
     #[arg(long, env = "NODE_TERMINATION_GRACE_PERIOD", default_value_t = 120)]
     pub node_termination_grace_period: u32,
-    /// Seconds that a pod gets to stop; below zero its own grace period.
-    #[arg(long, env = "POD_TERMINATION_GRACE_PERIOD", default_value_t = -1, allow_negative_numbers = true)]
-    pub pod_termination_grace_period: i32,
+    /// Seconds that a pod gets to stop; below zero, and if not given, its own grace period.
+    #[arg(long, env = "POD_TERMINATION_GRACE_PERIOD", allow_negative_numbers = true)]
+    pub pod_termination_grace_period: Option<i32>,
+    /// The former name of --pod-termination-grace-period.
+    #[arg(long, env = "GRACE_PERIOD", allow_negative_numbers = true, hide = true)]
+    pub grace_period: Option<i32>,
+    /// Empty nodes with pods that keep something in an emptyDir; without it such a node is cordoned, and the drain fails.
+    #[arg(long, env = "DELETE_LOCAL_DATA", action = Set, num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", value_parser = BoolishValueParser::new())]
+    pub delete_local_data: bool,
+    /// Empty nodes with pods of DaemonSets, which stay; without it such a node is cordoned, and the drain fails.
+    #[arg(long, env = "IGNORE_DAEMON_SETS", action = Set, num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", value_parser = BoolishValueParser::new())]
+    pub ignore_daemon_sets: bool,
     /// Notices that are dealt with at once.
     #[arg(long, env = "WORKERS", default_value_t = 10)]
     pub workers: usize,
+    /// Seconds that a message is hidden from others once it was read, 1 to 119; one that is not dealt with comes again then.
+    #[arg(long, env = "SQS_MSG_VISIBILITY_TIMEOUT_SEC", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=119))]
+    pub sqs_msg_visibility_timeout_sec: u32,
+    /// Annotations of the events about nodes, key=value and commas between.
+    #[arg(long, env = "KUBERNETES_EVENTS_EXTRA_ANNOTATIONS", value_parser = annotations, default_value = "", hide_default_value = true)]
+    pub kubernetes_events_extra_annotations: Annotations,
     /// Seconds between two heartbeats for a machine that a hook holds while its node is emptied.
     #[arg(long, env = "HEARTBEAT_INTERVAL", default_value_t = 30)]
     pub heartbeat_interval: u64,
@@ -70,10 +85,81 @@ pub struct InterruptionArgs {
     /// Remove the notice of a hook whose machine is no node of this cluster; without it the notice stays for others.
     #[arg(long, env = "DELETE_SQS_MSG_IF_NODE_NOT_FOUND", action = Set, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_parser = BoolishValueParser::new())]
     pub delete_sqs_msg_if_node_not_found: bool,
+    /// Which machines that are no pool's are emptied.
+    #[command(flatten)]
+    pub managed: ManagedArgs,
     /// What is told of them.
     #[command(flatten)]
     pub webhook: WebhookArgs,
 }
+
+/// Annotations, by their keys.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Annotations(pub BTreeMap<String, String>);
+
+/// Reads annotations as the handler does (`pkg/observability/k8s-events.go`).
+fn annotations(text: &str) -> Result<Annotations, String> {
+    if text.is_empty() {
+        return Ok(Annotations::default());
+    }
+    let pair = |part: &str| match part.split('=').collect::<Vec<_>>()[..] {
+        [key, value] if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err(format!("{part:?} is no annotation; write first=annotation,sample.annotation/number=two")),
+    };
+    text.split(',').map(pair).collect::<Result<_, _>>().map(Annotations)
+}
+
+/// Which machines are emptied. While none of these is given, all that are nodes of this cluster; as soon as one is, those
+/// with the tag, as the handler has it. Nodes of pools go in any case.
+#[derive(Debug, Clone, Args)]
+pub struct ManagedArgs {
+    /// Empty nodes of machines with a tag only; so it is as soon as one of the settings about the tag is given.
+    #[arg(long, env = "CHECK_TAG_BEFORE_DRAINING", action = Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = BoolishValueParser::new())]
+    pub check_tag_before_draining: Option<bool>,
+    /// The key of that tag, whatever its value [default: aws-node-termination-handler/managed].
+    #[arg(long, env = "MANAGED_TAG")]
+    pub managed_tag: Option<String>,
+    /// The former name of --check-tag-before-draining.
+    #[arg(long, env = "CHECK_ASG_TAG_BEFORE_DRAINING", hide = true, action = Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = BoolishValueParser::new())]
+    pub check_asg_tag_before_draining: Option<bool>,
+    /// The former name of --managed-tag.
+    #[arg(long, env = "MANAGED_ASG_TAG", hide = true)]
+    pub managed_asg_tag: Option<String>,
+    /// If false, a tag of the machine's Auto Scaling group counts, too.
+    #[arg(long, env = "ASSUME_ASG_TAG_PROPAGATION", action = Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = BoolishValueParser::new())]
+    pub assume_asg_tag_propagation: Option<bool>,
+}
+
+/// The tag that says which machines are emptied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ManagedTag {
+    /// Its key.
+    pub key: String,
+    /// Whether only machines with it are emptied; else they are only counted.
+    pub is_checked: bool,
+    /// Whether it may be the group's.
+    pub of_groups: bool,
+}
+
+impl ManagedArgs {
+    /// The tag, if one of these was given (aws-node-termination-handler, `pkg/config/config.go`: a newer name goes before the
+    /// older; a group's own tags were read by the versions that had `ASSUME_ASG_TAG_PROPAGATION`, while it was false).
+    pub fn tag(&self) -> Option<ManagedTag> {
+        let key = self.managed_tag.as_ref().or(self.managed_asg_tag.as_ref());
+        let is_checked = self.check_tag_before_draining.or(self.check_asg_tag_before_draining);
+        if key.is_none() && is_checked.is_none() && self.assume_asg_tag_propagation.is_none() {
+            return None;
+        }
+        Some(ManagedTag {
+            key: key.map_or_else(|| MANAGED_TAG.to_owned(), Clone::clone),
+            is_checked: is_checked.unwrap_or(true),
+            of_groups: self.assume_asg_tag_propagation == Some(false),
+        })
+    }
+}
+
+/// The handler's own tag (`pkg/config/config.go`).
+const MANAGED_TAG: &str = "aws-node-termination-handler/managed";
 
 /// The webhook that is told of notices. What may hold a token is not printed, nor are the values of variables.
 #[derive(Debug, Clone, Args)]
@@ -98,7 +184,7 @@ pub struct WebhookArgs {
         hide_env_values = true
     )]
     pub webhook_headers: Secret,
-    /// Their body: text with fields, {{ .Kind }} or {{ .Kind | lower }}.
+    /// Their body: a template of Go with fields, {{ .Kind }} or {{ .Kind | lower }}.
     #[arg(long, env = "WEBHOOK_TEMPLATE", default_value = WEBHOOK_TEMPLATE)]
     pub webhook_template: String,
     /// A file with that body, read at start; it goes before --webhook-template.
@@ -134,42 +220,32 @@ impl InterruptionArgs {
 
     /// How long a pod gets to stop at most; `None` leaves it its own.
     pub fn pod_grace(&self) -> Option<Duration> {
-        u64::try_from(self.pod_termination_grace_period).ok().map(Duration::from_secs)
+        let seconds = self.pod_termination_grace_period.or(self.grace_period)?;
+        u64::try_from(seconds).ok().map(Duration::from_secs)
     }
 }
 
 const NO_METADATA: &str = "notices come from a queue, no process on the node asks its metadata";
-const OWN_NODES: &str = "a machine is of this cluster if it is a node of it, whatever its tags";
 const PROBES: &str = "see --health-probe-bind-address";
 
 /// Flags of aws-node-termination-handler that change nothing here, with the reason; each is a variable, too.
 pub(super) const WITHOUT_EFFECT: &[Flag] = &[
-    ("assume-asg-tag-propagation", Switch, OWN_NODES),
     ("aws-endpoint", Value, "see AWS_ENDPOINT_URL_SQS"),
-    ("check-asg-tag-before-draining", Switch, OWN_NODES),
-    ("check-tag-before-draining", Switch, OWN_NODES),
-    ("delete-local-data", Switch, "pods go whatever they keep on the node: the machine ends"),
     ("emit-kubernetes-events", Switch, "events are always written"),
     ("enable-imds-rebalance-monitoring", Switch, NO_METADATA),
     ("enable-probes-server", Switch, PROBES),
     ("enable-prometheus-server", Switch, "see --metrics-bind-address"),
     ("enable-rebalance-monitoring", Switch, "see --enable-rebalance-draining"),
     ("enable-sqs-termination-draining", Switch, "notices are read as soon as --queue-url names a queue"),
-    ("grace-period", Value, "see --pod-termination-grace-period"),
-    ("ignore-daemon-sets", Switch, "pods of DaemonSets end with their node"),
     ("instance-metadata-url", Value, NO_METADATA),
     ("json-logging", Switch, "see --zap-encoder=json"),
-    ("kubernetes-events-extra-annotations", Value, "events have no annotations"),
     ("log-format-version", Value, "see --zap-encoder"),
-    ("managed-asg-tag", Value, OWN_NODES),
-    ("managed-tag", Value, OWN_NODES),
     ("metadata-tries", Value, NO_METADATA),
     ("metadata-url", Value, NO_METADATA),
     ("node-name", Value, NO_METADATA),
     ("probes-server-endpoint", Value, PROBES),
     ("probes-server-port", Value, PROBES),
     ("prometheus-server-port", Value, "see --metrics-bind-address"),
-    ("sqs-msg-visibility-timeout-sec", Value, "a message that comes again while it is dealt with is known"),
     ("uptime-from-file", Value, NO_METADATA),
     ("use-apiserver-cache", Switch, "pods are always watched"),
     ("use-provider-id", Switch, "nodes are always found by their provider id"),
@@ -185,3 +261,70 @@ pub(super) const VARIABLES: &[(&str, &str)] = &[
     ("NODEMAN_ERROR_VISIBILITY_TIMEOUT_SEC", "a message that comes again while it is dealt with is known"),
     ("NODEMAN_QUEUE_WAIT_TIME_SEC", "the queue is asked with the longest wait that SQS has, 20 s"),
 ];
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    /// The flags alone.
+    #[derive(Debug, Parser)]
+    struct Flags {
+        #[command(flatten)]
+        interruption: InterruptionArgs,
+    }
+
+    fn args(flags: &[&str]) -> InterruptionArgs {
+        Flags::try_parse_from(["tandem"].iter().chain(flags)).unwrap().interruption
+    }
+
+    #[test]
+    fn grace_periods_have_a_former_name() {
+        let table: &[(&[&str], Option<u64>)] = &[
+            (&[], None),
+            (&["--grace-period=5"], Some(5)),
+            (&["--grace-period=5", "--pod-termination-grace-period=-1"], None),
+            (&["--grace-period=5", "--pod-termination-grace-period=7"], Some(7)),
+        ];
+        for (flags, seconds) in table {
+            assert_eq!(args(flags).pod_grace(), seconds.map(Duration::from_secs), "{flags:?}");
+        }
+    }
+
+    #[test]
+    fn annotations_are_pairs() {
+        let flag = "--kubernetes-events-extra-annotations=first=annotation,sample.annotation/number=two";
+        let pairs = [("first", "annotation"), ("sample.annotation/number", "two")];
+        let pairs = pairs.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        assert_eq!(args(&[flag]).kubernetes_events_extra_annotations.0, pairs.into());
+        for wrong in ["a", "a=b=c", "=b", "a=b,"] {
+            assert!(annotations(wrong).is_err_and(|error| error.contains("is no annotation")), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_tag_counts_as_soon_as_a_setting_names_it() {
+        let tag = |key: &str, is_checked, of_groups| {
+            Some(ManagedTag { key: key.to_owned(), is_checked, of_groups })
+        };
+        let table: &[(&[&str], Option<ManagedTag>)] = &[
+            (&[], None),
+            (&["--check-tag-before-draining"], tag(MANAGED_TAG, true, false)),
+            (&["--check-tag-before-draining=false"], tag(MANAGED_TAG, false, false)),
+            (&["--managed-tag=ours"], tag("ours", true, false)),
+            (&["--managed-asg-tag=old"], tag("old", true, false)),
+            (&["--managed-asg-tag=old", "--managed-tag=new"], tag("new", true, false)),
+            (&["--check-asg-tag-before-draining=false"], tag(MANAGED_TAG, false, false)),
+            (
+                &["--check-asg-tag-before-draining=false", "--check-tag-before-draining=true"],
+                tag(MANAGED_TAG, true, false),
+            ),
+            (&["--assume-asg-tag-propagation"], tag(MANAGED_TAG, true, false)),
+            (&["--assume-asg-tag-propagation=false", "--managed-tag=ours"], tag("ours", true, true)),
+        ];
+        for (flags, wanted) in table {
+            assert_eq!(args(flags).managed.tag(), *wanted, "{flags:?}");
+        }
+    }
+}

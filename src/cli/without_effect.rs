@@ -309,7 +309,7 @@ mod tests {
             let read = arg.get_env().map(|name| name.to_string_lossy().into_owned());
             assert!(read.is_none_or(|read| !names.contains(&read)), "{} is read", arg.get_id());
         }
-        for expected in ["METRICS_PORT", "CHECK_TAG_BEFORE_DRAINING", "NODEMAN_AWS_SQS_QUEUE_URL"] {
+        for expected in ["METRICS_PORT", "USE_APISERVER_CACHE", "NODEMAN_AWS_SQS_QUEUE_URL"] {
             assert!(names.iter().any(|name| name == expected), "{expected}");
         }
     }

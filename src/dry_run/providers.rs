@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use async_trait::async_trait;
 use kube::ResourceExt as _;
 use tandem_core::{
-    api::karpenter::NodeClaim,
+    api::karpenter::{EC2NodeClass, NodeClaim},
     nodes::{
         group::NodeGroup,
         pools::{instance_type::InstanceType, requirements::WellKnownLabels},
@@ -120,6 +120,10 @@ impl PoolProvider for Pools {
 
     fn classes(&self) -> Vec<Class> {
         self.provider.classes()
+    }
+
+    fn node_classes(&self) -> Vec<Arc<EC2NodeClass>> {
+        self.provider.node_classes()
     }
 
     /// Not asked of the provider: it makes what a class needs (an instance profile), and writes its status.

@@ -27,7 +27,7 @@ pub(super) async fn serve(
     if own.is_some() || other.is_some() {
         let liveness = liveness.clone();
         let answer: Answer = Arc::new(move |path: &str| match path {
-            "/health-check" => Some(alive(liveness.as_deref())),
+            "/health-check" => Some(alive(liveness.as_deref().and_then(Liveness::problem))),
             "/metrics" => Some(match metrics::text(&registry) {
                 Ok(text) => (StatusCode::OK, metrics::CONTENT_TYPE, text),
                 Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, "text/plain", error.to_string()),
@@ -42,7 +42,7 @@ pub(super) async fn serve(
     if let Some(address) = args.health_probe_bind_address.0 {
         let listener = bind(address, "probes").await?;
         let answer = Arc::new(move |path: &str| match path {
-            "/healthz" | "/livez" => Some(alive(liveness.as_deref())),
+            "/healthz" | "/livez" => Some(alive(liveness.as_deref().and_then(Liveness::hangs))),
             "/readyz" => Some(match ready() {
                 Some(why) => (StatusCode::SERVICE_UNAVAILABLE, "text/plain", why.to_owned()),
                 None => (StatusCode::OK, "text/plain", "ok".to_owned()),
@@ -54,9 +54,9 @@ pub(super) async fn serve(
     Ok(())
 }
 
-/// Whether the process is to go on.
-fn alive(liveness: Option<&Liveness>) -> (StatusCode, &'static str, String) {
-    match liveness.and_then(Liveness::problem) {
+/// The answer to who asks whether the process is to go on.
+fn alive(problem: Option<String>) -> (StatusCode, &'static str, String) {
+    match problem {
         Some(why) => {
             // Of a probe that fails the kubelet tells the code alone.
             tracing::error!("not alive: {why}");

@@ -3,7 +3,10 @@
 //! kube's own recorder keeps the whole of every event it wrote, some 3 kB, and looks through all of them at each: a quarter of
 //! the memory of ten thousand objects that start together.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{
@@ -33,6 +36,7 @@ pub struct Events {
     client: Client,
     controller: String,
     instance: String,
+    annotations: Arc<BTreeMap<String, String>>,
     lately: Arc<Mutex<Lately>>,
 }
 
@@ -41,7 +45,13 @@ impl Events {
     pub fn new(client: Client, controller: &str, instance: Option<String>) -> Self {
         let controller = controller.to_owned();
         let instance = instance.unwrap_or_else(|| controller.clone());
-        Self { client, controller, instance, lately: Arc::default() }
+        Self { client, controller, instance, annotations: Arc::default(), lately: Arc::default() }
+    }
+
+    /// Events with these annotations.
+    #[must_use]
+    pub fn annotated(self, annotations: BTreeMap<String, String>) -> Self {
+        Self { annotations: Arc::new(annotations), ..self }
     }
 
     /// Publishes one event about `object`; one with the same reason as before counts that one up, and keeps its note.
@@ -86,6 +96,7 @@ impl Events {
             action: Some(event.reason.to_owned()),
             event_time: Some(MicroTime(now)),
             metadata: ObjectMeta {
+                annotations: Some(&*self.annotations).filter(|it| !it.is_empty()).cloned(),
                 namespace: object.namespace.clone(),
                 name: Some(name.clone()),
                 ..ObjectMeta::default()

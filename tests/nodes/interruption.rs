@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use harness::moto::Group;
 use harness::wait;
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::{Node, Pod, Taint};
 use kube::ResourceExt as _;
 use kube::api::{Api, ListParams};
 use serde_json::{Value, json};
@@ -49,6 +49,77 @@ pub(crate) async fn walk_through(world: Arc<World>) -> Result<()> {
     group_shrinks(&world, &queue).await.context("somebody makes the group smaller")?;
     spot_is_taken_back(&world, &queue).await.context("spot capacity is taken back")?;
     group_rebalances(&world, &queue).await.context("spot capacity is likely to be taken back")
+}
+
+/// As a user of the handler sets it: only machines with the tag are emptied, and a machine that is empty waits a while before
+/// it may end, with the taint that frees its volumes.
+pub(crate) async fn as_the_handler_is_set(world: Arc<World>) -> Result<()> {
+    world.group(&GROUP).await?;
+    world.moto.hook(GROUP.name, "drain").await?;
+    let queue = world.moto.create_queue("notices").await?;
+    let settings = [
+        "--interruption-queue=notices",
+        "--check-tag-before-draining=true",
+        "--complete-lifecycle-action-delay-seconds=10",
+        "--enable-out-of-service-taint",
+        "--kubernetes-events-extra-annotations=team=web",
+    ];
+    world.start_tandem(&[&AWS[..], &settings[..]].concat()).await?;
+    world.kubectl("apply -f -", &deployment("web", 2, "1200m")).await?;
+    serves(&world, "at first").await?;
+    untagged_is_left_alone(&world, &queue).await.context("a machine without the tag")?;
+    tagged_is_emptied(&world, &queue).await.context("a machine with the tag")
+}
+
+/// Its notices are deleted, and nothing else is done.
+async fn untagged_is_left_alone(world: &World, queue: &str) -> Result<()> {
+    let (node, machine) = victim(world).await?;
+    let pod = pod_on(world, &node).await?;
+    world.moto.forget_calls();
+    world.moto.send(queue, &of_ec2("EC2 Spot Instance Interruption Warning", &machine)).await?;
+    world.moto.send(queue, &hook(&machine)).await?;
+    settled(world, queue).await?;
+    let spec = node_named(world, &node).await?.spec.context("no spec")?;
+    ensure!(spec.unschedulable.is_none() && spec.taints.is_none(), "the node is marked: {spec:?}");
+    ensure!(pod_on(world, &node).await? == pod, "the pod was evicted");
+    ensure!(made(world, DETACH) == 0 && made(world, COMPLETE) == 0, "{:?}", world.moto.calls());
+    Ok(())
+}
+
+async fn tagged_is_emptied(world: &World, queue: &str) -> Result<()> {
+    let (node, machine) = victim(world).await?;
+    // What was told of the machine before is remembered for a minute, so it is the other one's turn.
+    let other = pods(world).await?.iter().filter_map(node_of).find(|name| *name != node);
+    let node = other.context("all pods are on one node")?;
+    let machine = world.moto.group(GROUP.name).await?.1.into_iter().find(|other| *other != machine);
+    let machine = machine.context("the group has one machine")?;
+    let tag = ("Tag.1.Key", "aws-node-termination-handler/managed");
+    let tags = [("ResourceId.1", machine.as_str()), tag, ("Tag.1.Value", "")];
+    world.moto.ask("ec2", "CreateTags", &tags).await?;
+    world.moto.forget_calls();
+    world.moto.end_unwell(GROUP.name, &machine);
+    world.moto.send(queue, &hook(&machine)).await?;
+    wait::until("the node to be empty and out of service", PATIENCE, || async {
+        let taints = node_named(world, &node).await?.spec.context("no spec")?.taints.unwrap_or_default();
+        let is_out = |taint: &Taint| taint.key == "node.kubernetes.io/out-of-service";
+        let taint = taints.iter().find(|taint| is_out(taint)).context("the node is not out of service")?;
+        ensure!(taint.value.as_deref() == Some("nodeshutdown") && taint.effect == "NoExecute", "{taint:?}");
+        ensure!(pod_on(world, &node).await.is_err(), "a pod is on {node}");
+        Ok(())
+    })
+    .await?;
+    wait::throughout("the machine is not let go at once", Duration::from_secs(5), || async {
+        ensure!(made(world, COMPLETE) == 0, "it was let go");
+        Ok(())
+    })
+    .await?;
+    gone(world, &machine, PATIENCE).await?;
+    ensure!(made(world, COMPLETE) == 1, "let go {} times", made(world, COMPLETE));
+    serves(world, "after the group replaced a machine").await?;
+    settled(world, queue).await?;
+    let events = world.kubectl("get events -A -o yaml", "").await?;
+    ensure!(events.contains("team: web"), "no event has the annotation:\n{events}");
+    Ok(())
 }
 
 /// What the group replaces by itself is asked of nobody; the hook is kept waiting as long as a budget keeps a pod.

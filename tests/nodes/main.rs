@@ -57,6 +57,7 @@ fn scenarios() -> Vec<Trial> {
         scenario("provider::is_told_at_the_end", provider::is_told_at_the_end),
         scenario("devices::walk_through", devices::walk_through),
         scenario("interruption::walk_through", interruption::walk_through),
+        scenario("interruption::as_the_handler_is_set", interruption::as_the_handler_is_set),
         scenario("buffers::walk_through", buffers::walk_through),
         scenario("provisioning_requests::walk_through", provisioning_requests::walk_through),
         scenario("pools::walk_through", pools::walk_through),

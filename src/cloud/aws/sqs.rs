@@ -13,9 +13,6 @@ use crate::cloud::CloudError;
 const MOST: u32 = 10;
 /// How long a call waits for a message, in seconds: below what one attempt of a call may take.
 const WAIT: u32 = 10;
-/// How long a message that was received is hidden from others, in seconds (aws-node-termination-handler,
-/// `sqsMsgVisibilityTimeoutSec`).
-const HIDDEN: u32 = 20;
 
 /// A message.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -41,15 +38,15 @@ pub async fn url(client: &Client, name: &str) -> Result<String, CloudError> {
     Ok(answer.queue_url)
 }
 
-/// Messages of a queue; waits for one.
-pub async fn receive(client: &Client, queue: &str) -> Result<Vec<Message>, CloudError> {
+/// Messages of a queue; waits for one. Each is hidden from others for so many seconds.
+pub async fn receive(client: &Client, queue: &str, hidden: u32) -> Result<Vec<Message>, CloudError> {
     #[derive(Deserialize, Default)]
     #[serde(rename_all = "PascalCase", default)]
     struct Answer {
         messages: Option<Vec<Message>>,
     }
     let asked = json!({
-        "QueueUrl": queue, "MaxNumberOfMessages": MOST, "WaitTimeSeconds": WAIT, "VisibilityTimeout": HIDDEN,
+        "QueueUrl": queue, "MaxNumberOfMessages": MOST, "WaitTimeSeconds": WAIT, "VisibilityTimeout": hidden,
     });
     let answer: Option<Answer> = client.json(&RECEIVE_MESSAGE, &asked).await?;
     Ok(answer.and_then(|answer| answer.messages).unwrap_or_default())

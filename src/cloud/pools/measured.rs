@@ -11,7 +11,7 @@ use prometheus_client::{
     registry::Registry,
 };
 use tandem_core::{
-    api::karpenter::NodeClaim,
+    api::karpenter::{EC2NodeClass, NodeClaim},
     nodes::pools::{
         instance_type::{InstanceType, Offering},
         requirements::WellKnownLabels,
@@ -138,6 +138,10 @@ impl PoolProvider for Measured {
 
     fn classes(&self) -> Vec<Class> {
         self.provider.classes()
+    }
+
+    fn node_classes(&self) -> Vec<Arc<EC2NodeClass>> {
+        self.provider.node_classes()
     }
 
     async fn class_state(&self, class: &Class) -> Result<ClassState, CloudError> {

@@ -209,6 +209,11 @@ pub trait PoolProvider: Send + Sync {
     /// The node classes that are objects of the API, whether or not a pool names them.
     fn classes(&self) -> Vec<Class>;
 
+    /// Those of them that are EC2NodeClasses, for who tells of their conditions.
+    fn node_classes(&self) -> Vec<Arc<EC2NodeClass>> {
+        Vec::new()
+    }
+
     /// Looks at a node class, and writes its status if it is an object of the API.
     async fn class_state(&self, class: &Class) -> Result<ClassState, CloudError>;
 

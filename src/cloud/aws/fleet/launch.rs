@@ -20,6 +20,8 @@ use crate::cloud::{
 
 /// Records of one page.
 const PAGE: usize = 500;
+/// Values of one filter, of the 200 that EC2 takes.
+const FILTERED: usize = 100;
 
 /// One choice of a launch.
 #[derive(Debug, Clone, PartialEq)]
@@ -310,6 +312,29 @@ impl FleetAnswer {
 
 /// Machines that have all these tags (`*` means any value) and have not begun to end.
 pub async fn machines(client: &Client, tags: &BTreeMap<String, String>) -> Result<Vec<Machine>, CloudError> {
+    let states = ["pending", "running", "stopping", "stopped"];
+    let mut form = Form::new().filter("instance-state-name", states).set("MaxResults", PAGE);
+    for (key, value) in tags {
+        form = if value == "*" {
+            form.filter("tag-key", [key])
+        } else {
+            form.filter(&format!("tag:{key}"), [value])
+        };
+    }
+    described(client, &form).await
+}
+
+/// Those of these machines that EC2 knows, in whatever state. By a filter: as parameters, one that EC2 has forgotten would
+/// refuse them all.
+pub async fn machines_by_id(client: &Client, ids: &[String]) -> Result<Vec<Machine>, CloudError> {
+    let mut machines = Vec::new();
+    for ids in ids.chunks(FILTERED) {
+        machines.extend(described(client, &Form::new().filter("instance-id", ids)).await?);
+    }
+    Ok(machines)
+}
+
+async fn described(client: &Client, form: &Form) -> Result<Vec<Machine>, CloudError> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Page {
@@ -322,15 +347,6 @@ pub async fn machines(client: &Client, tags: &BTreeMap<String, String>) -> Resul
     struct Reservation {
         #[serde(default, deserialize_with = "items")]
         instances_set: Vec<Machine>,
-    }
-    let states = ["pending", "running", "stopping", "stopped"];
-    let mut form = Form::new().filter("instance-state-name", states).set("MaxResults", PAGE);
-    for (key, value) in tags {
-        form = if value == "*" {
-            form.filter("tag-key", [key])
-        } else {
-            form.filter(&format!("tag:{key}"), [value])
-        };
     }
     let (mut machines, mut token) = (Vec::new(), None);
     loop {

@@ -388,6 +388,10 @@ impl PoolProvider for AwsPools {
         KIND.seen(&self.classes)
     }
 
+    fn node_classes(&self) -> Vec<Arc<EC2NodeClass>> {
+        self.classes.list("")
+    }
+
     async fn class_state(&self, class: &Class) -> Result<ClassState, CloudError> {
         self.classes.synced().await;
         let (spec, object) = self.spec(class)?;

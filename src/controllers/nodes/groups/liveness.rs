@@ -1,7 +1,7 @@
-//! Whether the loop of node groups goes on: a replica whose loop hangs, or only fails, is restarted by its liveness probe, and
-//! another one leads.
+//! Whether the loop of node groups goes on: a replica whose loop hangs is restarted by its liveness probe, and another one leads.
 //!
-//! Source: Cluster Autoscaler, `metrics/liveness.go`.
+//! Source: Cluster Autoscaler, `metrics/liveness.go`. There a loop that only fails restarts the process, too; here that is said at
+//! `/health-check` alone, since ScaledObjects live in the same process, and no restart mends a cloud.
 
 use std::{sync::Arc, time::Duration};
 
@@ -81,15 +81,24 @@ impl Liveness {
         state.last = state.last.map(|_| Last { activity: now, success: now });
     }
 
-    /// What is wrong with the loop, if it has been silent for too long.
+    /// What is wrong with the loop, if no pass has succeeded for too long.
     pub fn problem(&self) -> Option<String> {
+        self.silent(|last, limits| {
+            last.activity.elapsed() > limits.inactivity || last.success.elapsed() > limits.failing
+        })
+    }
+
+    /// What is wrong with the loop, if no pass has even begun for too long.
+    pub fn hangs(&self) -> Option<String> {
+        self.silent(|last, limits| last.activity.elapsed() > limits.inactivity)
+    }
+
+    fn silent(&self, too_long: impl FnOnce(Last, Limits) -> bool) -> Option<String> {
         let state = self.state.lock();
-        let Last { activity, success } = state.last?;
-        let Limits { inactivity, failing, startup } = self.limits;
-        let (inactivity, failing) = if state.started { (inactivity, failing) } else { (startup, startup) };
-        let (idle, failed) = (activity.elapsed(), success.elapsed());
-        (idle > inactivity || failed > failing).then(|| {
-            let (idle, failed) = (idle.as_secs(), failed.as_secs());
+        let (last, limits) = (state.last?, self.limits);
+        let first = Limits { inactivity: limits.startup, failing: limits.startup, ..limits };
+        too_long(last, if state.started { limits } else { first }).then(|| {
+            let (idle, failed) = (last.activity.elapsed().as_secs(), last.success.elapsed().as_secs());
             format!("node groups: the last pass began {idle} s ago, the last one that succeeded ended {failed} s ago")
         })
     }
@@ -142,12 +151,14 @@ mod tests {
         assert_eq!(healthy_for(&loops, |_| loops.succeeded()).await, None);
         loops.succeeded();
         assert_eq!(healthy_for(&loops, begun(loops.clone())).await, Some(15), "all fail");
+        assert_eq!(loops.hangs(), None, "a restart does not mend what fails");
         loops.succeeded();
         assert_eq!(loops.problem(), None, "one does again");
         assert_eq!(healthy_for(&loops, |_| {}).await, Some(10), "one hangs");
         let wanted =
             "node groups: the last pass began 600 s ago, the last one that succeeded ended 600 s ago";
         assert_eq!(loops.problem().as_deref(), Some(wanted));
+        assert_eq!(loops.hangs().as_deref(), Some(wanted));
     }
 
     #[tokio::test(start_paused = true)]

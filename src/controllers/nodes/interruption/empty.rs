@@ -39,7 +39,7 @@ impl Interruptions {
         tracing::info!(node = &*node.name, machine, notice = notice.kind.name(), "the node is emptied");
         self.tell(node, &reasons::noticed(&notice.kind, Home::Other)).await;
         if let Err(error) = mark(&self.config.client, &node.name, &self.marking(taint)).await {
-            self.metrics.acted("cordon", false);
+            self.metrics.acted("cordon", notice, Some(node), false);
             self.tell(node, &reasons::not_marked(&error.to_string())).await;
             return Outcome::Again;
         }
@@ -47,15 +47,14 @@ impl Interruptions {
         let action = if evict { "cordon-and-drain" } else { "cordon" };
         let held = held(notice, machine);
         let announcement = self.announcement(notice, machine, Some(node));
-        let left = if evict { self.drain(notice, node, held.as_ref()).await } else { Vec::new() };
-        self.metrics.acted(action, left.is_empty());
+        let left = if evict { self.evicted(notice, node, held.as_ref()).await } else { Vec::new() };
+        self.metrics.acted(action, notice, Some(node), left.is_empty());
         self.post(announcement);
         if left.is_empty() {
             self.out_of_service(node, evict).await;
             self.tell(node, &reasons::emptied(evict)).await;
         } else {
-            let texts: Vec<_> = left.iter().map(|left| format!("{}: {}", left.pod.key(), left.why)).collect();
-            self.tell(node, &reasons::not_emptied(&texts)).await;
+            self.tell(node, &reasons::not_emptied(&left)).await;
             // Budgets may let more go by the time the message comes again, as long as the machine is there.
             if notice.deadline().is_none_or(|deadline| Timestamp::now() < deadline) {
                 return Outcome::Again;
@@ -85,15 +84,14 @@ impl Interruptions {
         if notice.kind != Kind::SpotInterruption {
             return;
         }
-        let node = NodeRef::from(node);
-        match replaced(&**groups, &node).await {
+        match replaced(&**groups, &NodeRef::from(node)).await {
             Ok(None) => {}
             Ok(Some(group)) => {
-                self.metrics.acted("replace", true);
+                self.metrics.acted("replace", notice, Some(node), true);
                 tracing::info!(node = &*node.name, %group, "the group gets another machine, its size stays");
             }
             Err(error) => {
-                self.metrics.acted("replace", false);
+                self.metrics.acted("replace", notice, Some(node), false);
                 tracing::warn!(node = &*node.name, %error, "its group gets another machine only when it misses this one");
             }
         }
@@ -133,6 +131,16 @@ impl Interruptions {
             labels: label.into_iter().collect(),
             ..Marking::default()
         }
+    }
+
+    /// What stays there, each with the reason. Where there is what may not go, nothing is evicted.
+    async fn evicted(&self, notice: &Notice, node: &Node, held: Option<&Held<'_>>) -> Vec<String> {
+        let kept = self.kept(node).await;
+        if !kept.is_empty() {
+            return kept;
+        }
+        let left = self.drain(notice, node, held).await;
+        left.iter().map(|left| format!("{}: {}", left.pod.key(), left.why)).collect()
     }
 
     /// Evicts what runs there, and keeps the hook waiting meanwhile; answers with the pods that stay.

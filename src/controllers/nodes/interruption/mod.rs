@@ -4,6 +4,8 @@
 //! comes again too, and is known.
 
 mod empty;
+mod kept;
+mod managed;
 mod metrics;
 mod webhook;
 
@@ -31,6 +33,7 @@ use crate::{
     cluster::world::World,
     telemetry::events::Events,
 };
+use managed::Managed;
 pub use metrics::Metrics;
 pub use webhook::{Announcement, Template, TemplateError, Webhook, WebhookError};
 
@@ -98,6 +101,8 @@ pub struct Interruptions {
     address: Mutex<Option<String>>,
     /// Messages that are being dealt with: by what each is deleted now.
     working: Mutex<HashMap<String, String>>,
+    /// By what machines are told from those of others, where the user says so.
+    managed: Option<Managed>,
     /// What they came to, for `/metrics`.
     pub metrics: Metrics,
 }
@@ -126,12 +131,14 @@ impl Interruptions {
     /// Nothing is read yet.
     pub fn new(config: Config) -> Arc<Self> {
         let settings = config.args.decisions();
+        let managed = config.args.managed.tag().map(Managed::new);
         Arc::new(Self {
+            metrics: Metrics::new(managed.is_some()),
             settings,
+            managed,
             config,
             address: Mutex::default(),
             working: Mutex::default(),
-            metrics: Metrics::default(),
         })
     }
 
@@ -140,6 +147,7 @@ impl Interruptions {
         let mut leading = self.config.leading.clone();
         let workers = Arc::new(Semaphore::new(self.config.args.workers.max(1)));
         self.config.world.synced().await;
+        tokio::spawn(self.clone().count_tagged());
         let mut said = None;
         loop {
             // Its sender lives as long as the process.
@@ -189,7 +197,7 @@ impl Interruptions {
 
     async fn receive(&self) -> Result<Vec<sqs::Message>, CloudError> {
         let address = self.address().await?;
-        sqs::receive(&self.config.aws, &address).await
+        sqs::receive(&self.config.aws, &address, self.config.args.sqs_msg_visibility_timeout_sec).await
     }
 
     async fn handle(&self, message: sqs::Message) {
@@ -234,31 +242,62 @@ impl Interruptions {
             self.metrics.waited(Timestamp::now().duration_since(sent));
         }
         let mut outcome = Outcome::Done;
+        let mut others = Vec::new();
         for machine in &notice.machines {
-            if self.machine(&notice, machine).await == Outcome::Again {
+            match self.pooled(&notice, machine).await {
+                Some(Outcome::Again) => outcome = Outcome::Again,
+                Some(Outcome::Done) => {}
+                None => others.push(machine.clone()),
+            }
+        }
+        let Ok(ours) = self.ours(&notice, others).await else { return Outcome::Again };
+        for machine in ours {
+            if self.machine(&notice, &machine).await == Outcome::Again {
                 outcome = Outcome::Again;
             }
         }
         outcome
     }
 
-    async fn machine(&self, notice: &Notice, machine: &str) -> Outcome {
-        if let Some(pools) = &self.config.pools {
-            match pools.interrupt(machine, &notice.kind, &self.settings).await {
-                Ok(Some(Verdict::Leave(_))) => return Outcome::Done,
-                Ok(Some(_)) => {
-                    self.metrics.acted("cordon-and-drain", true);
-                    self.post(self.announcement(notice, machine, self.node_of(machine).as_deref()));
-                    return Outcome::Done;
-                }
-                Ok(None) => {}
-                Err(error) => {
-                    self.metrics.acted("cordon-and-drain", false);
-                    tracing::warn!(%error, machine, "the node of a machine that is taken away could not be replaced");
-                    return Outcome::Again;
-                }
+    /// Those of these machines that are emptied; a notice about others counts as dealt with, as the handler has it.
+    async fn ours(&self, notice: &Notice, mut machines: Vec<String>) -> Result<Vec<String>, CloudError> {
+        let Some(managed) = &self.managed else { return Ok(machines) };
+        let foreign = managed.foreign(&self.config.aws, &machines).await.inspect_err(|error| {
+            self.metrics.failed("managed tag");
+            tracing::warn!(%error, notice = notice.kind.name(), "it is not known whether machines have the managed tag");
+        })?;
+        for machine in &foreign {
+            tracing::info!(
+                machine,
+                notice = notice.kind.name(),
+                "a machine without the managed tag is left alone"
+            );
+        }
+        machines.retain(|machine| !foreign.contains(machine));
+        Ok(machines)
+    }
+
+    /// What became of a machine that is a pool's; `None` of another.
+    async fn pooled(&self, notice: &Notice, machine: &str) -> Option<Outcome> {
+        match self.config.pools.as_ref()?.interrupt(machine, &notice.kind, &self.settings).await {
+            Ok(None) => None,
+            Ok(Some(Verdict::Leave(_))) => Some(Outcome::Done),
+            Ok(Some(_)) => {
+                let node = self.node_of(machine);
+                self.metrics.acted("cordon-and-drain", notice, node.as_deref(), true);
+                self.post(self.announcement(notice, machine, node.as_deref()));
+                Some(Outcome::Done)
+            }
+            Err(error) => {
+                let node = self.node_of(machine);
+                self.metrics.acted("cordon-and-drain", notice, node.as_deref(), false);
+                tracing::warn!(%error, machine, "the node of a machine that is taken away could not be replaced");
+                Some(Outcome::Again)
             }
         }
+    }
+
+    async fn machine(&self, notice: &Notice, machine: &str) -> Outcome {
         let Some(node) = self.node_of(machine) else { return self.unknown(notice, machine) };
         match notices::decide(&notice.kind, Home::Other, &self.settings) {
             Verdict::Leave(why) => {
@@ -286,7 +325,13 @@ impl Interruptions {
         let webhook = self.config.webhook.as_ref()?;
         let pods = node.map(|node| self.pods_of(node)).unwrap_or_default();
         let pods: Vec<_> = pods.iter().map(|pod| pod.name.to_string()).collect();
-        Some(webhook.text(&Announcement { notice, machine, node, pods: &pods, now: Timestamp::now() }))
+        let now = Timestamp::now();
+        let text = webhook.text(&Announcement { notice, machine, node, pods: &pods, now });
+        let text = text.inspect_err(|error| {
+            self.metrics.failed("webhook");
+            tracing::warn!(%error, "the template of the webhook does not fit a notice");
+        });
+        text.ok()
     }
 
     /// Tells the webhook. Nobody waits for it, and a notice counts as dealt with whether it hears of it or not.

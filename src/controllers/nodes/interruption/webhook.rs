@@ -16,6 +16,7 @@ use thiserror::Error;
 
 use crate::cli::interruption::WebhookArgs;
 pub use announcement::Announcement;
+pub(super) use announcement::event_id;
 pub use template::{Template, TemplateError};
 
 /// A webhook has as long to answer (`pkg/webhook`).
@@ -110,7 +111,7 @@ impl Webhook {
     }
 
     /// What it is told.
-    pub(super) fn text(&self, announcement: &Announcement<'_>) -> String {
+    pub(super) fn text(&self, announcement: &Announcement<'_>) -> Result<String, TemplateError> {
         self.template.render(announcement)
     }
 

@@ -1,10 +1,9 @@
-//! What there is, under Karpenter's names (core, `pkg/controllers/metrics`, and operatorpkg's `status`): read at each scrape,
-//! so that a series lives exactly as long as its object.
+//! What there is, under Karpenter's names (core, `pkg/controllers/metrics`): read at each scrape, so that a series lives exactly
+//! as long as its object.
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt as _;
 use prometheus_client::{
     collector::Collector,
@@ -15,7 +14,7 @@ use tandem_core::{
     scheduling::{Node, Pod, Resources, pod::Phase},
 };
 
-use super::Pools;
+use super::{Pools, transitions};
 use crate::telemetry::metrics::gauges;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -63,15 +62,6 @@ struct OfPod {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfCondition {
-    namespace: &'static str,
-    name: String,
-    r#type: String,
-    status: String,
-    reason: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Build {
     version: &'static str,
     goarch: &'static str,
@@ -105,7 +95,7 @@ impl Collector for Gauges {
         of_pools(&mut encoder, pools)?;
         of_nodes(&mut encoder, &nodes, &pods)?;
         of_pods(&mut encoder, &nodes, &pods)?;
-        self.of_conditions(&mut encoder)?;
+        transitions::encode(&mut encoder, pools)?;
         let synced = pools.node_pools.is_synced() && pools.claims.is_synced();
         let help = "Whether NodePools and NodeClaims have been read";
         let synced = [(Nothing {}, f64::from(u8::from(synced)))];
@@ -114,46 +104,6 @@ impl Collector for Gauges {
         let help = "Nodes of the cluster";
         gauges(&mut encoder, "karpenter_cluster_state_node_count", help, [(Nothing {}, f64::from(count))])
     }
-}
-
-impl Gauges {
-    fn of_conditions(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let pools = self.0.node_pools.list("");
-        let claims = self.0.claims.list("");
-        let of_pools =
-            pools.iter().filter_map(|it| Some((it.name_any(), &it.status.as_ref()?.conditions[..])));
-        conditions(encoder, "nodepool", of_pools)?;
-        let of_claims =
-            claims.iter().filter_map(|it| Some((it.name_any(), &it.status.as_ref()?.conditions[..])));
-        conditions(encoder, "nodeclaim", of_claims)
-    }
-}
-
-fn conditions<'a>(
-    encoder: &mut DescriptorEncoder<'_>,
-    kind: &str,
-    objects: impl Iterator<Item = (String, &'a [Condition])>,
-) -> fmt::Result {
-    let now = Timestamp::now();
-    let all: Vec<_> = objects
-        .flat_map(|(name, conditions)| {
-            conditions.iter().map(move |condition| {
-                let labels = OfCondition {
-                    namespace: "",
-                    name: name.clone(),
-                    r#type: condition.type_.clone(),
-                    status: condition.status.clone(),
-                    reason: condition.reason.clone(),
-                };
-                (labels, now.duration_since(condition.last_transition_time.0).as_secs_f64())
-            })
-        })
-        .collect();
-    let name = format!("operator_{kind}_status_condition_count");
-    let each = all.iter().map(|(labels, _)| (labels.clone(), 1.0));
-    gauges(encoder, &name, "Conditions of each object", each)?;
-    let name = format!("operator_{kind}_status_condition_current_status_seconds");
-    gauges(encoder, &name, "How long a condition has said what it says", all)
 }
 
 /// Amounts by resource: cores, and bytes or numbers of everything else.
@@ -312,18 +262,7 @@ mod tests {
     impl Collector for Of {
         fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
             of_nodes(&mut encoder, &self.0, &self.1)?;
-            of_pods(&mut encoder, &self.0, &self.1)?;
-            let condition = Condition {
-                type_: "Ready".to_owned(),
-                status: "True".to_owned(),
-                reason: "Ready".to_owned(),
-                message: String::new(),
-                last_transition_time: k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(
-                    Timestamp::UNIX_EPOCH,
-                ),
-                observed_generation: None,
-            };
-            conditions(&mut encoder, "nodepool", [("default".to_owned(), &[condition][..])].into_iter())
+            of_pods(&mut encoder, &self.0, &self.1)
         }
     }
 
@@ -371,12 +310,8 @@ mod tests {
                 &[r#"name="a""#, r#"phase="Running""#, r#"capacity_type="spot""#],
                 "1.0",
             ),
-            ("operator_nodepool_status_condition_count{", &[r#"type="Ready""#, r#"status="True""#], "1.0"),
         ] {
             assert_eq!(value(name, with).as_deref(), Some(wanted), "{name}\n{text}");
         }
-        // It has said so since 1970.
-        let since = value("operator_nodepool_status_condition_current_status_seconds{", &[r#"type="Ready""#]);
-        assert!(since.unwrap().parse::<f64>().unwrap() > 1e9, "{text}");
     }
 }

@@ -22,7 +22,7 @@ use tandem_core::{
     },
 };
 
-use super::startups::Stage;
+use super::{startups::Stage, transitions::Transitions};
 
 /// From a millisecond to a minute.
 const BUCKETS: [f64; 12] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
@@ -166,6 +166,7 @@ pub struct Metrics {
     decisions_failed: Family<Decided, Counter>,
     timeouts: Family<OfMethod, Counter>,
     failed_validations: Family<OfMethod, Counter>,
+    pub(super) transitions: Transitions,
 }
 
 impl Default for Metrics {
@@ -195,6 +196,7 @@ impl Default for Metrics {
             decisions_failed: Family::default(),
             timeouts: Family::default(),
             failed_validations: Family::default(),
+            transitions: Transitions::default(),
         }
     }
 }
@@ -206,6 +208,7 @@ fn label(claim: &NodeClaim, key: &str) -> String {
 impl Metrics {
     /// Makes them part of `/metrics`.
     pub fn register(&self, registry: &mut Registry) {
+        self.transitions.register(registry);
         let registry = registry.sub_registry_with_prefix("karpenter");
         registry.register("nodeclaims_created", "NodeClaims that were made", self.created.clone());
         registry.register(

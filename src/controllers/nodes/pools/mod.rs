@@ -27,6 +27,7 @@ mod rehearsal;
 mod repair;
 mod startups;
 mod termination;
+mod transitions;
 mod view;
 mod write;
 
@@ -361,5 +362,6 @@ pub async fn run(pools: Arc<Pools>, claim_changes: ClaimChanges) {
         repair::run(pools.clone()),
         fixed::run(pools.clone()),
         startups::run(pools.clone()),
+        transitions::run(pools.clone()),
     );
 }

@@ -1,10 +1,12 @@
 //! What a webhook may be told of a notice, under aws-node-termination-handler's names.
 
-use jiff::{Timestamp, tz::TimeZone};
+use jiff::Timestamp;
 use tandem_core::{
     nodes::interruption::{Kind, Notice, State},
     scheduling::Node,
 };
+
+use super::template::{Value, ZERO_TIME};
 
 /// A notice that is acted on.
 #[derive(Debug, Clone, Copy)]
@@ -22,41 +24,50 @@ pub struct Announcement<'a> {
 }
 
 /// How a field is read.
-pub(super) type Read = fn(&Announcement<'_>) -> String;
+pub(super) type Read = fn(&Announcement<'_>) -> Value;
 
 /// Fields of templates (aws-node-termination-handler, `pkg/webhook`, `pkg/monitor/types.go`, `pkg/ec2metadata`). What only
 /// the metadata of a machine tells is empty, as it is for its queue processor outside of EC2.
 pub(super) const FIELDS: &[(&str, Read)] = &[
-    ("EventID", |it| it.event_id()),
-    ("Kind", |it| it.kind().to_owned()),
-    ("Monitor", |_| "SQS_MONITOR".to_owned()),
-    ("Description", |it| it.description()),
-    ("State", |_| String::new()),
-    ("AutoScalingGroupName", |it| it.group()),
-    ("NodeName", |it| it.node.map_or_else(String::new, |node| node.name.to_string())),
+    ("EventID", |it| event_id(it.notice).into()),
+    ("Kind", |it| it.kind().into()),
+    ("Monitor", |_| "SQS_MONITOR".into()),
+    ("Description", |it| it.description().into()),
+    ("State", |_| "".into()),
+    ("AutoScalingGroupName", |it| it.group().into()),
+    ("NodeName", |it| it.node.map_or_else(String::new, |node| node.name.to_string()).into()),
     ("NodeLabels", |it| it.labels()),
-    ("Pods", |it| format!("[{}]", it.pods.join(" "))),
-    ("InstanceID", |it| it.machine.to_owned()),
-    ("ProviderID", |it| it.node.map_or_else(String::new, |node| node.provider_id.to_string())),
-    ("InstanceType", |it| it.label("node.kubernetes.io/instance-type")),
-    ("IsManaged", |_| true.to_string()),
-    ("StartTime", |it| go_time(it.starts())),
-    ("EndTime", |_| "0001-01-01 00:00:00 +0000 UTC".to_owned()),
-    ("NodeProcessed", |_| false.to_string()),
-    ("InProgress", |_| true.to_string()),
-    ("AvailabilityZone", |it| it.label("topology.kubernetes.io/zone")),
-    ("Region", |it| it.label("topology.kubernetes.io/region")),
-    ("AccountId", |_| String::new()),
-    ("InstanceLifeCycle", |_| String::new()),
-    ("PublicHostname", |_| String::new()),
-    ("PublicIP", |_| String::new()),
-    ("LocalHostname", |_| String::new()),
-    ("LocalIP", |_| String::new()),
+    ("Pods", |it| Value::List(it.pods.iter().cloned().map(Value::from).collect())),
+    ("InstanceID", |it| it.machine.into()),
+    ("ProviderID", |it| it.node.map_or_else(String::new, |node| node.provider_id.to_string()).into()),
+    ("InstanceType", |it| it.label("node.kubernetes.io/instance-type").into()),
+    ("IsManaged", |_| Value::Bool(true)),
+    ("StartTime", |it| it.starts().into()),
+    ("EndTime", |_| ZERO_TIME.into()),
+    ("NodeProcessed", |_| Value::Bool(false)),
+    ("InProgress", |_| Value::Bool(true)),
+    ("AvailabilityZone", |it| it.label("topology.kubernetes.io/zone").into()),
+    ("Region", |it| it.label("topology.kubernetes.io/region").into()),
+    ("AccountId", |_| "".into()),
+    ("InstanceLifeCycle", |_| "".into()),
+    ("PublicHostname", |_| "".into()),
+    ("PublicIP", |_| "".into()),
+    ("LocalHostname", |_| "".into()),
+    ("LocalIP", |_| "".into()),
 ];
 
-/// As Go prints a time in UTC.
-fn go_time(time: Timestamp) -> String {
-    time.to_zoned(TimeZone::UTC).strftime("%Y-%m-%d %H:%M:%S%.f +0000 UTC").to_string()
+/// The handler writes the id of the event in hexadecimal digits, behind what it is of.
+pub(crate) fn event_id(notice: &Notice) -> String {
+    let of = match notice.kind {
+        Kind::SpotInterruption => "spot-itn-event",
+        Kind::RebalanceRecommendation => "rebalance-recommendation-event",
+        Kind::ScheduledChange => "aws-health-scheduled-change-event",
+        Kind::StateChange(_) => "ec2-state-change-event",
+        Kind::TerminateHook(_) => "asg-lifecycle-term",
+        Kind::ReservationInterruption => "capacity-reservation-interruption-event",
+    };
+    let digits: Vec<_> = notice.id.bytes().map(|byte| format!("{byte:02x}")).collect();
+    format!("{of}-{}", digits.concat())
 }
 
 impl Announcement<'_> {
@@ -72,23 +83,9 @@ impl Announcement<'_> {
         }
     }
 
-    /// The handler writes the id of the event in hexadecimal digits, behind what it is of.
-    fn event_id(&self) -> String {
-        let of = match self.notice.kind {
-            Kind::SpotInterruption => "spot-itn-event",
-            Kind::RebalanceRecommendation => "rebalance-recommendation-event",
-            Kind::ScheduledChange => "aws-health-scheduled-change-event",
-            Kind::StateChange(_) => "ec2-state-change-event",
-            Kind::TerminateHook(_) => "asg-lifecycle-term",
-            Kind::ReservationInterruption => "capacity-reservation-interruption-event",
-        };
-        let digits: Vec<_> = self.notice.id.bytes().map(|byte| format!("{byte:02x}")).collect();
-        format!("{of}-{}", digits.concat())
-    }
-
     /// The handler's words without the line feed at their end, with which its own default template is no JSON.
     fn description(&self) -> String {
-        let (machine, time) = (self.machine, go_time(self.sent()));
+        let (machine, time) = (self.machine, Value::from(self.sent()).printed());
         match &self.notice.kind {
             Kind::SpotInterruption => {
                 format!("Spot Interruption event received. Instance {machine} will be interrupted at {time}")
@@ -131,11 +128,9 @@ impl Announcement<'_> {
         }
     }
 
-    /// As Go prints a map.
-    fn labels(&self) -> String {
+    fn labels(&self) -> Value {
         let labels = self.node.map(|node| &node.labels).into_iter().flatten();
-        let labels: Vec<_> = labels.map(|(key, value)| format!("{key}:{value}")).collect();
-        format!("map[{}]", labels.join(" "))
+        Value::Map(labels.map(|(key, value)| (key.clone(), value.as_str().into())).collect())
     }
 
     fn label(&self, key: &str) -> String {
@@ -174,7 +169,7 @@ pub(super) mod tests {
 
         fn field(&self, name: &str) -> String {
             let field = FIELDS.iter().find(|(known, _)| *known == name);
-            field.map_or_else(|| panic!("{name}"), |(_, read)| read(&self.announcement()))
+            field.map_or_else(|| panic!("{name}"), |(_, read)| read(&self.announcement()).printed())
         }
     }
 
@@ -259,7 +254,7 @@ pub(super) mod tests {
         let announcement = Announcement { node: None, ..case.announcement() };
         for name in ["NodeName", "ProviderID", "InstanceType", "Region"] {
             let read = FIELDS.iter().find(|(known, _)| *known == name).map(|(_, read)| read(&announcement));
-            assert_eq!(read.as_deref(), Some(""), "{name}");
+            assert_eq!(read, Some("".into()), "{name}");
         }
     }
 }

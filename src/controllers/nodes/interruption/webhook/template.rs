@@ -1,182 +1,174 @@
-//! Templates of what a webhook is told: Go's `text/template` as far as a message needs it, `{{ .Field }}` with pipes.
+//! Templates of what a webhook is told: Go's `text/template` with the functions of Masterminds/sprig that are about texts,
+//! lists, numbers and times.
+//!
+//! What has no meaning is refused when a template is read, before there is any notice. The crates that read such templates
+//! know neither the names of fields nor sprig's functions, and bring a dozen more crates or are no longer kept.
 
+mod evaluate;
+mod functions;
+mod lexer;
+mod parse;
+mod printf;
+mod text;
+mod value;
+mod when;
+
+use jiff::Timestamp;
+use scalers::nearest;
 use thiserror::Error;
 
-use super::announcement::{Announcement, FIELDS, Read};
+use super::announcement::{Announcement, FIELDS};
+use evaluate::{Data, evaluate};
+use parse::Node;
+pub(crate) use value::{Value, ZERO_TIME};
 
-/// What a field goes through on its way into the text.
-type Function = fn(&str) -> String;
-
-/// Functions of templates (Masterminds/sprig, `TxtFuncMap`).
-const FUNCTIONS: &[(&str, Function)] = &[
-    ("lower", str::to_lowercase),
-    ("quote", |text| serde_json::Value::from(text).to_string()),
-    ("trim", |text| text.trim().to_owned()),
-    ("upper", str::to_uppercase),
-];
-
-/// What Go's templates trim beside `{{-` and `-}}`.
-const SPACE: [char; 4] = [' ', '\t', '\r', '\n'];
-
-/// Why a template is refused.
+/// Why a template is refused, or could not be filled in.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum TemplateError {
     /// An action has no end.
     #[error("the action {0:?} is not closed by \"}}}}\"")]
     Open(String),
     /// There is no such field.
-    #[error("the field {0:?} is unknown; there are {known}", known = names(FIELDS, "."))]
-    Field(String),
+    #[error("the field {name:?} is unknown{near}; there are {known}", known = fields())]
+    Field {
+        /// Its name.
+        name: String,
+        /// A hint.
+        near: String,
+    },
+    /// A value has no such field.
+    #[error("can't evaluate field {name} in type {of}")]
+    NoField {
+        /// The value's type.
+        of: &'static str,
+        /// The field.
+        name: String,
+    },
     /// There is no such function.
-    #[error("the function {0:?} is unknown; there are {known}", known = names(FUNCTIONS, ""))]
-    Function(String),
-    /// It is something else that Go's templates have.
-    #[error(
-        "the action {0:?} is not supported; a field is, as {{{{ .NodeName }}}} or {{{{ .Kind | lower }}}}"
-    )]
-    Action(String),
+    #[error("the function {name:?} is not defined{near}")]
+    Function {
+        /// Its name.
+        name: String,
+        /// A hint.
+        near: String,
+    },
+    /// A function is given too few or too many arguments.
+    #[error("the function {function:?} takes {}, not {given}", count(*least, *most))]
+    Arguments {
+        /// The function.
+        function: &'static str,
+        /// The fewest.
+        least: usize,
+        /// The most.
+        most: usize,
+        /// How many there are.
+        given: usize,
+    },
+    /// There is no such variable.
+    #[error("the variable {0:?} is not declared")]
+    Variable(String),
+    /// A constant reads as none.
+    #[error("{0:?} is no constant")]
+    Constant(String),
+    /// A character has no meaning in an action.
+    #[error("{0:?} has no meaning in an action")]
+    Sign(char),
+    /// An action has no meaning where it is.
+    #[error("the action {0:?}: {1}")]
+    Action(String, &'static str),
+    /// What it does cannot be done.
+    #[error("{0}")]
+    Run(String),
 }
 
-fn names<T>(table: &[(&str, T)], before: &str) -> String {
-    let names: Vec<_> = table.iter().map(|(name, _)| format!("{before}{name}")).collect();
+impl TemplateError {
+    fn field(name: &str) -> Self {
+        let near = near(name, FIELDS.iter().map(|(known, _)| *known));
+        Self::Field { name: format!(".{name}"), near }
+    }
+}
+
+/// A hint at the known name that is nearest.
+fn near<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
+    nearest(name, known).first().map_or_else(String::new, |near| format!(", did you mean {near:?}?"))
+}
+
+fn fields() -> String {
+    let names: Vec<_> = FIELDS.iter().map(|(name, _)| format!(".{name}")).collect();
     names.join(", ")
 }
 
-/// A piece of a template.
-#[derive(Debug, Clone)]
-enum Piece {
-    /// Stands as it is.
-    Text(String),
-    /// Stands for a field.
-    Field { read: Read, functions: Vec<Function> },
+fn count(least: usize, most: usize) -> String {
+    match (least, most) {
+        (least, usize::MAX) => format!("{least} or more"),
+        (least, most) if least == most => least.to_string(),
+        (least, most) => format!("{least} to {most}"),
+    }
 }
 
 /// A template that was read.
 #[derive(Debug, Clone)]
-pub struct Template(Vec<Piece>);
+pub struct Template(Vec<Node>);
 
 impl Template {
-    /// Reads a template.
+    /// Reads a template, and tries it: without anything to tell, as the handler does, and with something of each.
     ///
     /// # Errors
-    /// The first thing in it that has no meaning here.
+    /// The first thing in it that has no meaning, or cannot be done.
     pub fn parse(text: &str) -> Result<Self, TemplateError> {
-        let (mut pieces, mut rest, mut trims) = (Vec::new(), text, false);
-        while let Some((before, after)) = rest.split_once("{{") {
-            let Some((action, after)) = after.split_once("}}") else {
-                return Err(TemplateError::Open(format!("{{{{{after}")));
-            };
-            let before = if trims { before.trim_start_matches(SPACE) } else { before };
-            let opened = action.strip_prefix('-').filter(|inner| inner.starts_with(SPACE));
-            let before = if opened.is_some() { before.trim_end_matches(SPACE) } else { before };
-            let inner = opened.unwrap_or(action);
-            let closed = inner.strip_suffix('-').filter(|inner| inner.ends_with(SPACE));
-            trims = closed.is_some();
-            pieces.push(Piece::Text(before.to_owned()));
-            pieces.push(field(closed.unwrap_or(inner), action)?);
-            rest = after;
+        let nodes = parse::parse(text)?;
+        evaluate(&nodes, &Sample { is_blank: true })?;
+        match evaluate(&nodes, &Sample { is_blank: false }) {
+            // What else fails may do so with this sample only.
+            Err(error @ (TemplateError::Field { .. } | TemplateError::NoField { .. })) => Err(error),
+            _ => Ok(Self(nodes)),
         }
-        let rest = if trims { rest.trim_start_matches(SPACE) } else { rest };
-        pieces.push(Piece::Text(rest.to_owned()));
-        Ok(Self(pieces))
     }
 
     /// The text for a notice. As in Go, nothing in it is escaped.
-    pub(super) fn render(&self, announcement: &Announcement<'_>) -> String {
-        let text = |piece: &Piece| match piece {
-            Piece::Text(text) => text.clone(),
-            Piece::Field { read, functions } => {
-                functions.iter().fold(read(announcement), |text, function| function(&text))
+    ///
+    /// # Errors
+    /// What cannot be done with this notice.
+    pub(super) fn render(&self, announcement: &Announcement<'_>) -> Result<String, TemplateError> {
+        evaluate(&self.0, announcement)
+    }
+}
+
+impl Data for Announcement<'_> {
+    fn field(&self, name: &str) -> Option<Value> {
+        FIELDS.iter().find(|(known, _)| *known == name).map(|(_, read)| read(self))
+    }
+
+    fn now(&self) -> Timestamp {
+        self.now
+    }
+}
+
+/// A notice of nothing, or of anything.
+struct Sample {
+    is_blank: bool,
+}
+
+impl Data for Sample {
+    fn field(&self, name: &str) -> Option<Value> {
+        FIELDS.iter().find(|(known, _)| *known == name)?;
+        let text = if self.is_blank { "" } else { "x" };
+        let some = |value: Value| if self.is_blank { None } else { Some(value) };
+        Some(match name {
+            "Pods" => Value::List(some(text.into()).into_iter().collect()),
+            "NodeLabels" => {
+                Value::Map(some(text.into()).map(|value| ("x".to_owned(), value)).into_iter().collect())
             }
-        };
-        self.0.iter().map(text).collect()
+            "StartTime" | "EndTime" => ZERO_TIME.into(),
+            "IsManaged" | "NodeProcessed" | "InProgress" => Value::Bool(!self.is_blank),
+            _ => text.into(),
+        })
     }
-}
 
-/// `.Field`, `function .Field`, and either with ` | function` behind it.
-fn field(inner: &str, action: &str) -> Result<Piece, TemplateError> {
-    let unsupported = || TemplateError::Action(format!("{{{{{action}}}}}"));
-    let mut commands = inner.split('|').map(|command| command.split_whitespace().collect::<Vec<_>>());
-    let first = commands.next().unwrap_or_default();
-    let (called, named) = match first[..] {
-        [named] => (None, named),
-        [function, named] => (Some(function), named),
-        _ => return Err(unsupported()),
-    };
-    let name = named.strip_prefix('.').filter(|name| is_name(name)).ok_or_else(unsupported)?;
-    let read = find(FIELDS, name).ok_or_else(|| TemplateError::Field(named.to_owned()))?;
-    let mut functions = Vec::new();
-    let piped = commands.map(|command| match command[..] {
-        [function] => Ok(function),
-        _ => Err(unsupported()),
-    });
-    for function in called.map(Ok).into_iter().chain(piped) {
-        let name = function?;
-        if !is_name(name) {
-            return Err(unsupported());
-        }
-        functions.push(find(FUNCTIONS, name).ok_or_else(|| TemplateError::Function(name.to_owned()))?);
+    fn now(&self) -> Timestamp {
+        ZERO_TIME
     }
-    Ok(Piece::Field { read, functions })
-}
-
-fn is_name(text: &str) -> bool {
-    !text.is_empty() && text.chars().all(char::is_alphanumeric)
-}
-
-fn find<T: Copy>(table: &[(&str, T)], name: &str) -> Option<T> {
-    table.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{super::announcement::tests::spot, *};
-
-    fn rendered(template: &str) -> Result<String, TemplateError> {
-        Ok(Template::parse(template)?.render(&spot().announcement()))
-    }
-
-    #[test]
-    fn fields_go_through_functions_and_space_is_trimmed_as_in_go() {
-        let table = [
-            ("plain", "plain"),
-            ("{{.Kind}}", "SPOT_ITN"),
-            ("a {{ .Kind }} b {{ .NodeName }}", "a SPOT_ITN b web-1"),
-            ("{{ .Kind | lower }}", "spot_itn"),
-            ("{{ .NodeName | upper | lower | upper }}", "WEB-1"),
-            ("{{ lower .Kind | quote }}", "\"spot_itn\""),
-            ("a {{- .Kind -}} b", "aSPOT_ITNb"),
-            ("a\n {{- .Kind }}\n {{ .Kind -}} \n", "aSPOT_ITN\n SPOT_ITN"),
-            ("{{ .Kind -}} {{ .Kind }}", "SPOT_ITNSPOT_ITN"),
-        ];
-        for (template, text) in table {
-            assert_eq!(rendered(template).as_deref(), Ok(text), "{template}");
-        }
-    }
-
-    #[test]
-    fn what_has_no_meaning_here_is_refused_by_name() {
-        use TemplateError::{Action, Field, Function, Open};
-        let action = |text: &str| Action(text.to_owned());
-        let table = [
-            ("a {{ .Kind", Open("{{ .Kind".to_owned())),
-            ("{{ .Nodes }}", Field(".Nodes".to_owned())),
-            ("{{ .Kind | title }}", Function("title".to_owned())),
-            ("{{ indent .Kind }}", Function("indent".to_owned())),
-            ("{{ if .Kind }}a{{ end }}", Function("if".to_owned())),
-            ("{{ range .Pods }}", Function("range".to_owned())),
-            ("{{ . }}", action("{{ . }}")),
-            ("{{ }}", action("{{ }}")),
-            ("{{/* why */}}", action("{{/* why */}}")),
-            ("{{-.Kind}}", action("{{-.Kind}}")),
-            ("{{ .NodeLabels.zone }}", action("{{ .NodeLabels.zone }}")),
-            ("{{ .Kind | default \"none\" }}", action("{{ .Kind | default \"none\" }}")),
-            ("{{ .Kind | }}", action("{{ .Kind | }}")),
-        ];
-        for (template, error) in table {
-            assert_eq!(rendered(template), Err(error), "{template}");
-        }
-        let text = Field(".Nodes".to_owned()).to_string();
-        assert!(text.contains(".NodeName, .NodeLabels"), "{text}");
-    }
-}
+mod tests;

@@ -47,7 +47,7 @@ fn is_whole(request: &str) -> bool {
 
 async fn told(flags: &[&str]) -> Result<(), Untold> {
     let webhook = webhook(flags).unwrap().unwrap();
-    webhook.post(webhook.text(&spot().announcement())).await
+    webhook.post(webhook.text(&spot().announcement()).unwrap()).await
 }
 
 #[test]
