@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     authorities,
     certs::{self, CertsConfig},
-    cli::{election::Terms, run::RunArgs},
+    cli::{election::Terms, run::RunArgs, scheduler},
     cloud::{
         self, CloudProvider, aws,
         pools::{
@@ -231,6 +231,7 @@ async fn nodes(
     tasks: &mut JoinSet<()>,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<Option<Arc<Liveness>>> {
+    let profile = scheduler::profile(&args.nodes, &args.pools)?;
     let (groups, pools, queue) = (args.nodes.provider(), args.pools.provider(), args.notices());
     if groups.is_none() && pools.is_none() && queue.is_none() {
         return Ok(None);
@@ -241,7 +242,7 @@ async fn nodes(
         }
         !args.dry_run
     });
-    let world = World::start(&shared.cluster.client);
+    let world = World::start(&shared.cluster.client, profile);
     let requests = AwsRequests::default();
     requests.register(registry);
     if let Some(recorder) = &shared.recorder {

@@ -9,6 +9,7 @@ pub mod nodes;
 pub mod pools;
 pub mod report;
 pub mod run;
+pub mod scheduler;
 pub mod simulate;
 pub mod without_effect;
 

@@ -168,6 +168,10 @@ pub struct NodeArgs {
     /// Do not wait for these schedulers to say that a pod fits nowhere.
     #[arg(long, value_delimiter = ',')]
     pub bypassed_scheduler_names: Vec<String>,
+    /// The configuration of kube-scheduler, the file that it has as --config: nodes are made and left for pods as it places
+    /// them. With one profile, whose scheduler's pods it is for.
+    #[arg(long)]
+    pub scheduler_config_file: Option<PathBuf>,
     /// A taint that a node sheds once it is ready: not part of a group's template.
     #[arg(long)]
     pub startup_taint: Vec<String>,
@@ -355,7 +359,6 @@ const NOBODY: &str = "nothing reads it";
 const QUICK: &str = "no pass takes so long";
 const ALL_NODES: &str = "every node is looked at in every pass";
 const ALL_REQUESTS: &str = "every pass answers all ProvisioningRequests";
-const DEFAULT_SCHEDULER: &str = "the default scheduler's filters are simulated";
 
 /// Flags of Cluster Autoscaler that change nothing here, with the reason.
 pub(super) const WITHOUT_EFFECT: &[Flag] = &[
@@ -411,8 +414,7 @@ pub(super) const WITHOUT_EFFECT: &[Flag] = &[
     ("scale-from-unschedulable", Switch, "templates are always schedulable"),
     ("scale-down-simulation-timeout", Value, QUICK),
     ("scaleup-simulation-for-skipped-node-groups-enabled", Switch, "reasons are always known"),
-    ("scheduler-config-file", Value, DEFAULT_SCHEDULER),
-    ("scheduler-verbosity", Value, DEFAULT_SCHEDULER),
+    ("scheduler-verbosity", Value, "the simulation has no log of its own; see tandem explain pod"),
 ];
 
 #[cfg(test)]

@@ -113,6 +113,10 @@ pub struct PoolArgs {
     /// Whether claims of devices (DRA) get no new nodes of node pools.
     #[arg(long, env = "IGNORE_DRA_REQUESTS", action = Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = true)]
     pub ignore_dra_requests: bool,
+    /// Topology spread constraints that kube-scheduler has for pods without any, as YAML:
+    /// podTopologySpread.defaultConstraints. See also --scheduler-config-file.
+    #[arg(long, env = "SCHEDULER_CONFIG", default_value = "")]
+    pub scheduler_config: String,
     /// Features to turn on or off, as NAME=true,NAME=false.
     #[arg(long, env = "FEATURE_GATES", default_value = "")]
     pub feature_gates: FeatureGates,
@@ -189,7 +193,6 @@ pub(super) const WITHOUT_EFFECT: &[Flag] = &[
     ("log-output-paths", Value, LOGS),
     ("memory-limit", Value, "memory is given back as soon as it is free; nothing is sized by it"),
     ("metrics-port", Value, "see --metrics-bind-address"),
-    ("scheduler-config", Value, "spread constraints are those of the pods"),
     ("subnet-refresh-interval", Value, EACH_MINUTE),
 ];
 

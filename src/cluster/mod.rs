@@ -16,6 +16,7 @@ mod retry;
 pub mod scale;
 pub mod shapes;
 mod storage;
+mod workloads;
 pub mod world;
 
 use std::sync::Arc;

@@ -3,11 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
-use k8s_openapi::api::{
-    apps::v1::{DaemonSet, ReplicaSet, StatefulSet},
-    core::v1 as k8s,
-    policy::v1::PodDisruptionBudget,
-};
+use k8s_openapi::api::{apps::v1::DaemonSet, core::v1 as k8s, policy::v1::PodDisruptionBudget};
 use kube::{Client, ResourceExt};
 use tandem_core::{
     nodes::{
@@ -17,11 +13,15 @@ use tandem_core::{
     scheduling::{
         Node, Pod, Surroundings,
         pod::{Owner, Scheduled},
+        profile::Profile,
     },
 };
 use tokio::sync::{Notify, watch};
 
-use super::{devices::Devices, mirror::Mirror, pod_group::PodGroup, shapes::Shapes, storage::Storage};
+use super::{
+    devices::Devices, mirror::Mirror, pod_group::PodGroup, shapes::Shapes, storage::Storage,
+    workloads::Workloads,
+};
 
 /// The cluster as decisions about nodes see it.
 pub struct World {
@@ -34,14 +34,14 @@ pub struct World {
     budgets: Arc<Mirror<Budget>>,
     namespaces: Arc<Mirror<BTreeMap<String, String>>>,
     storage: Storage,
-    replica_sets: Arc<Mirror<Option<i32>>>,
-    stateful_sets: Arc<Mirror<Option<i32>>>,
-    replication_controllers: Arc<Mirror<Option<i32>>>,
+    workloads: Workloads,
     /// How many pods each has at once.
     jobs: Arc<Mirror<i32>>,
     /// Of PodGroups: how many pods have to run together, if any, and whether they are disrupted as a whole.
     gangs: Arc<Mirror<(Option<u32>, bool)>>,
     devices: Devices,
+    /// What the scheduler is configured to do otherwise, if anything.
+    profile: Option<Arc<Profile>>,
     /// Wakes who waits for a pod that fits nowhere.
     pub unschedulable: Arc<Notify>,
     /// Counts up when a pod, a node or a DaemonSet changes, for any number of subscribers.
@@ -49,8 +49,8 @@ pub struct World {
 }
 
 impl World {
-    /// Starts the watches.
-    pub fn start(client: &Client) -> Arc<Self> {
+    /// Starts the watches. Services, and what controllers select by, are only kept if the scheduler's profile reads them.
+    pub fn start(client: &Client, profile: Option<Arc<Profile>>) -> Arc<Self> {
         let unschedulable = Arc::new(Notify::new());
         let wakes = unschedulable.clone();
         let changes = watch::Sender::new(0);
@@ -75,14 +75,9 @@ impl World {
             budgets: Mirror::start(client, |budget: &PodDisruptionBudget| Budget::read(budget), || {}),
             namespaces: Mirror::start(client, |namespace: &k8s::Namespace| namespace.labels().clone(), || {}),
             storage: Storage::start(client),
-            replica_sets: Mirror::start(client, |set: &ReplicaSet| set.spec.replicas, || {}),
-            stateful_sets: Mirror::start(client, |set: &StatefulSet| set.spec.replicas, || {}),
-            replication_controllers: Mirror::start(
+            workloads: Workloads::start(
                 client,
-                |controller: &k8s::ReplicationController| {
-                    controller.spec.as_ref().and_then(|spec| spec.replicas)
-                },
-                || {},
+                profile.as_ref().is_some_and(|profile| profile.reads_workloads()),
             ),
             jobs: Mirror::start(client, demand::replicas_of_job, || {}),
             gangs: Mirror::start_if_served(
@@ -91,6 +86,7 @@ impl World {
                 changed(),
             ),
             devices: Devices::start(client, changed()),
+            profile,
             unschedulable,
             changes,
         })
@@ -105,9 +101,7 @@ impl World {
             self.budgets.synced(),
             self.namespaces.synced(),
             self.storage.synced(),
-            self.replica_sets.synced(),
-            self.stateful_sets.synced(),
-            self.replication_controllers.synced(),
+            self.workloads.synced(),
             self.jobs.synced(),
             self.gangs.synced(),
             self.devices.synced(),
@@ -129,15 +123,7 @@ impl World {
     /// All controllers of pods.
     pub fn owners(&self) -> Owners {
         let mut owners = Owners::default();
-        for (kind, mirror) in [
-            ("ReplicaSet", &self.replica_sets),
-            ("StatefulSet", &self.stateful_sets),
-            ("ReplicationController", &self.replication_controllers),
-        ] {
-            let entries = mirror.entries().into_iter();
-            owners
-                .add(kind, entries.map(|(key, replicas)| (key.namespace.into(), key.name.into(), *replicas)));
-        }
+        self.workloads.add_to(&mut owners);
         let jobs = self.jobs.entries().into_iter();
         owners.add("Job", jobs.map(|(key, _)| (key.namespace.into(), key.name.into(), None)));
         let sets = self.daemon_sets.entries().into_iter();
@@ -147,15 +133,9 @@ impl World {
 
     /// How many pods a controller wants, if it is one that Kubernetes has for pods that wait.
     pub fn replicas(&self, owner: &Owner, namespace: &str) -> Option<u32> {
-        let name = &*owner.name;
-        // Whoever leaves the number out gets one.
-        let of = |mirror: &Mirror<Option<i32>>| mirror.get(namespace, name).map(|count| count.unwrap_or(1));
         let replicas = match (&*owner.api_version, &*owner.kind) {
-            ("apps/v1", "ReplicaSet") => of(&self.replica_sets),
-            ("apps/v1", "StatefulSet") => of(&self.stateful_sets),
-            ("v1", "ReplicationController") => of(&self.replication_controllers),
-            ("batch/v1", "Job") => self.jobs.get(namespace, name).map(|count| *count),
-            _ => None,
+            ("batch/v1", "Job") => self.jobs.get(namespace, &owner.name).map(|count| *count),
+            _ => self.workloads.replicas(owner, namespace),
         };
         replicas.map(|replicas| u32::try_from(replicas).unwrap_or(0))
     }
@@ -171,6 +151,8 @@ impl World {
                 .map(|(key, labels)| (named(key.name), (*labels).clone()))
                 .collect(),
             devices: self.devices.objects(),
+            profile: self.profile.clone(),
+            workloads: self.workloads.selectors(),
             ..Surroundings::default()
         };
         for (key, gang) in self.gangs.entries() {

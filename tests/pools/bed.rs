@@ -131,7 +131,7 @@ impl Bed {
         let (leader, leading) = watch::channel(true);
         let (pools, changes) = Pools::start(Config {
             client: self.restricted.clone(),
-            world: World::start(&self.restricted),
+            world: World::start(&self.restricted, None),
             demand: None,
             buffers: None,
             recorder: None,

@@ -6,6 +6,7 @@
 
 mod devices;
 mod generate;
+mod profiles;
 mod storage;
 
 use std::{env, sync::Arc, time::Duration};
@@ -42,6 +43,9 @@ const SECOND_THOUGHTS: Duration = Duration::from_secs(3);
 const FEATURE_GATES: &str = "UserNamespacesHostNetworkSupport=true,VolumeBindMountOptions=true";
 /// Between two looks at a pod that the scheduler has not decided upon.
 const LOOK: Duration = Duration::from_millis(10);
+
+/// A control plane whose scheduler is not configured.
+const PLAIN: Options = Options { feature_gates: FEATURE_GATES, ..Options::new(Network::Loopback) };
 
 /// Reasons that have to be met, or nothing is proven of them.
 const RARE: [&str; 6] = [
@@ -102,10 +106,10 @@ fn seeds() -> Result<(u64, u64)> {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_core_judges_as_the_real_scheduler_does() -> Result<()> {
     let (seed, worlds) = seeds()?;
-    let judge = Judge::start().await?;
+    let judge = Judge::start(PLAIN).await?;
     let mut counts = Counts::default();
     for world in seed..seed + worlds {
-        judge.try_world(world, &mut counts).await.with_context(|| format!("TANDEM_SEED={world}"))?;
+        judge.try_world(world, &mut counts, None).await.with_context(|| format!("TANDEM_SEED={world}"))?;
     }
     counts.report()?;
     let rare = counts.rare;
@@ -116,7 +120,7 @@ async fn the_core_judges_as_the_real_scheduler_does() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_core_allocates_devices_as_the_real_scheduler_does() -> Result<()> {
     let (seed, worlds) = seeds()?;
-    let judge = Judge::start().await?;
+    let judge = Judge::start(PLAIN).await?;
     judge.permit_admin_access().await?;
     let (mut counts, mut ways) = (Counts::default(), Ways::default());
     for world in seed..seed + worlds {
@@ -128,6 +132,22 @@ async fn the_core_allocates_devices_as_the_real_scheduler_does() -> Result<()> {
     let all = [by_plugin, by_claim, by_rule, after_waiting];
     ensure!(all.iter().all(|count| *count > 0), "these worlds leave some way to devices out: {ways:?}");
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_core_judges_as_a_scheduler_that_is_configured_does() -> Result<()> {
+    let (seed, worlds) = seeds()?;
+    let scheduler_configuration = profiles::configuration();
+    let controller_flags = profiles::CONTROLLER_FLAGS;
+    let mut judge = Judge::start(Options { scheduler_configuration, controller_flags, ..PLAIN }).await?;
+    let (mut counts, mut ways) = (Counts::default(), profiles::Ways::prepare(&mut judge).await?);
+    for world in seed..seed + worlds {
+        ways.next(&mut judge, world)?;
+        let tried = judge.try_world(world, &mut counts, Some(&mut ways)).await;
+        tried.with_context(|| format!("TANDEM_SEED={world}"))?;
+    }
+    counts.report()?;
+    ways.report()
 }
 
 #[derive(Default)]
@@ -154,9 +174,8 @@ impl Counts {
 }
 
 impl Judge {
-    async fn start() -> Result<Self> {
+    async fn start(options: Options) -> Result<Self> {
         let components = Components::find_or_build()?;
-        let options = Options { feature_gates: FEATURE_GATES, ..Options::new(Network::Loopback) };
         let control_plane = ControlPlane::start(&components, options).await?;
         let client = control_plane.client();
         let namespaces: Api<Namespace> = Api::all(client.clone());
@@ -184,14 +203,24 @@ impl Judge {
     }
 
     /// Lets the scheduler place the pods of a world; a disagreement is an error with the smallest world that shows it.
-    async fn try_world(&self, seed: u64, counts: &mut Counts) -> Result<()> {
+    ///
+    /// `ways` says what the scheduler's configuration has to do with the pods.
+    async fn try_world(
+        &self,
+        seed: u64,
+        counts: &mut Counts,
+        mut ways: Option<&mut profiles::Ways>,
+    ) -> Result<()> {
         let mut draws = Worlds(Draws(seed));
         let prefix = format!("w{seed}");
         let nodes = draws.nodes(&prefix)?;
         let storage = draws.storage(&prefix, &nodes)?;
         let mut world = self.furnish(storage, nodes, Vec::new()).await?;
         for number in 0..PODS {
-            let drawn = draws.pod(&format!("{prefix}-{number}"))?;
+            let mut drawn = draws.pod(&format!("{prefix}-{number}"))?;
+            if let Some(ways) = &ways {
+                ways.dress(&mut draws, &mut drawn);
+            }
             let surroundings = self.surroundings().await?;
             let Some(seen) = self.create(&drawn).await? else {
                 counts.invalid += 1;
@@ -202,6 +231,10 @@ impl Judge {
             if let Some(disagreement) = disagreement {
                 let smallest = self.shrink(world, &pod.drawn).await?;
                 bail!("{disagreement}\n{}", smallest.text(&pod.drawn)?);
+            }
+            if let Some(ways) = &mut ways {
+                let plain = Surroundings { profile: None, ..(*surroundings).clone() };
+                ways.note(world.disagreement(&Arc::new(plain), &pod.seen, &verdict).is_some());
             }
             match verdict {
                 Verdict::Node(node) => {

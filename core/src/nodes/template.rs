@@ -164,9 +164,19 @@ pub fn fresh(node: &Node, group: &str, passing: &PassingTaints, surroundings: &S
 }
 
 /// A template of this node with the pods that DaemonSets will run there, beside those that the provider knows of. Those that are
-/// too large for it take what it has if `force` says so (`--force-ds`): then it takes no other pods.
-pub fn with_daemon_pods(node: Node, known: Vec<Pod>, daemon_sets: &[Arc<Pod>], force: bool) -> Template {
-    let mut snapshot = Snapshot::new(Arc::new(Surroundings::default()));
+/// too large for it take what it has if `force` says so (`--force-ds`): then it takes no other pods. Of the surroundings only
+/// what the scheduler is configured to do otherwise counts.
+pub fn with_daemon_pods(
+    node: Node,
+    known: Vec<Pod>,
+    daemon_sets: &[Arc<Pod>],
+    force: bool,
+    surroundings: &Surroundings,
+) -> Template {
+    let Surroundings { profile, workloads, .. } = surroundings;
+    let (profile, workloads) = (profile.clone(), workloads.clone());
+    let mut snapshot =
+        Snapshot::new(Arc::new(Surroundings { profile, workloads, ..Surroundings::default() }));
     let id = snapshot.add_node(&node);
     let mut pods = known;
     for pod in &pods {
@@ -270,7 +280,7 @@ mod tests {
         let node = Node { allocatable, ready: true, ..Node::default() };
         let all = [pod("small", 100), pod("large", 2000)];
         for (force, wanted) in [(false, vec!["small"]), (true, vec!["small", "large"])] {
-            let template = with_daemon_pods(node.clone(), Vec::new(), &all, force);
+            let template = with_daemon_pods(node.clone(), Vec::new(), &all, force, &Surroundings::default());
             assert_eq!(template.pods.iter().map(|pod| &*pod.name).collect::<Vec<_>>(), wanted);
         }
     }

@@ -7,6 +7,7 @@ use super::{
     fleet::{Amounts, FIXED, fits},
     holds::Hold,
     ids::{ClassId, NodeId},
+    profile::Plugin,
     reason::Reason,
     snapshot::Snapshot,
     topology::CounterId,
@@ -56,7 +57,7 @@ impl Snapshot {
         }
         let expected = self.expected(spec, at);
         let free = self.free_beside(at, &expected);
-        let fixed = spec.requests.iter().zip(free).filter(|(request, _)| **request > 0);
+        let fixed = spec.asked().iter().zip(free).filter(|(request, _)| **request > 0);
         let others =
             spec.others.iter().map(|(resource, request)| self.other_free(at, *resource, &expected) / request);
         let least = fixed.map(|(request, free)| free / request).chain(others).min().unwrap_or(i64::MAX);
@@ -98,7 +99,8 @@ impl Snapshot {
         }
         refuse_unless(!node.unschedulable || spec.family.tolerates_cordon, Reason::Unschedulable)?;
         refuse_unless(accepts(spec.family.tolerations), Reason::Taint)?;
-        refuse_unless(spec.family.affinity.is_none_or(accepts), Reason::NodeAffinity)?;
+        let (own, added) = (spec.family.affinity, spec.family.added);
+        refuse_unless(own.into_iter().chain(added).all(accepts), Reason::NodeAffinity)?;
         let conflict = self.conflict(spec, at, expected);
         refuse_unless(!matches!(conflict, Some(Hold::Port { .. })), Reason::Ports)?;
         if !self.has_room(spec, at, expected) {
@@ -118,12 +120,16 @@ impl Snapshot {
 
     /// What a pod wants for itself and another one has.
     fn conflict<'a>(&self, spec: &'a Class, at: usize, expected: Expected<'_>) -> Option<&'a Hold> {
+        let is_asked = |hold: &&Hold| match hold {
+            Hold::Port { .. } => !spec.family.without.has(Plugin::NodePorts),
+            Hold::Disk { .. } => !spec.family.without.has(Plugin::VolumeRestrictions),
+        };
         let is_taken = |hold: &&Hold| {
             let expected = expected.iter().flat_map(|(class, _)| &self.classes.get(class.0).family.holds);
             let mut taken = self.fleet.nodes[at].holds.iter().map(|(hold, _)| hold).chain(expected);
             taken.any(|taken| hold.conflicts(taken))
         };
-        spec.family.holds.iter().find(is_taken)
+        spec.family.holds.iter().filter(is_asked).find(is_taken)
     }
 
     fn free_beside(&self, at: usize, expected: Expected<'_>) -> Amounts {
@@ -139,15 +145,18 @@ impl Snapshot {
     fn other_free(&self, at: usize, resource: u32, expected: Expected<'_>) -> i64 {
         let free = self.fleet.nodes[at].others_free.get(resource as usize).copied().unwrap_or(0);
         let asked = |(class, count): &(ClassId, u32)| {
-            let others = &self.classes.get(class.0).others;
-            let request =
-                others.iter().find(|(other, _)| *other == resource).map_or(0, |(_, amount)| *amount);
+            let class = self.classes.get(class.0);
+            let mut others = class.others.iter().chain(&class.unasked);
+            let request = others.find(|(other, _)| *other == resource).map_or(0, |(_, amount)| *amount);
             request.saturating_mul(i64::from(*count))
         };
         free.saturating_sub(expected.iter().map(asked).sum())
     }
 
     fn has_room(&self, spec: &Class, at: usize, expected: Expected<'_>) -> bool {
+        if spec.family.without.has(Plugin::NodeResourcesFit) {
+            return !self.fleet.nodes[at].is_closed;
+        }
         let fixed = if expected.is_empty() {
             fits(&spec.requests, &self.fleet.free[at])
         } else {
@@ -192,13 +201,15 @@ impl Snapshot {
 
     fn claims_free(&self, spec: &Class) -> bool {
         let in_use = |claim| self.claims_in_use.get(claim).is_some_and(|count| *count > 0);
-        !spec.family.storage.exclusive.iter().any(in_use)
+        spec.family.without.has(Plugin::VolumeRestrictions)
+            || !spec.family.storage.exclusive.iter().any(in_use)
     }
 
     /// Whether the node may have the volumes attached that it has not attached yet.
     fn attachable(&self, spec: &Class, at: usize, expected: Expected<'_>) -> bool {
         let node = &self.fleet.nodes[at];
-        if spec.family.storage.attached.is_empty() || node.limits.is_empty() {
+        let unlimited = node.limits.is_empty() || spec.family.without.has(Plugin::NodeVolumeLimits);
+        if spec.family.storage.attached.is_empty() || unlimited {
             return true;
         }
         let expected =
@@ -251,6 +262,9 @@ impl Snapshot {
         at: usize,
         expected: Expected<'_>,
     ) -> Result<(), Reason> {
+        if spec.family.without.has(Plugin::InterPodAffinity) {
+            return Ok(());
+        }
         let topology = &self.topology;
         if !self.is_near(spec, at, expected) {
             return Err(Reason::PodAffinity);

@@ -10,6 +10,7 @@ use super::{
     fleet::{Amounts, FIXED},
     ids::{ClassId, FamilyId},
     pod::Pod,
+    profile::Plugin,
     snapshot::Snapshot,
     topology::CounterId,
 };
@@ -25,11 +26,16 @@ pub(super) struct Class {
     pub(super) requests: Amounts,
     /// Other resources by ordinal, above zero.
     pub(super) others: Box<[(u32, i64)]>,
+    /// Those that it takes whether they are there or not.
+    pub(super) unasked: Box<[(u32, i64)]>,
 }
 
 impl PartialEq for Class {
     fn eq(&self, other: &Self) -> bool {
-        self.id == other.id && self.requests == other.requests && self.others == other.others
+        self.id == other.id
+            && self.requests == other.requests
+            && self.others == other.others
+            && self.unasked == other.unasked
     }
 }
 
@@ -37,7 +43,14 @@ impl Eq for Class {}
 
 impl Hash for Class {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        (self.id, self.requests, &self.others).hash(state);
+        (self.id, self.requests, &self.others, &self.unasked).hash(state);
+    }
+}
+
+impl Class {
+    /// What has to be free of what every node has.
+    pub(super) fn asked(&self) -> &Amounts {
+        if self.family.without.has(Plugin::NodeResourcesFit) { &[0; FIXED] } else { &self.requests }
     }
 }
 
@@ -63,9 +76,16 @@ impl Snapshot {
         }
         let id = self.family(&pod.shape.traits, &pod.claims, devices, terminating);
         let family = self.families.get(id.0).clone();
-        let others = pod.shape.requests.other.iter().filter(|(_, amount)| **amount > 0);
-        let others = others.map(|(name, amount)| (self.resource(name), *amount)).collect();
-        let class = self.intern_class(Class { id, family, requests: amounts(&pod.shape.requests), others });
+        let profile = self.surroundings.profile_of(&pod.shape).cloned();
+        let ignores = |name: &str| profile.as_ref().is_some_and(|profile| profile.ignores(name));
+        let (mut others, mut unasked) = (Vec::new(), Vec::new());
+        for (name, amount) in pod.shape.requests.other.iter().filter(|(_, amount)| **amount > 0) {
+            let taken = (self.resource(name), *amount);
+            if ignores(name) { unasked.push(taken) } else { others.push(taken) }
+        }
+        let (others, unasked) = (others.into(), unasked.into());
+        let requests = amounts(&pod.shape.requests);
+        let class = self.intern_class(Class { id, family, requests, others, unasked });
         let kept = (pod.shape.clone(), class);
         if pod.has_no_claims() {
             self.by_shape.insert((address, terminating), kept);

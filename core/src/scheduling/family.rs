@@ -1,8 +1,8 @@
 //! Families: pods that the scheduler treats alike but for what they request, with their rules compiled.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
-use k8s_openapi::api::core::v1::{PodAffinityTerm, TopologySpreadConstraint};
+use k8s_openapi::api::core::v1::{PodAffinityTerm, Toleration, TopologySpreadConstraint};
 
 use super::{
     class::HOSTNAME,
@@ -12,6 +12,7 @@ use super::{
     holds::Hold,
     ids::{ClassId, FamilyId, Label, OrdinalMap, Symbol, value_of},
     pod::Traits,
+    profile::{Plugin, PluginSet, Profile},
     reason::Reason,
     selector::{Conjunction, NodeSelector, Operator, Requirement, label_selector},
     snapshot::Snapshot,
@@ -73,6 +74,8 @@ pub(super) struct Family {
     pub(super) tolerations: FilterId,
     pub(super) tolerates_cordon: bool,
     pub(super) affinity: Option<FilterId>,
+    /// Node affinity that the scheduler adds.
+    pub(super) added: Option<FilterId>,
     /// What the kubelet has to declare, if anything.
     pub(super) features: Option<FilterId>,
     pub(super) holds: Box<[Hold]>,
@@ -88,6 +91,8 @@ pub(super) struct Family {
     pub(super) storage: Storage,
     /// What its claims of devices ask for.
     pub(super) devices: Option<DemandId>,
+    /// Filters of the scheduler that refuse it nothing.
+    pub(super) without: PluginSet,
 }
 
 impl Family {
@@ -99,7 +104,8 @@ impl Family {
     /// Filters that no pod on a node changes.
     pub(super) fn static_filters(&self) -> impl Iterator<Item = FilterId> {
         let storage = self.storage.filters.iter().map(|(filter, _)| *filter);
-        std::iter::once(self.tolerations).chain(self.affinity).chain(self.features).chain(storage)
+        let of_node = std::iter::once(self.tolerations).chain(self.affinity).chain(self.added);
+        of_node.chain(self.features).chain(storage)
     }
 }
 
@@ -139,38 +145,84 @@ impl Snapshot {
 
     fn compile(
         &mut self,
-        traits: &Traits,
+        traits: &Arc<Traits>,
         claims: &[Arc<str>],
         devices: Option<DemandId>,
         terminating: bool,
     ) -> FamilyId {
+        let surroundings = self.surroundings.clone();
+        let profile = surroundings.profile_of(traits).map(|profile| &**profile);
+        let traits = surroundings.with_defaults(traits);
         let namespace = self.strings.intern(&traits.namespace);
         self.namespace_labels(namespace);
         let labels = self.strings.labels(&traits.labels);
         let tolerations = Filter::tolerations(&mut self.strings, &traits.tolerations);
         let tolerations = self.filters.intern(tolerations);
-        let affinity = self.affinity_filter(traits);
+        let affinity = self.affinity_filter(&traits);
         let subject = OwnSubject { namespace, labels: &labels, terminating };
-        let (near, near_itself) = self.affinity(traits, &subject);
+        let (near, near_itself) = self.affinity(&traits, &subject);
         let family = Family {
             namespace,
             priority: traits.priority.unwrap_or(0),
             terminating,
             tolerations,
-            tolerates_cordon: tolerates_cordon(traits),
+            tolerates_cordon: tolerates_cordon(&traits),
             affinity,
-            features: self.features_filter(traits),
-            holds: Hold::of(&mut self.strings, traits),
-            spread: self.spread_rules(traits, &subject, tolerations, affinity),
+            added: self.added_filter(&traits),
+            features: self.features_filter(&traits),
+            holds: Hold::of(&mut self.strings, &traits),
+            spread: self.spread_rules(&traits, &subject, tolerations, affinity),
             spread_over: SpreadOver::read(&traits.spread),
             near,
             near_itself,
-            apart: self.anti_affinity(traits, &subject),
+            apart: self.anti_affinity(&traits, &subject),
             storage: self.storage(&traits.namespace, claims),
             devices,
+            without: PluginSet::default(),
             labels: labels.into(),
         };
+        let family = match profile {
+            Some(profile) => self.without_filters(family, profile),
+            None => family,
+        };
         self.intern_family(family)
+    }
+
+    /// A family that a scheduler judges which leaves filters out. What its pods are to others stays.
+    fn without_filters(&mut self, mut family: Family, profile: &Profile) -> Family {
+        let lacks = |plugin| profile.lacks(plugin);
+        family.without = profile.without();
+        family.tolerates_cordon |= lacks(Plugin::NodeUnschedulable);
+        if lacks(Plugin::TaintToleration) {
+            let any = Toleration { operator: Some("Exists".to_owned()), ..Toleration::default() };
+            let any = Filter::tolerations(&mut self.strings, &[any]);
+            family.tolerations = self.filters.intern(any);
+        }
+        if lacks(Plugin::NodeAffinity) {
+            (family.affinity, family.added) = (None, None);
+        }
+        if lacks(Plugin::NodeDeclaredFeatures) {
+            family.features = None;
+        }
+        if lacks(Plugin::PodTopologySpread) {
+            (family.spread, family.spread_over) = (Box::default(), SpreadOver::Nothing);
+        }
+        if lacks(Plugin::InterPodAffinity) {
+            (family.near, family.near_itself) = (Box::default(), false);
+        }
+        if lacks(Plugin::DynamicResources) {
+            family.devices = None;
+        }
+        family.storage.leave_out(profile);
+        family
+    }
+
+    fn added_filter(&mut self, traits: &Traits) -> Option<FilterId> {
+        if traits.added.is_empty() {
+            return None;
+        }
+        let selector = NodeSelector::read(&mut self.strings, &BTreeMap::new(), Some(&traits.added));
+        Some(self.filters.intern(Filter::Selector(selector)))
     }
 
     fn affinity_filter(&mut self, traits: &Traits) -> Option<FilterId> {

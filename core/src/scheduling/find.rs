@@ -62,12 +62,13 @@ impl Snapshot {
         for filter in spec.family.static_filters() {
             self.filters.learn(filter, &self.fleet, &self.strings);
         }
+        let asked = spec.asked();
         let first = from as usize / WORD_BITS;
         for word in first..self.fleet.nodes.len().div_ceil(WORD_BITS) {
-            if !self.fleet.may_have_room(word, &spec.requests) {
+            if !self.fleet.may_have_room(word, asked) {
                 continue;
             }
-            let mut candidates = self.fleet.with_room(self.candidates(&spec, word), word, &spec.requests);
+            let mut candidates = self.fleet.with_room(self.candidates(&spec, word), word, asked);
             if word == first {
                 candidates &= u64::MAX << (from as usize % WORD_BITS);
             }

@@ -19,6 +19,7 @@ mod ids;
 pub mod node;
 pub mod pod;
 pub mod preempt;
+pub mod profile;
 pub mod reason;
 pub mod resources;
 pub(crate) mod rules;

@@ -7,7 +7,9 @@ use std::{
 };
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{self as k8s, Affinity, Toleration, TopologySpreadConstraint};
+use k8s_openapi::api::core::v1::{
+    self as k8s, Affinity, NodeSelectorTerm, Toleration, TopologySpreadConstraint,
+};
 
 use super::{
     declared,
@@ -170,6 +172,9 @@ pub struct Traits {
     pub node_selector: BTreeMap<String, String>,
     /// `spec.affinity`.
     pub affinity: Option<Box<Affinity>>,
+    /// Terms of node affinity of which one has to hold as well: no pod says so, the scheduler's
+    /// [`Profile`](super::profile::Profile) does.
+    pub added: Box<[NodeSelectorTerm]>,
     /// `spec.tolerations`.
     pub tolerations: Vec<Toleration>,
     /// `spec.topologySpreadConstraints`.
@@ -318,6 +323,7 @@ impl Traits {
             owner: owner(pod),
             node_selector: spec.node_selector.clone().unwrap_or_default(),
             affinity: spec.affinity.clone().map(Box::new),
+            added: Box::default(),
             tolerations: spec.tolerations.clone().unwrap_or_default(),
             spread: spec.topology_spread_constraints.clone().unwrap_or_default(),
             ports: host_ports(spec),

@@ -8,6 +8,7 @@ use super::{
     holds::Hold,
     ids::{ClassId, NodeId, Symbol, ordinal},
     node::Node,
+    profile::Plugin,
     reason::Reason,
     snapshot::Snapshot,
     topology::CounterId,
@@ -59,16 +60,17 @@ impl Snapshot {
             min_domains: rule.min_domains,
             counts_itself: rule.counts_itself,
         });
+        let rules = Rules { spread: spread.collect(), ..Rules::default() };
+        if spec.family.without.has(Plugin::InterPodAffinity) {
+            return rules;
+        }
+        let counted = &self.counters_of[self.classes.get(class.0).id.index()];
         Rules {
-            spread: spread.collect(),
             near: spec.family.near.iter().copied().map(Counter).collect(),
             near_itself: spec.family.near_itself,
             apart: spec.family.apart.iter().copied().map(Counter).collect(),
-            counted: self.counters_of[self.classes.get(class.0).id.index()]
-                .iter()
-                .copied()
-                .map(Counter)
-                .collect(),
+            counted: counted.iter().copied().map(Counter).collect(),
+            ..rules
         }
     }
 

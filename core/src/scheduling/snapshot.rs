@@ -107,6 +107,11 @@ impl Snapshot {
         Self { surroundings, strings, devices, ..Self::default() }
     }
 
+    /// What it reads beside pods and nodes.
+    pub(crate) fn surroundings(&self) -> &Surroundings {
+        &self.surroundings
+    }
+
     /// Adds a node.
     pub fn add_node(&mut self, node: &Node) -> NodeId {
         let mold = self.mold(node);
@@ -250,6 +255,9 @@ impl Snapshot {
         let at = node.index();
         let class = self.classes.get(id.0).clone();
         self.fleet.take(at, &class.requests, &class.others, delta);
+        if !class.unasked.is_empty() {
+            self.fleet.take(at, &[0; 4], &class.unasked, delta);
+        }
         let info = &mut self.fleet.nodes[at];
         shift(&mut info.pods, id, delta);
         for hold in &class.family.holds {
@@ -392,7 +400,7 @@ impl Snapshot {
     pub fn requests(&self, class: ClassId) -> Resources {
         let class = self.classes.get(class.0);
         let mut resources = self.as_resources(class.requests, &[]);
-        for (resource, amount) in &class.others {
+        for (resource, amount) in class.others.iter().chain(&class.unasked) {
             resources.set(self.resource_name(*resource), *amount);
         }
         resources

@@ -7,6 +7,7 @@ use super::{
     family::Storage,
     filters::{Filter, FilterId},
     ids::{Strings, Symbol},
+    profile::{Plugin, Profile},
     reason::Reason,
     selector::{Conjunction, NodeSelector, Operator, Requirement, all_match, label_selector, node_term},
     snapshot::Snapshot,
@@ -136,6 +137,34 @@ impl Snapshot {
         if let Some((driver, handle)) = &volume.handle {
             all.attached.push((self.strings.intern(driver), self.strings.intern(handle)));
         }
+    }
+}
+
+impl Storage {
+    /// Leaves out what the plugins would ask that the scheduler does without.
+    ///
+    /// Before they look at nodes, `VolumeBinding` refuses claims that cannot be bound, `VolumeZone` those without a volume, and
+    /// `VolumeRestrictions` those that are not there.
+    pub(super) fn leave_out(&mut self, profile: &Profile) {
+        const ALL: [Plugin; 3] = [Plugin::VolumeBinding, Plugin::VolumeZone, Plugin::VolumeRestrictions];
+        let refuses = |reason: &Reason| {
+            let by = match reason {
+                Reason::ClaimNotFound(_) => &ALL[..],
+                Reason::ClaimUnbound | Reason::VolumeNotFound(_) => &ALL[..2],
+                _ => &ALL[..1],
+            };
+            by.iter().any(|plugin| !profile.lacks_pre(*plugin))
+        };
+        self.impossible = self.impossible.take().filter(refuses);
+        let asked = std::mem::take(&mut self.filters).into_iter().filter(|(_, reason)| {
+            let plugin = match reason {
+                Reason::VolumeZone => Plugin::VolumeZone,
+                Reason::DriverMissing(_) => Plugin::NodeVolumeLimits,
+                _ => Plugin::VolumeBinding,
+            };
+            !profile.lacks(plugin)
+        });
+        self.filters = asked.collect();
     }
 }
 

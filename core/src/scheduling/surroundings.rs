@@ -16,7 +16,10 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::LabelSelector,
 };
 
-use super::devices;
+use super::{
+    devices,
+    profile::{Profile, Workloads},
+};
 use crate::quantity::parse_milli;
 
 /// The access mode that lets one pod alone use a claim.
@@ -43,6 +46,10 @@ pub struct Surroundings {
     pub undivided: BTreeSet<(Arc<str>, Arc<str>)>,
     /// Devices and claims of them; `None` if they cannot be read.
     pub devices: Option<Arc<devices::Objects>>,
+    /// What the scheduler is configured to do otherwise; `None` if nothing.
+    pub profile: Option<Arc<Profile>>,
+    /// Whose like pods are; only read if [`Profile::reads_workloads`].
+    pub workloads: Arc<Workloads>,
 }
 
 /// A `PersistentVolumeClaim`.

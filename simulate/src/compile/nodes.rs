@@ -24,7 +24,7 @@ use tandem_core::{
         template,
         told::Told,
     },
-    scheduling::{HOSTNAME, Node, Pod, Resources},
+    scheduling::{HOSTNAME, Node, Pod, Resources, Surroundings},
 };
 
 use super::{Compiler, workload};
@@ -336,7 +336,13 @@ impl Compiler<'_> {
                 instances: Vec::new(),
                 options: GroupOptions::default(),
             },
-            template: template::with_daemon_pods(node, Vec::new(), daemon_sets, false),
+            template: template::with_daemon_pods(
+                node,
+                Vec::new(),
+                daemon_sets,
+                false,
+                &Surroundings::default(),
+            ),
             size,
             price: self.options.prices.get(name).copied().or(spec.price_per_hour),
             starts_in,

@@ -10,12 +10,12 @@ use tandem_core::nodes::{
 };
 
 use super::{Answer, OfNodes, groups, page::Page, pools};
-use crate::cluster::world::World;
+use crate::{cli::scheduler, cluster::world::World};
 
 /// Reads the cluster and explains the node.
 pub(super) async fn explain(of: &OfNodes, client: Client) -> anyhow::Result<Answer> {
     let name = of.common.name.as_str();
-    let world = World::start(&client);
+    let world = World::start(&client, scheduler::profile(&of.nodes, &of.pools)?);
     world.synced().await;
     let nodes = world.nodes();
     let node = nodes.iter().find(|node| *node.name == *name);

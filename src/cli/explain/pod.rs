@@ -16,6 +16,7 @@ use super::{
     pools,
 };
 use crate::{
+    cli::scheduler,
     cluster::world::World,
     controllers::nodes::pools::explain::{PodOfPools, PoolVerdict},
 };
@@ -23,7 +24,7 @@ use crate::{
 /// Reads the cluster and explains the pod.
 pub(super) async fn explain(of: &OfNodes, client: Client) -> anyhow::Result<Answer> {
     let (namespace, name) = (of.common.namespace(&client), of.common.name.as_str());
-    let world = World::start(&client);
+    let world = World::start(&client, scheduler::profile(&of.nodes, &of.pools)?);
     world.synced().await;
     let pod = world.pods.get(namespace, name);
     let pod = pod.with_context(|| format!("there is no pod {namespace}/{name}"))?;
@@ -31,7 +32,22 @@ pub(super) async fn explain(of: &OfNodes, client: Client) -> anyhow::Result<Answ
     let pools = pools::for_pod(of, &client, &world, &pod).await?;
     let explanation =
         groups.as_ref().map(|groups| explain::pod(&pod, &groups.memory, &groups.input, &groups.settings));
-    Ok(answer(&pod, explanation.as_ref(), pools.as_ref()))
+    let mut answer = answer(&pod, explanation.as_ref(), pools.as_ref());
+    if pod.node.is_none() {
+        unwritten(&mut answer, &world.surroundings().unwritten(&pod));
+    }
+    Ok(answer)
+}
+
+/// What counts although the pod does not say so.
+fn unwritten(answer: &mut Answer, told: &[String]) {
+    if !told.is_empty() {
+        answer.page.heading("What its scheduler is configured to do");
+        for told in told {
+            answer.page.item(&format!("{told}."));
+        }
+    }
+    answer.json["schedulerConfiguration"] = json!(told);
 }
 
 fn answer(pod: &Arc<Pod>, groups: Option<&PodExplanation>, pools: Option<&PodOfPools>) -> Answer {
@@ -223,6 +239,18 @@ mod tests {
             gang: None,
             unhealthy: false,
         }
+    }
+
+    #[test]
+    fn what_the_scheduler_adds_is_said_last() {
+        let mut answer = answer(&pod(None), None, None);
+        unwritten(&mut answer, &["the filter NodePorts is disabled".to_owned()]);
+        let text = answer.page.text();
+        assert!(
+            text.ends_with("\nWhat its scheduler is configured to do\n  the filter NodePorts is disabled.\n"),
+            "{text}"
+        );
+        assert_eq!(answer.json["schedulerConfiguration"], json!(["the filter NodePorts is disabled"]));
     }
 
     #[test]

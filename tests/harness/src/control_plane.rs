@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::{Node, ServiceAccount};
 use kube::api::{Api, ObjectMeta, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::Mutex;
 
@@ -50,6 +50,8 @@ pub struct Options {
     pub feature_gates: &'static str,
     /// `--runtime-config` of kube-apiserver: APIs that are off by default; empty for none.
     pub runtime_config: &'static str,
+    /// A `KubeSchedulerConfiguration` as JSON, without connection and election; empty for what kube-scheduler has by default.
+    pub scheduler_configuration: &'static str,
     /// Further flags of kube-controller-manager.
     pub controller_flags: &'static [&'static str],
     /// The labels of the nodes that kwok plays; empty for all nodes.
@@ -58,13 +60,14 @@ pub struct Options {
 
 impl Options {
     /// What users have.
-    pub fn new(network: Network) -> Self {
+    pub const fn new(network: Network) -> Self {
         Self {
             network,
             hpa_sync_period: Duration::from_secs(15),
             controller_qps: 20,
             feature_gates: "",
             runtime_config: "",
+            scheduler_configuration: "",
             controller_flags: &[],
             played_nodes: "",
         }
@@ -262,6 +265,22 @@ impl ControlPlane {
         (!gates.is_empty()).then(|| format!("--feature-gates={gates}"))
     }
 
+    /// The scheduler's arguments. What a configuration has, flags do not say once more.
+    fn scheduler(&self, kubeconfig: &str) -> Result<Vec<String>> {
+        let mut scheduler = arguments([("leader-elect", "false".into()), ("secure-port", "0".into())]);
+        scheduler.extend(self.gates());
+        if self.options.scheduler_configuration.is_empty() {
+            scheduler.push(format!("--kubeconfig={kubeconfig}"));
+            return Ok(scheduler);
+        }
+        let mut configuration: Value = serde_json::from_str(self.options.scheduler_configuration)?;
+        configuration["clientConnection"] = json!({ "kubeconfig": kubeconfig });
+        let file = self.folder.path().join("scheduler.json");
+        fs::write(&file, configuration.to_string())?;
+        scheduler.push(format!("--config={}", file.display()));
+        Ok(scheduler)
+    }
+
     async fn start_controllers(&self) -> Result<Vec<Process>> {
         let kubeconfig = |name: &str, user: &str| -> Result<String> {
             let identity = self.certificates.cluster.client(name, user, &[])?;
@@ -292,12 +311,7 @@ impl ControlPlane {
         ]);
         controller_manager.extend(self.options.controller_flags.iter().map(|flag| (*flag).to_owned()));
         controller_manager.extend(self.gates());
-        let mut scheduler = arguments([
-            ("kubeconfig", kubeconfig("kube-scheduler", "system:kube-scheduler")?),
-            ("leader-elect", "false".into()),
-            ("secure-port", "0".into()),
-        ]);
-        scheduler.extend(self.gates());
+        let scheduler = self.scheduler(&kubeconfig("kube-scheduler", "system:kube-scheduler")?)?;
         let stages = self.folder.path().join("stages.yaml");
         fs::write(&stages, include_str!("../../control-plane/stages.yaml"))?;
         let kwok = arguments([
@@ -408,7 +422,7 @@ fn http_get(path: &str) -> hyper::Request<Vec<u8>> {
     request
 }
 
-fn certificate_user(identity: &Identity) -> serde_json::Value {
+fn certificate_user(identity: &Identity) -> Value {
     json!({ "client-certificate": identity.certificate_file, "client-key": identity.key_file })
 }
 
@@ -417,7 +431,7 @@ fn write_kubeconfig(
     name: &str,
     server: SocketAddr,
     authority: &Authority,
-    user: &serde_json::Value,
+    user: &Value,
 ) -> Result<PathBuf> {
     let cluster = json!({
         "server": format!("https://{server}"), "certificate-authority": authority.certificate_file(),

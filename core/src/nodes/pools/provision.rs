@@ -64,10 +64,11 @@ pub(super) fn with_daemons(claim: &mut Claim, cluster: &Cluster, well_known: &We
     let taints = template.and_then(|template| template.taints.as_deref()).unwrap_or_default();
     let mut total = Resources::default();
     for pod in &cluster.daemon_sets {
-        let affinity = pod.shape.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
-        let asked = Requirements::of_pod(&pod.shape.node_selector, affinity, false);
+        let shape = cluster.surroundings.as_asked(&pod.shape);
+        let affinity = shape.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
+        let asked = Requirements::of_pod(&shape.node_selector, affinity, false);
         let fits = asked.iter().any(|asked| claim.requirements.is_compatible(asked, well_known));
-        if fits && untolerated(taints, &pod.shape.tolerations).is_none() {
+        if fits && untolerated(taints, &shape.tolerations).is_none() {
             total.add(&pod.shape.requests);
         }
     }

@@ -85,12 +85,14 @@ fn extended_of(container: &Container) -> impl Iterator<Item = &str> {
     requests.map(|(name, _)| name.as_str()).filter(|name| is_extended(name))
 }
 
-/// Whether it may be a resource of which Kubernetes itself knows nothing.
+/// Whether it may be a resource that devices give.
 fn is_extended(resource: &str) -> bool {
-    resource.starts_with(OF_CLASS)
-        || resource.contains('/')
-            && !resource.contains("kubernetes.io/")
-            && !resource.starts_with("requests.")
+    resource.starts_with(OF_CLASS) || is_foreign(resource)
+}
+
+/// Whether it is a resource of which Kubernetes itself knows nothing.
+pub(in crate::scheduling) fn is_foreign(resource: &str) -> bool {
+    resource.contains('/') && !resource.contains("kubernetes.io/") && !resource.starts_with("requests.")
 }
 
 impl Objects {

@@ -35,6 +35,7 @@ pub use slice::{Access, Amounts, Attribute, AttributeName, Device, DeviceTaint, 
 use super::pod::Pod;
 
 pub(super) use demand::DemandId;
+pub(super) use extended::is_foreign;
 pub(super) use held::{Devices, NodeDevices, Undo};
 pub(crate) use outfit::Trial;
 

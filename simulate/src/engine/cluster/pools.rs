@@ -32,7 +32,7 @@ use tandem_core::{
     },
     pods::reasons::Event,
     quantity::format_milli,
-    scheduling::{Node, Resources},
+    scheduling::{Node, Resources, Surroundings},
 };
 
 use super::{Cluster, Due, Instant};
@@ -190,8 +190,8 @@ impl Cluster<'_> {
         let name = self.machines.name(&pool.name);
         let claim = launch.claim(pool, &wanted.requirements, &name, time);
         let node = launch.node(&claim, &name);
-        let daemons =
-            template::with_daemon_pods(node.clone(), Vec::new(), &world.nodes.daemon_sets, false).pods;
+        let (daemons, around) = (&world.nodes.daemon_sets, Surroundings::default());
+        let daemons = template::with_daemon_pods(node.clone(), Vec::new(), daemons, false, &around).pods;
         let prices = &world.nodes.prices;
         let price = prices.get(&*of.name).copied().unwrap_or(offering.price);
         let capacity_type = offering.capacity_type().unwrap_or_default();

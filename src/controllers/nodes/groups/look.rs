@@ -91,7 +91,8 @@ pub async fn look(
                 }
             },
         };
-        templates.insert(group.id.clone(), template::with_daemon_pods(node, pods, &daemon_sets, force_ds));
+        let template = template::with_daemon_pods(node, pods, &daemon_sets, force_ds, &surroundings);
+        templates.insert(group.id.clone(), template);
     }
     told.forget(now);
     told.retain_groups(|id| groups.iter().any(|group| *group.id == *id));

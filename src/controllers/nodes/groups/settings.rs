@@ -180,6 +180,7 @@ mod tests {
         ("cluster-name", "provider"),
         ("address", "operator"),
         ("scan-interval", "loop"),
+        ("scheduler-config-file", "world"),
         ("expander", "chooser"),
         ("grpc-expander-url", "chooser"),
         ("grpc-expander-cert", "chooser"),

@@ -23,7 +23,8 @@ use crate::{
     },
     scheduling::{
         pod::{HostPort, Owner},
-        surroundings,
+        profile::{Configuration, Workloads},
+        surroundings::{self, Surroundings},
     },
 };
 
@@ -318,6 +319,75 @@ fn preferences_are_respected_or_not() {
         });
         let options = Options { preferences, ..Options::default() };
         assert_eq!(plan(&mut cluster(), pods.collect(), options).claims.len(), claims, "{preferences:?}");
+    }
+}
+
+/// A profile of the default scheduler, and a Service that selects `app=web`.
+fn configured(profile: &serde_json::Value) -> Surroundings {
+    let document = serde_json::json!({
+        "apiVersion": "kubescheduler.config.k8s.io/v1", "kind": "KubeSchedulerConfiguration", "profiles": [profile],
+    });
+    let read = Configuration::read(&document.to_string()).unwrap();
+    let web = Arc::new([("app".to_owned(), "web".to_owned())].into());
+    let services = [("default".into(), vec![web])].into();
+    let workloads = Arc::new(Workloads { services, ..Workloads::default() });
+    Surroundings { profile: Some(Arc::new(read.profile)), workloads, ..Surroundings::default() }
+}
+
+#[test]
+fn new_nodes_are_as_the_scheduler_is_configured() {
+    use serde_json::json;
+    let rule = |when: &str| {
+        let rules = [json!({"maxSkew": 1, "topologyKey": ZONE, "whenUnsatisfiable": when})];
+        let args = json!({"defaultingType": "List", "defaultConstraints": rules});
+        json!({"pluginConfig": [{"name": "PodTopologySpread", "args": args}]})
+    };
+    let added = |zones: &[&str]| {
+        let term =
+            |zone: &&str| json!({"matchExpressions": [{"key": ZONE, "operator": "In", "values": [zone]}]});
+        let terms: Vec<_> = zones.iter().map(term).collect();
+        let required =
+            json!({"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}});
+        json!({"pluginConfig": [{"name": "NodeAffinity", "args": {"addedAffinity": required}}]})
+    };
+    let fit = json!({"pluginConfig": [{"name": "NodeResourcesFit", "args": {"ignoredResources": ["example.com/x"]}}]});
+    let without = json!({"plugins": {"multiPoint": {"disabled": [{"name": "NodeAffinity"}]}}});
+    let (respect, ignore) = (Preferences::Respect, Preferences::Ignore);
+    let any = String::new();
+    let only = |zone: &str| Requirement::is(ZONE, zone).to_string();
+    let each: Vec<_> = ZONES.iter().map(|zone| only(zone)).collect();
+    let nobody = BTreeMap::new();
+    let moon = [(ZONE.to_owned(), "moon".to_owned())].into();
+    let third = [(ZONE.to_owned(), "zone-3".to_owned())].into();
+    let table = [
+        ("plain", json!({}), respect, &nobody, Some(vec![any.clone()])),
+        ("spread", rule("DoNotSchedule"), ignore, &nobody, Some(each.clone())),
+        ("rather spread", rule("ScheduleAnyway"), respect, &nobody, Some(each)),
+        ("or not", rule("ScheduleAnyway"), ignore, &nobody, Some(vec![any.clone()])),
+        ("added", added(&["zone-2"]), respect, &nobody, Some(vec![only("zone-2")])),
+        ("another way", added(&["moon", "zone-2", "zone-3"]), respect, &nobody, Some(vec![only("zone-2")])),
+        ("beside its own", added(&["zone-2", "zone-3"]), respect, &third, Some(vec![only("zone-3")])),
+        ("nowhere", added(&["moon"]), respect, &nobody, None),
+        ("of no use", json!({}), respect, &moon, None),
+        ("not even asked", without, respect, &moon, Some(vec![any.clone()])),
+        ("ignored", fit, respect, &nobody, Some(vec![any])),
+    ];
+    for (name, profile, preferences, selector, expected) in table {
+        let mut cluster = Cluster { surroundings: Arc::new(configured(&profile)), ..cluster() };
+        let pods = (0..3).map(|number| {
+            with(pod(&number.to_string(), "web", 100), |shape| {
+                shape.scheduler = "default-scheduler".into();
+                shape.node_selector.clone_from(selector);
+                if name == "ignored" {
+                    shape.requests.set("example.com/x", 1);
+                }
+            })
+        });
+        let options = Options { preferences, ..Options::default() };
+        let plan = plan(&mut cluster, pods.collect(), options);
+        let waiting = if expected.is_some() { 0 } else { 3 };
+        assert_eq!(zones(&plan), expected.unwrap_or_default(), "{name}");
+        assert_eq!(plan.unschedulable.len(), waiting, "{name}");
     }
 }
 

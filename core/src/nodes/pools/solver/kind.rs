@@ -41,6 +41,7 @@ pub(super) struct Kind {
     pub(super) class: ClassId,
     /// What they are bound as: without preferences.
     pub(super) bound: ClassId,
+    /// What they ask of a node.
     pub(super) shape: Arc<Shape>,
     pub(super) requests: Amounts,
     pub(super) requirements: Requirements,
@@ -121,11 +122,12 @@ impl<'a> Catalog<'a> {
         let (mut taken, mut holds) = (Vec::new(), Vec::new());
         for pod in daemons {
             let class = snapshot.class(pod);
-            let affinity = pod.shape.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
+            let asked = snapshot.surroundings().as_asked(&pod.shape).into_owned();
+            let affinity = asked.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
             let mut offers = Mask::none(self.markets[market].offers.len());
-            for requirements in Requirements::of_pod(&pod.shape.node_selector, affinity, false) {
+            for requirements in Requirements::of_pod(&asked.node_selector, affinity, false) {
                 // Their controller tolerates what keeps others away only for a time; a preference keeps no daemon away.
-                if let Some(fit) = self.fit(market, &pod.shape, &requirements, true) {
+                if let Some(fit) = self.fit(market, &asked, &requirements, true) {
                     offers.join(&fit.offers);
                 }
             }
@@ -157,9 +159,10 @@ impl<'a> Catalog<'a> {
         (!offers.is_empty()).then_some(Fit { offers, kept })
     }
 
-    /// The levels of a pod's preferences.
-    pub(super) fn levels(&self, traits: &Arc<Traits>) -> Vec<Arc<Traits>> {
-        levels(traits, self.options.preferences == Preferences::Respect, self.prefer_no_schedule)
+    /// The levels of a pod's preferences, what its scheduler adds to them included.
+    pub(super) fn levels(&self, snapshot: &Snapshot, traits: &Arc<Traits>) -> Vec<Arc<Traits>> {
+        let traits = snapshot.surroundings().with_defaults(traits);
+        levels(&traits, self.options.preferences == Preferences::Respect, self.prefer_no_schedule)
     }
 
     /// The kind of a pod at one level of its preferences.
@@ -175,23 +178,24 @@ impl<'a> Catalog<'a> {
         if let Some(kind) = self.by_class.get(&(class, bound)) {
             return *kind;
         }
-        let affinity = level.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
-        let all = Requirements::of_pod(&level.node_selector, affinity, false);
+        let asked = snapshot.surroundings().as_asked(level).into_owned();
+        let affinity = asked.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
+        let all = Requirements::of_pod(&asked.node_selector, affinity, false);
         let requirements = all.into_iter().next().unwrap_or_default();
         let markets = 0..self.markets.len();
         let asks_for_devices = snapshot.asks_for_devices(class)
             && self.markets.iter().any(|market| market.pool.outfits.is_some());
-        let others = level.requests.other.keys().filter(|_| asks_for_devices);
+        let others = asked.requests.other.keys().filter(|_| asks_for_devices);
         let as_devices: Box<[_]> =
             others.filter(|name| snapshot.may_be_device(class, name)).cloned().collect();
         let kind = Kind {
             class,
             bound,
-            shape: level.clone(),
-            requests: fixed(&level.requests),
+            requests: fixed(&asked.requests),
             fits: markets
-                .map(|market| self.fit_of(snapshot, market, class, (level, &as_devices), &requirements))
+                .map(|market| self.fit_of(snapshot, market, class, (&asked, &as_devices), &requirements))
                 .collect(),
+            shape: asked,
             selector: snapshot.selector_of(class),
             has_holds: snapshot.has_holds(class),
             asks_for_devices,

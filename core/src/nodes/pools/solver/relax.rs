@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use k8s_openapi::api::core::v1::{Affinity, Toleration};
+use k8s_openapi::api::core::v1::{Affinity, NodeSelectorTerm, Toleration};
 
 use crate::scheduling::pod::{Shape, Traits};
 
@@ -44,7 +44,16 @@ pub(super) fn levels(traits: &Arc<Traits>, respect: bool, prefer_no_schedule: bo
         };
         levels.extend(tolerant());
     }
-    levels
+    levels.into_iter().flat_map(alternatives).collect()
+}
+
+/// Traits with one each of the terms that the scheduler adds, if it adds several.
+fn alternatives(level: Arc<Traits>) -> Vec<Arc<Traits>> {
+    if level.added.len() < 2 {
+        return vec![level];
+    }
+    let with = |term: &NodeSelectorTerm| Traits { added: [term.clone()].into(), ..(*level).clone() };
+    level.added.iter().map(|term| Arc::new(with(term))).collect()
 }
 
 /// The levels of shapes, worked out once for all that share their traits.
@@ -95,6 +104,7 @@ impl Wishes {
     fn is_any(&self) -> bool {
         let anyway = self.0.spread.iter().any(|rule| rule.when_unsatisfiable == SCHEDULE_ANYWAY);
         let affinity = self.0.affinity.as_deref();
+        let added = self.0.added.len() > 1;
         let wishes = affinity.is_some_and(|affinity| {
             let node = affinity.node_affinity.as_ref();
             let pods = affinity.pod_affinity.as_ref();
@@ -110,7 +120,7 @@ impl Wishes {
                 || pods.is_some_and(|list| !list.is_empty())
                 || anti.is_some_and(|list| !list.is_empty())
         });
-        anyway || wishes
+        added || anyway || wishes
     }
 
     /// Gives up what comes next; whether there was anything.

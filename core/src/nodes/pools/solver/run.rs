@@ -129,7 +129,7 @@ impl<'r, 'a> Run<'r, 'a> {
             cpu = cpu.saturating_add(pod.shape.requests.cpu);
             memory = memory.saturating_add(pod.shape.requests.memory);
             let levels: Vec<usize> = levels
-                .of(&pod.shape, |traits| self.catalog.levels(traits))
+                .of(&pod.shape, |traits| self.catalog.levels(self.snapshot, traits))
                 .iter()
                 .map(|level| {
                     let kind = self.catalog.kind(self.snapshot, pod, level);
