@@ -286,7 +286,8 @@ mod tests {
         };
         let pools = PodOfPools { fits: None, pools: vec![verdict], gang: None };
         let text = page(&pod(None), None, Some(&pools)).text();
-        let wanted = "web  can help, presuming that it has the devices that are asked for; \
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let wanted = "web can help, presuming that it has the devices that are asked for; \
                       known of devices: large has 2 of gpu.test, small has none";
         assert!(text.contains(wanted), "{text}");
         let json = to_json(&pod(None), None, Some(&pools));
