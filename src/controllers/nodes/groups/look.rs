@@ -1,6 +1,10 @@
 //! What a pass sees: the provider's groups, and the cluster around them. Nothing is written.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    mem,
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 use tandem_core::{
@@ -39,6 +43,42 @@ pub async fn groups(provider: &dyn CloudProvider) -> Result<(Vec<NodeGroup>, Vec
     Ok((groups, problems))
 }
 
+/// The places of each group's nodes among `nodes`.
+pub(super) fn by_group(nodes: &[Arc<Node>], groups: &[NodeGroup]) -> HashMap<Arc<str>, Vec<usize>> {
+    let group_of: HashMap<&str, &Arc<str>> = groups
+        .iter()
+        .flat_map(|group| group.instances.iter().map(|instance| (&*instance.id, &group.id)))
+        .collect();
+    let mut places: HashMap<Arc<str>, Vec<usize>> = HashMap::new();
+    for (place, node) in nodes.iter().enumerate() {
+        if let Some(group) = group_of.get(&*node.provider_id) {
+            places.entry((*group).clone()).or_default().push(place);
+        }
+    }
+    places
+}
+
+/// Nodes of no group, by name, as the last pass saw them.
+#[derive(Debug, Default)]
+pub struct Strangers(BTreeSet<Arc<str>>);
+
+impl Strangers {
+    /// Whether one has come while a group waits for nodes: it may be one of them whose machine was not there when groups were
+    /// read, and would count twice, as itself and as one that is on its way.
+    pub(super) fn come(&mut self, nodes: &[Arc<Node>], groups: &[NodeGroup]) -> bool {
+        let by_group = by_group(nodes, groups);
+        let known: BTreeSet<usize> = by_group.values().flatten().copied().collect();
+        let strangers = nodes.iter().enumerate().filter(|(place, _)| !known.contains(place));
+        let now = strangers.map(|(_, node)| node.name.clone()).collect();
+        let before = mem::replace(&mut self.0, now);
+        let waits = |group: &NodeGroup| {
+            let there = by_group.get(&group.id).map_or(0, Vec::len);
+            usize::try_from(group.target).is_ok_and(|target| target > there)
+        };
+        !self.0.is_subset(&before) && groups.iter().any(waits)
+    }
+}
+
 /// Nodes of a group are all alike: what they tell is kept without their instance type.
 const ONE_TYPE: &str = "";
 
@@ -58,11 +98,11 @@ pub async fn look(
     let slices = surroundings.devices.as_ref().map(|devices| devices.by_node()).unwrap_or_default();
     let daemon_sets = world.daemon_sets.all();
     let mut templates = BTreeMap::new();
+    let by_group = by_group(&nodes, &groups);
     for group in &groups {
-        let of_group =
-            |node: &&Arc<Node>| group.instances.iter().any(|instance| instance.id == node.provider_id);
+        let mut own = by_group.get(&group.id).into_iter().flatten().map(|place| &nodes[*place]);
         let fresh = |node: &Node| template::fresh(node, &group.id, passing, &surroundings);
-        let (node, pods) = match template::model(nodes.iter().filter(of_group), &slices, now) {
+        let (node, pods) = match template::model(own.clone(), &slices, now) {
             Some(node) => {
                 let published: Option<Arc<[_]>> = slices.get(&node.name).map(|own| own.as_slice().into());
                 told.note_devices(&group.id, node, published.as_ref(), now);
@@ -73,7 +113,7 @@ pub async fn look(
             None => match provider.template(&group.id).await {
                 Ok(Some(Template { node, pods })) => {
                     // The first that runs tells at once what the provider cannot.
-                    if let Some(first) = nodes.iter().find(|node| node.ready && of_group(node)) {
+                    if let Some(first) = own.find(|node| node.ready) {
                         told.note(&group.id, ONE_TYPE, &fresh(first).declared, now);
                     }
                     let mut node = fresh(&node);
@@ -97,7 +137,7 @@ pub async fn look(
     told.forget(now);
     told.retain_groups(|id| groups.iter().any(|group| *group.id == *id));
     if !slices.is_empty() {
-        await_devices(&mut nodes, &groups, &templates, &slices, now);
+        await_devices(&mut nodes, &by_group, &templates, &slices, now);
     }
     Input {
         now,
@@ -119,20 +159,16 @@ pub async fn look(
 /// Nodes are not ready as long as their devices have yet to be published.
 fn await_devices(
     nodes: &mut [Arc<Node>],
-    groups: &[NodeGroup],
+    by_group: &HashMap<Arc<str>, Vec<usize>>,
     templates: &BTreeMap<Arc<str>, Template>,
     slices: &BTreeMap<Arc<str>, Vec<Arc<Slice>>>,
     now: Timestamp,
 ) {
-    for group in groups {
-        let template = templates.get(&group.id).filter(|template| template.node.slices.is_some());
-        let Some(Template { node: template, .. }) = template else { continue };
-        let own = nodes.iter_mut().filter(|node| {
-            node.ready && group.instances.iter().any(|instance| instance.id == node.provider_id)
-        });
-        for node in own {
+    for (group, template) in templates.iter().filter(|(_, template)| template.node.slices.is_some()) {
+        for place in by_group.get(group).into_iter().flatten() {
+            let node = &mut nodes[*place];
             let published = slices.get(&node.name).map_or(&[][..], Vec::as_slice);
-            if template::awaits_devices(template, node, published, now) {
+            if node.ready && template::awaits_devices(&template.node, node, published, now) {
                 *node = Arc::new(Node { ready: false, ..(**node).clone() });
             }
         }
@@ -142,10 +178,32 @@ fn await_devices(
 #[cfg(test)]
 mod tests {
     use async_trait::async_trait;
-    use tandem_core::nodes::group::GroupOptions;
+    use tandem_core::nodes::group::{GroupOptions, Instance, InstanceState};
 
     use super::*;
     use crate::cloud::NodeRef;
+
+    #[test]
+    fn a_node_of_no_group_may_be_one_that_a_group_waits_for() {
+        let node = |name: &str| Node { name: name.into(), provider_id: name.into(), ..Node::default() };
+        let nodes = ["a", "b", "c"].map(|name| Arc::new(node(name)));
+        let with = |target: u32, members: &[&str]| {
+            let of = |id: &&str| Instance { id: (*id).into(), state: InstanceState::Running };
+            [NodeGroup { target, instances: members.iter().map(of).collect(), ..group("g", 5) }]
+        };
+        let mut strangers = Strangers::default();
+        for (nodes, groups, come, why) in [
+            (&nodes[..1], with(1, &["a"]), false, "it is the group's"),
+            (&nodes[..2], with(1, &["a"]), false, "nobody waits for it"),
+            (&nodes[..2], with(2, &["a"]), false, "it was there before anybody waited"),
+            (&nodes[..], with(2, &["a"]), true, "it has come"),
+            (&nodes[..], with(2, &["a"]), false, "it is known to be nobody's"),
+            (&nodes[..], with(3, &["a", "b", "x"]), false, "one that was a stranger is the group's"),
+        ] {
+            assert_eq!(strangers.come(nodes, &groups), come, "{why}");
+        }
+        assert_eq!(by_group(&nodes, &with(3, &["c", "a"]))["g"], [0, 2]);
+    }
 
     /// A provider that lists a group twice and cannot read another.
     struct Confused;

@@ -99,6 +99,7 @@ pub struct NodeGroups {
     removing: Arc<Mutex<BTreeMap<Arc<str>, bool>>>,
     /// What is wrong with the provider or its groups, as it was said last.
     problems: Vec<String>,
+    strangers: look::Strangers,
     /// In a dry run.
     rehearsal: Option<Rehearsal>,
 }
@@ -136,6 +137,7 @@ impl NodeGroups {
             liveness: Liveness::new(&args),
             removing: Arc::default(),
             problems: Vec::new(),
+            strangers: look::Strangers::default(),
             rehearsal: recorder.map(Rehearsal::new),
             client,
             world,
@@ -278,7 +280,11 @@ impl NodeGroups {
         removed: &mpsc::UnboundedSender<Removed>,
     ) -> Result<(Outcome, Vec<NodeGroup>), CloudError> {
         let started = Instant::now();
-        let (groups, problems) = look::groups(&*self.provider).await?;
+        let (mut groups, mut problems) = look::groups(&*self.provider).await?;
+        if self.strangers.come(&self.world.nodes.all(), &groups) {
+            self.provider.changed().await;
+            (groups, problems) = look::groups(&*self.provider).await?;
+        }
         self.say(problems).await;
         self.metrics.took("cloudProviderRefresh", started.elapsed());
         if let Some(rehearsal) = self.rehearsal.take() {

@@ -12,7 +12,7 @@ use tandem_core::{
     scheduling::Node,
 };
 
-use super::NodeGroups;
+use super::{NodeGroups, look::by_group};
 use crate::dry_run::{
     Recorder,
     record::{Intent, NodeKind, Nodes},
@@ -84,15 +84,12 @@ impl NodeGroups {
 
 /// Ready nodes of each group.
 fn ready(input: &Input) -> BTreeMap<Arc<str>, u32> {
-    let mut counts = BTreeMap::new();
-    for group in &input.groups {
-        let is_its = |node: &&Arc<Node>| {
-            node.ready && group.instances.iter().any(|instance| instance.id == node.provider_id)
-        };
-        let count = input.nodes.iter().filter(is_its).count();
-        counts.insert(group.id.clone(), u32::try_from(count).unwrap_or(u32::MAX));
-    }
-    counts
+    let by_group = by_group(&input.nodes, &input.groups);
+    let count = |group: &NodeGroup| {
+        let own = by_group.get(&group.id).into_iter().flatten();
+        u32::try_from(own.filter(|place| input.nodes[**place].ready).count()).unwrap_or(u32::MAX)
+    };
+    input.groups.iter().map(|group| (group.id.clone(), count(group))).collect()
 }
 
 /// The size that each group would have been given.
