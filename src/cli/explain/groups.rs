@@ -46,13 +46,14 @@ pub(super) async fn read(
     let Some(name) = of.nodes.provider() else { return Ok(None) };
     let settings = of.nodes.provider_settings();
     let provider = provider::connect(name, &settings, client.clone()).await?;
+    let nodes = world.nodes();
     let (groups, problems) = groups(&*provider).await.context("the provider's node groups cannot be read")?;
     for problem in &problems {
         tracing::error!("{problem}");
     }
     let passing = settings::passing_taints(&of.nodes);
     let mut input =
-        look(world, &*provider, &passing, &mut Learned::default(), of.nodes.force_ds, groups).await;
+        look(world, &*provider, &passing, &mut Learned::default(), of.nodes.force_ds, (nodes, groups)).await;
     // Whoever removes a node has put its taint on first.
     let leaves = |node: &&Arc<_>| -> bool {
         let node: &tandem_core::scheduling::Node = node;

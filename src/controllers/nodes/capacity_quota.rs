@@ -104,6 +104,8 @@ pub struct CapacityQuotas {
     writes: bool,
     /// What each was told last, by name: a schema that drops some of it must not have it written for ever.
     told: Mutex<BTreeMap<String, CapacityQuotaStatus>>,
+    /// What each said when it could be read last, by name: an edit that cannot be read lifts no limit.
+    kept: Mutex<BTreeMap<String, Arc<CapacityQuota>>>,
 }
 
 impl CapacityQuotas {
@@ -126,7 +128,14 @@ impl CapacityQuotas {
             Version::V1Alpha1 => Objects::V1Alpha1(watch_cluster(client, move |_, _: &_| changed())),
         };
         tracing::info!(version = version.name(), "CapacityQuotas are kept");
-        Ok(Self { client: client.clone(), objects, version, writes, told: Mutex::default() })
+        Ok(Self {
+            client: client.clone(),
+            objects,
+            version,
+            writes,
+            told: Mutex::default(),
+            kept: Mutex::default(),
+        })
     }
 
     /// Waits for the first listing: whoever decides before that keeps no quota.
@@ -138,17 +147,18 @@ impl CapacityQuotas {
     }
 
     /// The quotas that can be kept, in order of name. Each is told what those of these nodes have that it counts, the others
-    /// what is wrong with them.
+    /// what is wrong with them; one that could be read before is kept as it was.
     pub async fn look(&self, nodes: &[Arc<Node>]) -> Vec<Arc<CapacityQuota>> {
         let all = self.objects.all();
-        self.told.lock().retain(|name, _| all.iter().any(|object| object.name_any() == *name));
-        let mut quotas = Vec::new();
-        for object in all {
-            let read = CapacityQuota::read(&object);
-            self.tell(&object, read.as_ref(), nodes).await;
-            quotas.extend(read.ok().map(Arc::new));
+        let is_there = |name: &String| all.iter().any(|object| object.name_any() == *name);
+        self.told.lock().retain(|name, _| is_there(name));
+        self.kept.lock().retain(|name, _| is_there(name));
+        for object in &all {
+            let read = CapacityQuota::read(object);
+            self.tell(object, read.as_ref(), nodes).await;
+            self.kept.lock().extend(read.ok().map(|quota| (object.name_any(), Arc::new(quota))));
         }
-        quotas
+        self.kept.lock().values().cloned().collect()
     }
 
     async fn tell(
@@ -280,6 +290,33 @@ mod tests {
         assert_ne!(of(&quota, 3, Version::V1Beta1, later), two);
         let older = of(&object(&json!({"cpu": 8})), 2, Version::V1Alpha1, now);
         assert_eq!((older.conditions[0].type_.as_str(), older.observed_generation), ("Valid", None));
+    }
+
+    #[tokio::test]
+    async fn an_edit_that_cannot_be_read_lifts_no_limit() {
+        let unasked = tower::service_fn(|_: http::Request<kube::client::Body>| async {
+            std::future::pending::<Result<http::Response<kube::client::Body>, std::convert::Infallible>>()
+                .await
+        });
+        let cache = Arc::new(Cache::new(0));
+        let quotas = CapacityQuotas {
+            client: Client::new(unasked, "default"),
+            objects: Objects::V1Beta1(cache.clone()),
+            version: Version::V1Beta1,
+            writes: false,
+            told: Mutex::default(),
+            kept: Mutex::default(),
+        };
+        let say = |limits: Value| cache.insert(String::new(), "q".to_owned(), Arc::new(object(&limits)));
+        say(json!({"cpu": "many"}));
+        assert!(quotas.look(&[]).await.is_empty(), "it never said what it means");
+        say(json!({"nodes": 9}));
+        let kept = quotas.look(&[]).await;
+        assert_eq!(kept[0].limits().collect::<Vec<_>>(), [("nodes", 9)]);
+        say(json!({"nodes": "many"}));
+        assert_eq!(quotas.look(&[]).await, kept);
+        say(json!({"nodes": 4}));
+        assert_eq!(quotas.look(&[]).await[0].limits().collect::<Vec<_>>(), [("nodes", 4)]);
     }
 
     #[test]

@@ -83,17 +83,18 @@ impl Strangers {
 const ONE_TYPE: &str = "";
 
 /// The cluster, and what new nodes of these groups would look like. What only the running process knows is left empty:
-/// expected pods, and removals under way. `force_ds` says what becomes of DaemonSets that are too large for a node.
+/// expected pods, and removals under way. `force_ds` says what becomes of DaemonSets that are too large for a node. The nodes
+/// are those that were there before the groups were read: one that has come since is on its way as far as these know.
 pub async fn look(
     world: &World,
     provider: &dyn CloudProvider,
     passing: &PassingTaints,
     told: &mut Learned,
     force_ds: bool,
-    groups: Vec<NodeGroup>,
+    (nodes, groups): (Vec<Arc<Node>>, Vec<NodeGroup>),
 ) -> Input {
     let now = Timestamp::now();
-    let mut nodes: Vec<_> = world.nodes().into_iter().map(|node| passing.unready(node)).collect();
+    let mut nodes: Vec<_> = nodes.into_iter().map(|node| passing.unready(node)).collect();
     let surroundings = Arc::new(world.surroundings());
     let slices = surroundings.devices.as_ref().map(|devices| devices.by_node()).unwrap_or_default();
     let daemon_sets = world.daemon_sets.all();

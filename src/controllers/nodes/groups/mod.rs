@@ -23,14 +23,17 @@ use std::{
 use jiff::Timestamp;
 use kube::Client;
 use parking_lot::Mutex;
-use tandem_core::nodes::{
-    action::Action,
-    group::NodeGroup,
-    pass::{self, Input, Memory, Model, Outcome, PassSettings, ScaleUp},
-    provisioning_request::{Answer, Answered},
-    reasons,
-    template::PassingTaints,
-    told::Learned,
+use tandem_core::{
+    nodes::{
+        action::Action,
+        group::NodeGroup,
+        pass::{self, Input, Memory, Model, Outcome, PassSettings, ScaleUp},
+        provisioning_request::{Answer, Answered},
+        reasons,
+        template::PassingTaints,
+        told::Learned,
+    },
+    scheduling::Node,
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -280,19 +283,20 @@ impl NodeGroups {
         removed: &mpsc::UnboundedSender<Removed>,
     ) -> Result<(Outcome, Vec<NodeGroup>), CloudError> {
         let started = Instant::now();
+        let nodes = self.world.nodes();
         let (mut groups, mut problems) = look::groups(&*self.provider).await?;
-        if self.strangers.come(&self.world.nodes.all(), &groups) {
+        if self.strangers.come(&nodes, &groups) {
             self.provider.changed().await;
             (groups, problems) = look::groups(&*self.provider).await?;
         }
         self.say(problems).await;
         self.metrics.took("cloudProviderRefresh", started.elapsed());
         if let Some(rehearsal) = self.rehearsal.take() {
-            let (outcome, rehearsal) = self.rehearse(rehearsal, &groups, memory).await;
+            let (outcome, rehearsal) = self.rehearse(rehearsal, (nodes, &groups), memory).await;
             self.rehearsal = Some(rehearsal);
             return Ok((outcome, groups));
         }
-        let (input, seen) = self.input(groups.clone()).await;
+        let (input, seen) = self.input((nodes, groups.clone())).await;
         if first {
             for action in pass::left_over(&input.nodes, &input.removing) {
                 self.act(&action, &groups, memory, removed).await;
@@ -349,10 +353,10 @@ impl NodeGroups {
         requests.tell(seen, &outcome.requests, &failed).await;
     }
 
-    async fn input(&mut self, groups: Vec<NodeGroup>) -> (Input, Vec<Seen>) {
+    async fn input(&mut self, there: (Vec<Arc<Node>>, Vec<NodeGroup>)) -> (Input, Vec<Seen>) {
         let force_ds = self.args.force_ds;
         let mut input =
-            look::look(&self.world, &*self.provider, &self.passing, &mut self.told, force_ds, groups).await;
+            look::look(&self.world, &*self.provider, &self.passing, &mut self.told, force_ds, there).await;
         let Expected { pods, owners } = match &self.demand {
             Some(demand) => demand.expected(&input.pods).await,
             None => Expected::default(),

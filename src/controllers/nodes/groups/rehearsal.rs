@@ -65,10 +65,10 @@ impl NodeGroups {
     pub(super) async fn rehearse(
         &mut self,
         mut rehearsal: Rehearsal,
-        groups: &[NodeGroup],
+        (nodes, groups): (Vec<Arc<Node>>, &[NodeGroup]),
         memory: &mut Memory,
     ) -> (Outcome, Rehearsal) {
-        let (mut input, _) = self.input(groups.to_vec()).await;
+        let (mut input, _) = self.input((nodes, groups.to_vec())).await;
         // Whoever removes a node has put its taint on first.
         let leaves = |node: &&Arc<Node>| node.taint(TO_BE_DELETED).is_some();
         input.removing = input.nodes.iter().filter(leaves).map(|node| (node.name.clone(), true)).collect();

@@ -46,6 +46,7 @@ impl Proxy {
     pub(super) async fn fleet(&self, call: &Call) -> Result<Response> {
         let token = call.get("ClientToken").to_owned();
         let parameters = format!("{:?}", call.parameters);
+        let _launching = self.launching.lock().await;
         if let Some((before, body)) = self.state().fleets.answers.get(&token) {
             let message = "The request uses the same client token as a previous, but non-identical request.";
             return Ok(if *before == parameters {

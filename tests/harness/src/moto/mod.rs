@@ -82,7 +82,9 @@ impl Moto {
         let answering = Arc::clone(&proxy);
         let server = Server::start(free_address()?, move |request| {
             let proxy = Arc::clone(&answering);
-            async move { proxy.answer(request).await }
+            // AWS does what it was asked to do, whoever hangs up.
+            let answered = tokio::spawn(async move { proxy.answer(request).await });
+            async move { answered.await.unwrap_or_else(|error| proxy::broken(&error.into())) }
         })
         .await?;
         Ok(Self { server, proxy, process })

@@ -73,6 +73,8 @@ pub(super) struct Proxy {
     moto: String,
     http: reqwest::Client,
     state: Mutex<State>,
+    /// Held while a fleet is launched: one that is asked for again meanwhile is the same.
+    pub(super) launching: tokio::sync::Mutex<()>,
 }
 
 /// A call, read.
@@ -97,7 +99,7 @@ impl Call {
 
 impl Proxy {
     pub(super) fn new(moto: String, http: reqwest::Client) -> Self {
-        Self { moto, http, state: Mutex::default() }
+        Self { moto, http, state: Mutex::default(), launching: tokio::sync::Mutex::default() }
     }
 
     pub(super) fn calls(&self) -> Vec<String> {
@@ -482,7 +484,7 @@ fn empty(action: &str) -> Response {
     ok(&format!("<{action}Response><{action}Result></{action}Result></{action}Response>"))
 }
 
-fn broken(error: &anyhow::Error) -> Response {
+pub(super) fn broken(error: &anyhow::Error) -> Response {
     answer(500, "text/plain", format!("proxy: {error:#}"))
 }
 
