@@ -60,18 +60,22 @@ pub enum BudgetError {
     Nodes(String),
 }
 
-/// Whether a budget applies now: it has no schedule, or its duration has not passed since the schedule last came.
+/// Whether a budget applies now: it has no schedule, or its duration has not passed since the schedule last came. One whose
+/// schedule never comes, as on the thirtieth of February, always applies, as Karpenter has it.
 pub fn is_active(budget: &Budget, now: Timestamp) -> Result<bool, BudgetError> {
     if budget.schedule.is_none() && budget.duration.is_none() {
         return Ok(true);
     }
     let line = budget.schedule.as_deref().unwrap_or_default();
-    let schedule = Schedule::standard(&format!("TZ=UTC {line}"))
-        .map_err(|problem| BudgetError::Schedule { line: line.to_owned(), problem })?;
+    let schedule = match Schedule::standard(&format!("TZ=UTC {line}")) {
+        Ok(schedule) => schedule,
+        Err(ScheduleError::Never(_)) => return Ok(true),
+        Err(problem) => return Err(BudgetError::Schedule { line: line.to_owned(), problem }),
+    };
     let text = budget.duration.as_deref().unwrap_or("0s");
     let duration: SignedDuration = text.parse().map_err(|_| BudgetError::Duration(text.to_owned()))?;
     let began = now.checked_sub(duration).map_err(|_| BudgetError::Duration(text.to_owned()))?;
-    Ok(schedule.next(began, &TimeZone::UTC).is_some_and(|next| next <= now))
+    Ok(schedule.next(began, &TimeZone::UTC).is_none_or(|next| next <= now))
 }
 
 /// How many of `nodes` a budget lets be disrupted at once now, percentages rounded up; [`UNLIMITED`] if it does not apply.
@@ -93,22 +97,23 @@ pub fn allowed(budget: &Budget, nodes: u32, now: Timestamp) -> Result<i32, Budge
 /// How many nodes may be disrupted at once, and which budgets could not be read.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Allowance {
-    /// So many; none if a budget could not be read.
+    /// So many.
     pub nodes: i32,
-    /// What is wrong with budgets.
+    /// What is wrong with budgets, those for other reasons included.
     pub problems: Vec<BudgetError>,
 }
 
-/// The least that the budgets for this reason, and those for any, allow of `nodes`.
+/// The least that the budgets for this reason, and those for any, allow of `nodes`; none if one of them could not be read.
 pub fn allowed_by_reason(budgets: &[Budget], nodes: u32, reason: Reason, now: Timestamp) -> Allowance {
     let mut allowance = Allowance { nodes: UNLIMITED, problems: Vec::new() };
-    let is_for = |reasons: &Vec<String>| reasons.iter().any(|name| name == reason.name());
-    for budget in budgets.iter().filter(|budget| budget.reasons.as_ref().is_none_or(is_for)) {
+    for budget in budgets {
         let nodes = allowed(budget, nodes, now).unwrap_or_else(|problem| {
             allowance.problems.push(problem);
             0
         });
-        allowance.nodes = allowance.nodes.min(nodes);
+        if budget.reasons.as_ref().is_none_or(|reasons| reasons.iter().any(|name| name == reason.name())) {
+            allowance.nodes = allowance.nodes.min(nodes);
+        }
     }
     allowance
 }
@@ -148,9 +153,12 @@ impl PoolCount {
         })
     }
 
-    /// How many more of the nodes may be disrupted now.
+    /// How many more of the nodes may be disrupted now: none if a budget, for whichever reason, could not be read.
     pub fn allowed(self, budgets: &[Budget], reason: Reason, now: Timestamp) -> Allowance {
         let mut allowance = allowed_by_reason(budgets, self.nodes, reason, now);
+        if !allowance.problems.is_empty() {
+            allowance.nodes = 0;
+        }
         let disrupting = i32::try_from(self.disrupting).unwrap_or(i32::MAX);
         allowance.nodes = allowance.nodes.saturating_sub(disrupting).max(0);
         allowance

@@ -303,6 +303,9 @@ impl fmt::Display for Requirement {
         if let Some(lte) = self.lte {
             write!(formatter, " <={lte}")?;
         }
+        if let Some(min_values) = self.min_values {
+            write!(formatter, " minValues {min_values}")?;
+        }
         Ok(())
     }
 }
