@@ -37,13 +37,15 @@ impl Hold {
     }
 
     fn port(strings: &mut Strings, port: &HostPort) -> Self {
-        let every =
-            port.ip.is_empty() || port.ip.parse::<IpAddr>().is_ok_and(|address| address.is_unspecified());
+        // One address may be written in several ways.
+        let ip = port.ip.parse::<IpAddr>().map(|address| address.to_canonical());
+        let every = port.ip.is_empty() || ip.as_ref().is_ok_and(|address| address.is_unspecified());
+        let address = || ip.map_or_else(|_| port.ip.to_string(), |address| address.to_string());
         let protocol = if port.protocol.is_empty() { "TCP" } else { &port.protocol };
         Self::Port {
             number: port.port,
             protocol: strings.intern(protocol),
-            address: (!every).then(|| strings.intern(&port.ip)),
+            address: (!every).then(|| strings.intern(&address())),
         }
     }
 

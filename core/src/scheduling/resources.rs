@@ -150,16 +150,16 @@ pub fn pod_requests(pod: &Pod) -> Resources {
         let asked = listed(container, |resources| resources.requests.as_ref());
         settled(asked, held_by(pod, container), is_infeasible)
     });
-    let of_pod = spec.resources.as_ref().and_then(|resources| resources.requests.as_ref());
-    let of_pod = of_pod.map(|asked| {
+    if let Some(asked) = spec.resources.as_ref().and_then(|resources| resources.requests.as_ref()) {
         let status = pod.status.as_ref().filter(|status| status.resources.is_some());
         let held = status.map(|status| Held {
             allocated: status.allocated_resources.as_ref(),
             in_force: status.resources.as_ref().and_then(|resources| resources.requests.as_ref()),
         });
-        settled(Resources::from_list(asked), held, is_infeasible)
-    });
-    finish(&mut requests, spec, of_pod.as_ref());
+        replace(&mut requests, asked, &settled(Resources::from_list(asked), held, is_infeasible));
+    }
+    requests.add(&Resources::from_optional(spec.overhead.as_ref()));
+    requests.pods = 1;
     requests
 }
 
@@ -210,11 +210,20 @@ fn is_sidecar(container: &Container) -> bool {
     container.restart_policy.as_deref() == Some("Always")
 }
 
-/// The limits of a whole pod, by the same rule as [`pod_requests`]; a resource without a limit is absent.
+/// The limits of a whole pod, by the same rule as [`pod_requests`]; a resource without a limit is absent, and its overhead
+/// sets none.
 pub fn pod_limits(spec: &PodSpec) -> Resources {
     let mut limits = aggregate(spec, |container| listed(container, |resources| resources.limits.as_ref()));
-    let of_pod = spec.resources.as_ref().and_then(|resources| resources.limits.as_ref());
-    finish(&mut limits, spec, of_pod.map(Resources::from_list).as_ref());
+    if let Some(limited) = spec.resources.as_ref().and_then(|resources| resources.limits.as_ref()) {
+        replace(&mut limits, limited, &Resources::from_list(limited));
+    }
+    for (name, amount) in Resources::from_optional(spec.overhead.as_ref()).iter() {
+        let limit = limits.get(name);
+        if limit > 0 {
+            limits.set(name, limit.saturating_add(amount));
+        }
+    }
+    limits.pods = 1;
     limits
 }
 
@@ -248,15 +257,13 @@ fn aggregate(spec: &PodSpec, of: impl Fn(&Container) -> Resources) -> Resources 
     together
 }
 
-/// A pod's own resources replace the sum of its containers' (cpu, memory and huge pages can be set so).
-fn finish(total: &mut Resources, spec: &PodSpec, of_pod: Option<&Resources>) {
-    for (name, amount) in of_pod.into_iter().flat_map(Resources::iter) {
+/// A pod's own resources, zero included, replace the sum of its containers' (cpu, memory and huge pages can be set so).
+fn replace(total: &mut Resources, named: &ResourceList, by: &Resources) {
+    for name in named.keys() {
         if name == "cpu" || name == "memory" || name.starts_with("hugepages-") {
-            total.set(name, amount);
+            total.set(name, by.get(name));
         }
     }
-    total.add(&Resources::from_optional(spec.overhead.as_ref()));
-    total.pods = 1;
 }
 
 #[cfg(test)]

@@ -56,9 +56,10 @@ pub(super) struct Tolerance<'a> {
 }
 
 impl Tolerance<'_> {
-    /// Whether it tolerates a taint. `Lt` and `Gt` compare the taint's integer with the toleration's (KEP-5471).
+    /// Whether it tolerates a taint. `Lt` and `Gt` compare the taint's integer with the toleration's (KEP-5471), both written
+    /// without plus signs and leading zeros.
     pub(super) fn covers(&self, key: &str, value: &str, effect: &str) -> bool {
-        let integers = || Some((value.parse::<i64>().ok()?, self.value.parse::<i64>().ok()?));
+        let integers = || Some((decimal(value)?, decimal(self.value)?));
         (self.effect.is_empty() || self.effect == effect)
             && (self.key.is_empty() || self.key == key)
             && match self.operator {
@@ -69,4 +70,9 @@ impl Tolerance<'_> {
                 _ => false,
             }
     }
+}
+
+/// An integer as it is written out.
+fn decimal(text: &str) -> Option<i64> {
+    text.parse::<i64>().ok().filter(|integer| integer.to_string() == text)
 }
