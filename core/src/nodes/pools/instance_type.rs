@@ -131,8 +131,12 @@ impl InstanceType {
         cheapest(self.available(requirements, well_known))
     }
 
-    /// What a running node of these labels costs, dollars an hour, whether or not another could be had; 0 if nobody knows.
+    /// What a running node of these labels costs, dollars an hour, whether or not another could be had; 0 if nobody knows, as
+    /// where they do not say where it runs or what it is paid by.
     pub fn price_of_node(&self, labels: &Requirements, well_known: &WellKnownLabels) -> f64 {
+        if [ZONE, CAPACITY_TYPE].iter().any(|key| labels.get(key).is_none()) {
+            return 0.0;
+        }
         let offering = cheapest(compatible(&self.offerings, labels, well_known));
         offering.map(|offering| offering.price).filter(|price| !price.is_nan()).unwrap_or(0.0)
     }
