@@ -138,9 +138,32 @@ fn compare(
         }
         differences.holds(!got.unschedulable.is_empty(), || "nothing failed".to_owned());
     }
+    if case["expectedClaims"].is_array() {
+        differences.same("claims", claims(got), read(&case["expectedClaims"]));
+    }
     for claim in &got.claims {
         of_all_types(&case["expectedAllTypes"], claim, well_known, differences);
     }
+}
+
+/// A claim as cases word it: pods by their places, and the names of instance types, each in order.
+#[derive(Deserialize, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct WordedClaim {
+    pods: Vec<usize>,
+    types: Vec<String>,
+}
+
+fn claims(got: &Packing) -> Vec<WordedClaim> {
+    let worded = |claim: &Claim| {
+        let mut pods = claim.pods.clone();
+        let mut types: Vec<_> = claim.types.iter().map(|one| one.name.to_string()).collect();
+        pods.sort_unstable();
+        types.sort_unstable();
+        WordedClaim { pods, types }
+    };
+    let mut claims: Vec<_> = got.claims.iter().map(worded).collect();
+    claims.sort();
+    claims
 }
 
 fn of_all_types(wanted: &Value, claim: &Claim, well_known: &WellKnownLabels, differences: &mut Differences) {

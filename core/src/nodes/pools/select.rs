@@ -133,6 +133,7 @@ impl fmt::Display for NoInstanceType {
         const F: usize = Lacking::FITS;
         const O: usize = Lacking::OFFERING;
         let any = |of| self.lacking.any(of);
+        let too_large = self.min_values.is_none() && any(R) && !any(F) && any(O);
         match (any(R), any(F), any(O)) {
             _ if self.min_values.is_some() => {
                 self.min_values.iter().try_for_each(|unmet| write!(formatter, "{unmet}"))?;
@@ -148,12 +149,7 @@ impl fmt::Display for NoInstanceType {
                 formatter.write_str("no instance type had enough resources or had a required offering")?;
             }
             (false, true, true) => formatter.write_str("no instance type met all requirements")?,
-            (true, false, true) => {
-                formatter.write_str("no instance type has enough resources")?;
-                if self.requests.cpu >= TYPED_WRONG {
-                    formatter.write_str(" (CPU request >= 1 Million, m vs M typo?)")?;
-                }
-            }
+            (true, false, true) => formatter.write_str("no instance type has enough resources")?,
             (true, true, false) => formatter.write_str("no instance type has the required offering")?,
             (true, true, true) => formatter.write_str(match (any(R + F), any(F + O), any(R + O)) {
                 (true, _, _) => {
@@ -174,12 +170,20 @@ impl fmt::Display for NoInstanceType {
             _ => format!("\"{name}\":\"{amount}\""),
         };
         let requests: Vec<_> = self.requests.iter().map(amount).collect();
-        write!(formatter, ", requirements={}, resources={{{}}}", self.requirements, requests.join(","))
+        write!(formatter, ", requirements={}, resources={{{}}}", self.requirements, requests.join(","))?;
+        if too_large && self.requests.cpu >= TYPED_WRONG {
+            formatter.write_str(" (CPU request >= 1 Million, m vs M typo?)")?;
+        }
+        Ok(())
     }
 }
 
-/// Packs pods on new nodes of a pool.
+/// Packs pods on new nodes of a pool. An instance type that the pool's own requirements leave out stays out, even where a pod
+/// would do without the label.
 pub fn pack(pool: &Pool<'_>, pods: &[Pod]) -> Packing {
+    let suits = |it: &&Arc<InstanceType>| it.requirements.intersects(&pool.requirements);
+    let types: Vec<_> = pool.types.iter().filter(suits).cloned().collect();
+    let pool = &Pool { types: &types, ..pool.clone() };
     let mut order: Vec<usize> = (0..pods.len()).collect();
     order.sort_by_key(|&place| {
         let pod = &pods[place];
@@ -352,7 +356,7 @@ mod tests {
             ),
             (
                 pod(2_000_000_000, None),
-                "no instance type has enough resources (CPU request >= 1 Million, m vs M typo?), requirements=, resources={\"cpu\":\"2000000\",\"pods\":\"1\"}",
+                "no instance type has enough resources, requirements=, resources={\"cpu\":\"2000000\",\"pods\":\"1\"} (CPU request >= 1 Million, m vs M typo?)",
             ),
             (
                 pod(8_000, None),
