@@ -11,7 +11,7 @@ use super::{
     reason::Reason,
     selector::{Conjunction, NodeSelector, Operator, Requirement, all_match, label_selector, node_term},
     snapshot::Snapshot,
-    surroundings::{Claim, READ_WRITE_ONCE_POD, StorageClass, Surroundings, Volume},
+    surroundings::{Claim, READ_WRITE_ONCE_POD, StorageClass, Surroundings, Volume, driver_of},
 };
 
 /// The provisioner of classes whose volumes somebody makes by hand.
@@ -84,7 +84,7 @@ impl Snapshot {
         if let Some(there) = places(&mut self.strings, key, claim, surroundings) {
             self.made_volume(name, class, claim, there, surroundings, all);
         }
-        all.attached.push((self.strings.intern(&class.provisioner), self.strings.intern(&id)));
+        all.attached.push((self.strings.intern(driver_of(&class.provisioner)), self.strings.intern(&id)));
     }
 
     /// Where a volume can be made, if not found.

@@ -8,8 +8,8 @@ use std::{
 use k8s_openapi::{
     api::{
         core::v1::{
-            NodeSelector, PersistentVolume, PersistentVolumeClaim, TopologySelectorTerm,
-            VolumeResourceRequirements,
+            NodeSelector, PersistentVolume, PersistentVolumeClaim, PersistentVolumeSpec,
+            TopologySelectorTerm, VolumeResourceRequirements,
         },
         storage::v1::{CSIDriver, CSIStorageCapacity, StorageClass as K8sStorageClass},
     },
@@ -80,7 +80,7 @@ pub struct Volume {
     pub labels: BTreeMap<String, String>,
     /// The nodes from which it can be reached; absent means all.
     pub node_affinity: Option<NodeSelector>,
-    /// The CSI driver and its handle; absent for volumes of other kinds.
+    /// The CSI driver and its handle, of a kind that a driver has taken over too; absent for volumes of other kinds.
     pub handle: Option<(Arc<str>, Arc<str>)>,
     /// The storage class.
     pub class: Option<Arc<str>>,
@@ -99,7 +99,7 @@ pub struct Volume {
 /// A `StorageClass`.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct StorageClass {
-    /// Who makes its volumes; a CSI driver goes by the same name.
+    /// Who makes its volumes; a CSI driver goes by the same name, or by that of [`driver_of`].
     pub provisioner: Arc<str>,
     /// Whether a claim is bound only when a pod that uses it is scheduled.
     pub waits_for_consumer: bool,
@@ -131,6 +131,41 @@ fn name(name: Option<&String>) -> Option<Arc<str>> {
 
 fn bytes(quantity: Option<&k8s_openapi::apimachinery::pkg::api::resource::Quantity>) -> i64 {
     quantity.and_then(|quantity| parse_milli(&quantity.0).ok()).map_or(0, |milli| milli.div_euclid(1000))
+}
+
+/// Plugins that were part of Kubernetes, and the CSI drivers that have taken their volumes over (csi-translation-lib).
+const TAKEN_OVER: [(&str, &str); 7] = [
+    ("kubernetes.io/aws-ebs", EBS),
+    ("kubernetes.io/gce-pd", GCE_DISK),
+    ("kubernetes.io/azure-disk", AZURE_DISK),
+    ("kubernetes.io/azure-file", "file.csi.azure.com"),
+    ("kubernetes.io/cinder", CINDER),
+    ("kubernetes.io/vsphere-volume", VSPHERE),
+    ("kubernetes.io/portworx-volume", "pxd.portworx.com"),
+];
+const EBS: &str = "ebs.csi.aws.com";
+const GCE_DISK: &str = "pd.csi.storage.gke.io";
+const AZURE_DISK: &str = "disk.csi.azure.com";
+const CINDER: &str = "cinder.csi.openstack.org";
+const VSPHERE: &str = "csi.vsphere.vmware.com";
+
+/// The CSI driver that makes the volumes of a provisioner.
+pub(super) fn driver_of(provisioner: &str) -> &str {
+    TAKEN_OVER.iter().find(|(plugin, _)| *plugin == provisioner).map_or(provisioner, |(_, driver)| driver)
+}
+
+/// The driver of a volume, and what it knows the volume by.
+fn handle(spec: &PersistentVolumeSpec) -> Option<(Arc<str>, Arc<str>)> {
+    let csi = spec.csi.as_ref().map(|it| (it.driver.as_str(), it.volume_handle.as_str()));
+    // Ids of EBS may be written with their zone before them: `aws://zone/vol-1`.
+    let ebs = spec.aws_elastic_block_store.as_ref().map(|it| it.volume_id.as_str());
+    let ebs = ebs.map(|id| (EBS, id.rsplit_once('/').map_or(id, |(_, id)| id)));
+    let gce = spec.gce_persistent_disk.as_ref().map(|it| (GCE_DISK, it.pd_name.as_str()));
+    let azure = spec.azure_disk.as_ref().map(|it| (AZURE_DISK, it.disk_uri.as_str()));
+    let cinder = spec.cinder.as_ref().map(|it| (CINDER, it.volume_id.as_str()));
+    let vsphere = spec.vsphere_volume.as_ref().map(|it| (VSPHERE, it.volume_path.as_str()));
+    let first = csi.or(ebs).or(gce).or(azure).or(cinder).or(vsphere);
+    first.map(|(driver, handle)| (driver.into(), handle.into()))
 }
 
 fn is_block(mode: Option<&str>) -> bool {
@@ -165,10 +200,7 @@ impl Volume {
         Self {
             labels: volume.metadata.labels.clone().unwrap_or_default(),
             node_affinity: spec.node_affinity.as_ref().and_then(|affinity| affinity.required.clone()),
-            handle: spec
-                .csi
-                .as_ref()
-                .map(|csi| (csi.driver.as_str().into(), csi.volume_handle.as_str().into())),
+            handle: handle(spec),
             class: name(spec.storage_class_name.as_ref()),
             bytes: bytes(spec.capacity.as_ref().and_then(|capacity| capacity.get("storage"))),
             access_modes: spec.access_modes.clone().unwrap_or_default(),

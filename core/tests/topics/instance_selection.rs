@@ -1,6 +1,9 @@
 //! `instance_selection`: which instance types new nodes are asked for as.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use k8s_openapi::{api::core::v1 as k8s, apimachinery::pkg::api::resource::Quantity};
 use serde::Deserialize;
@@ -14,8 +17,10 @@ use tandem_core::{
             labels::{CAPACITY_TYPE, ZONE},
         },
         select::{Claim, Packing, Pool, pack},
+        solver,
     },
-    scheduling::{Pod, Resources},
+    nodes::told::Told,
+    scheduling::{Pod, Resources, Snapshot},
 };
 
 use super::{Differences, Verdict, read, requirements::requirements};
@@ -97,8 +102,40 @@ pub(super) fn judge(case: &Value, meta: &Value) -> Verdict {
         most_types: read(&case["maxInstanceTypes"]),
         well_known: &well_known,
     };
-    compare(case, &pack(&pool, &pods), pods.len(), &well_known, &mut differences);
+    let got = pack(&pool, &pods);
+    compare(case, &got, pods.len(), &well_known, &mut differences);
+    solved(&pool, &pods, &got, &mut differences);
     differences.verdict()
+}
+
+/// The solver, which packs better, places the same pods, and one alone on the same instance types.
+fn solved(pool: &Pool<'_>, pods: &[Pod], packed: &Packing, differences: &mut Differences) {
+    let solver_pool = solver::Pool {
+        name: "pool".into(),
+        weight: 0,
+        requirements: pool.requirements.clone(),
+        taints: Vec::new(),
+        types: pool.types,
+        daemons: &[],
+        told: Told::default(),
+        outfits: None,
+        remaining: BTreeMap::new(),
+    };
+    let options = solver::Options {
+        min_values: pool.min_values,
+        most_types: pool.most_types,
+        well_known: pool.well_known.clone(),
+        ..solver::Options::default()
+    };
+    let solution = solver::solve(&mut Snapshot::default(), &[solver_pool], pods, options);
+    let (left_out, most) = (solution.failures.len(), packed.unschedulable.len());
+    differences.holds(left_out <= most, || format!("the solver left out {left_out}, wanted {most} at most"));
+    differences.holds(pods.len() > 1 || left_out == most, || "the solver placed it".to_owned());
+    if let ([solved], [packed], [_]) = (&solution.claims[..], &packed.claims[..], pods) {
+        let names =
+            |types: &[Arc<InstanceType>]| types.iter().map(|one| one.name.clone()).collect::<BTreeSet<_>>();
+        differences.same("types of the solver", names(&solved.types), names(&packed.types));
+    }
 }
 
 fn has(instance_type: &InstanceType, key: &str, value: &str) -> bool {
