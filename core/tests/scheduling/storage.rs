@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::{
     TopologySelectorTerm,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use serde_json::json;
 use tandem_core::scheduling::{
     ClassId, Node, NodeId, Pod, Reason, Resources, Snapshot, Surroundings,
     pod::{Shape, Traits},
@@ -176,6 +177,30 @@ fn a_node_has_so_many_volumes_attached_and_a_shared_one_counts_once() {
     assert_eq!(snapshot.check(two, a), Err(Reason::VolumeLimit));
     snapshot.unbind(zero, a);
     assert_eq!(snapshot.check(two, a), Ok(()));
+}
+
+#[test]
+fn volumes_of_old_plugins_count_for_the_drivers_that_took_them_over() {
+    let mut world = Surroundings::default();
+    let ebs = |id: &str| -> Volume {
+        let spec = json!({"awsElasticBlockStore": {"volumeID": id}});
+        Volume::read(&serde_json::from_value(json!({"spec": spec})).unwrap())
+    };
+    bound(&mut world, "old", ebs("aws://a/vol-1"));
+    bound(&mut world, "same", ebs("vol-1"));
+    bound(&mut world, "other", ebs("vol-2"));
+    unbound(&mut world, "new", Some("gp2"));
+    let class = json!({"provisioner": "kubernetes.io/aws-ebs", "volumeBindingMode": "WaitForFirstConsumer"});
+    world.classes.insert("gp2".into(), StorageClass::read(&serde_json::from_value(class).unwrap()));
+    let mut snapshot = Snapshot::new(Arc::new(world));
+    let limits = [("ebs.csi.aws.com".into(), 1)].into();
+    let there = snapshot.add_node(&Node { volume_limits: limits, ..node("a", None) });
+    let [old, same, other, new] = ["old", "same", "other", "new"].map(|claim| snapshot.class(&pod(&[claim])));
+    assert_eq!(snapshot.check(new, there), Ok(()));
+    snapshot.bind(old, there);
+    assert_eq!(snapshot.check(same, there), Ok(()));
+    assert_eq!(snapshot.check(other, there), Err(Reason::VolumeLimit));
+    assert_eq!(snapshot.check(new, there), Err(Reason::VolumeLimit));
 }
 
 #[test]
