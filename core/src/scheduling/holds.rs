@@ -39,7 +39,7 @@ impl Hold {
     fn port(strings: &mut Strings, port: &HostPort) -> Self {
         // One address may be written in several ways.
         let ip = port.ip.parse::<IpAddr>().map(|address| address.to_canonical());
-        let every = port.ip.is_empty() || ip.as_ref().is_ok_and(|address| address.is_unspecified());
+        let every = port.ip.is_empty() || ip.as_ref().is_ok_and(IpAddr::is_unspecified);
         let address = || ip.map_or_else(|_| port.ip.to_string(), |address| address.to_string());
         let protocol = if port.protocol.is_empty() { "TCP" } else { &port.protocol };
         Self::Port {
