@@ -136,6 +136,19 @@ impl Moto {
         self.proxy.state().fleets.sold_out.insert((instance_type.to_owned(), zone.to_owned()));
     }
 
+    /// Makes a placement group; its id.
+    pub fn create_placement_group(&self, name: &str, strategy: &str, partitions: u32) -> String {
+        let id = format!("pg-{name}");
+        let group = (id.clone(), strategy.to_owned(), partitions);
+        self.proxy.state().fleets.placement_groups.insert(name.to_owned(), group);
+        id
+    }
+
+    /// Where fleets put their machines, in order: the id of a placement group and the partition, or nothing.
+    pub fn placements(&self) -> Vec<(String, String)> {
+        self.proxy.state().fleets.placements.clone()
+    }
+
     /// From now on fleets get no machine with this instance profile.
     pub fn forget_profile(&self, name: &str) {
         self.proxy.state().fleets.unknown_profiles.insert(name.to_owned());
