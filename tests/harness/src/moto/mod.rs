@@ -70,7 +70,8 @@ impl Moto {
         let arguments = vec!["-H".into(), address.ip().to_string(), "-p".into(), address.port().to_string()];
         let mut process =
             Process::start("moto", &folder.join("logs"), &program, arguments, Vec::new()).await?;
-        let http = reqwest::Client::builder().no_proxy().build()?;
+        // moto closes connections when it likes; one that is kept may be gone when it is used.
+        let http = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build()?;
         let url = format!("http://{address}");
         process
             .wait_until_ready(READY_TIMEOUT, || async {
