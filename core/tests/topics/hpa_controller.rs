@@ -185,9 +185,12 @@ fn reconcile(case: &Value) -> Verdict {
 
 /// What became of the target's selector; cases say nothing when it is fine.
 fn selector(case: &Value) -> Selector<'_> {
+    // Two words are no requirement.
+    let parses = |term: &str| term.contains(['=', '!', '(']) || term.split_whitespace().count() == 1;
     match (&case["scale_selector"], case["ambiguous_with"].as_str()) {
         (Value::String(selector), Some(autoscalers)) => Selector::Ambiguous { selector, autoscalers },
         (Value::String(selector), None) if selector.is_empty() => Selector::Missing,
+        (Value::String(selector), None) if !selector.split(',').all(parses) => Selector::Invalid(selector),
         _ => Selector::Valid,
     }
 }
