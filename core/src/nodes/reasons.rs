@@ -4,10 +4,13 @@
 
 use std::collections::BTreeMap;
 
+use jiff::SignedDuration;
+
 use super::{
     action::{Increase, InstanceFault},
     group::InstanceError,
     pass::Refusal,
+    printed::duration,
 };
 use crate::pods::reasons::Event;
 
@@ -149,14 +152,15 @@ pub fn failed_to_scale_up_group(group: &str, error: &str) -> Event {
 }
 
 /// On the status object: nodes did not come.
-pub fn scale_up_timed_out(group: &str, waited: &str) -> Event {
+pub fn scale_up_timed_out(group: &str, waited: SignedDuration) -> Event {
+    let waited = duration(waited);
     warning(SCALE_UP_TIMED_OUT, format!("Nodes added to group {group} failed to register within {waited}"))
 }
 
 /// On the status object: the provider could not make nodes.
 pub fn scale_up_failed(group: &str, nodes: u32, error: &InstanceError) -> Event {
-    let class = if error.out_of_resources { "OutOfResource" } else { "Other" };
     let InstanceError { code, message, .. } = error;
+    let class = error.class();
     warning(
         SCALE_UP_FAILED,
         format!(
