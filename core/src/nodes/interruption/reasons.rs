@@ -22,7 +22,11 @@ pub const EVENTS: &[(&str, &str, &str)] = &[
     ("RebalanceRecommendation", "Normal", "on a node: EC2 is likely to take its spot machine back"),
     ("ScheduledEvent", "Normal", "on a node: EC2 announced maintenance"),
     ("StateChange", "Normal", "on a node: its machine stops or ends, or has"),
-    ("ASGLifecycle", "Warning", "on a NodeClaim: its Auto Scaling group ends the machine, and a hook holds it"),
+    (
+        "ASGLifecycle",
+        "Warning",
+        "on a NodeClaim: its Auto Scaling group ends the machine, and a hook holds it",
+    ),
     ("ASGLifecycle", "Normal", "on a node: its Auto Scaling group ends the machine, and a hook holds it"),
     ("PreDrain", "Normal", "on a node: the taint that says why it goes is on it"),
     ("Cordon", "Normal", "on a node: it takes no more pods (CORDON_ONLY)"),

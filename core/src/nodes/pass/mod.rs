@@ -42,7 +42,8 @@ pub use cooldown::{Change, Changes};
 pub use pending::{Ignored, PendingSettings, Unplaced};
 pub use scale_down::{ScaleDownSettings, Unneeded, Unremovable, UnremovableReason};
 pub use scale_up::{
-    Candidate, ExpansionOption, MAX_SIZE_REACHED, Refusal, ScaleUp, ScaleUpPlan, ScaleUpSettings, Waiting,
+    BACKED_OFF, Candidate, ExpansionOption, MAX_SIZE_REACHED, Refusal, ScaleUp, ScaleUpPlan, ScaleUpSettings,
+    Waiting,
 };
 
 /// What the flags say.

@@ -434,6 +434,8 @@ impl<'a> ScaleUp<'a> {
 
 /// Why a group that is as large as it may be does not grow.
 pub const MAX_SIZE_REACHED: &str = "max node group size reached";
+/// Why a group does not grow that failed of late.
+pub const BACKED_OFF: &str = "in backoff after failed scale-up";
 
 fn nodes(nodes: u32) -> Limits {
     Limits { nodes: i64::from(nodes), ..Limits::default() }
@@ -519,7 +521,7 @@ pub(super) fn candidates(memory: &Memory, input: &Input, outcome: &Outcome) -> V
         let unhealthy = outcome.found.groups.get(&group.id).is_some_and(|state| !state.healthy);
         let backoff = memory.cluster.backoffs.of(&group.id, input.now);
         let barred = match backoff {
-            Some(_) => Some("in backoff after failed scale-up"),
+            Some(_) => Some(BACKED_OFF),
             None if unhealthy => Some("not ready for scale-up"),
             None => None,
         };

@@ -112,6 +112,9 @@ async fn remove_tainted(
             return Err(NotRemoved::Drain(texts.join("; ")));
         }
     }
+    if !pods.is_empty() {
+        tracing::info!("All pods removed from {}", removal.node);
+    }
     let mut daemon_pods = removal.daemon_pods.clone();
     daemon_pods.retain(|pod| is_daemon_pod_evicted(pod, evict_daemon_pods));
     for turn in options.order.turns(&daemon_pods, options.max_grace) {
