@@ -87,7 +87,11 @@ pub const EVENTS: &[(&str, &str, &str)] = &[
     (CLUSTER_UNHEALTHY, "Warning", "on the status ConfigMap: too many nodes do not work, nothing is scaled"),
     (DELETE_UNREGISTERED, "Normal", "on the status ConfigMap: an instance without a node was terminated"),
     (DELETE_UNREGISTERED_FAILED, "Warning", "on the status ConfigMap: it could not be"),
-    (CLEANUP, "Normal", "on a node that an interrupted removal had left its taint on"),
+    (
+        CLEANUP,
+        "Normal or Warning",
+        "on a node that an interrupted removal had left its taint on: it is off, or not",
+    ),
 ];
 
 fn normal(reason: &'static str, message: String) -> Event {
@@ -267,4 +271,9 @@ pub fn pod_not_evicted() -> Event {
 /// On a node: what an interrupted removal left is off.
 pub fn cleaned_up(taint: &str, node: &str) -> Event {
     normal(CLEANUP, format!("removed {taint} taint from node {node}"))
+}
+
+/// On a node: what an interrupted removal left is still on it.
+pub fn failed_to_clean_up(taint: &str, node: &str, error: &str) -> Event {
+    warning(CLEANUP, format!("failed to clean {taint} on node {node}: {error}"))
 }

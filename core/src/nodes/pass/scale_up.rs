@@ -14,8 +14,9 @@ use std::{
 use jiff::Timestamp;
 
 use super::{
-    Change, Choose, Input, Memory, Outcome, PassSettings, World, buffers, place, requests::Wanting,
-    room::Room,
+    Change, Choose, Input, Memory, Outcome, PassSettings, World, buffers, place,
+    requests::Wanting,
+    room::{MAX_NODES_REACHED, Room},
 };
 use crate::{
     nodes::{
@@ -478,6 +479,11 @@ pub(super) fn plan(
     let real = |pod: &Arc<Pod>| known.contains(&Arc::as_ptr(pod));
     outcome.plan.helped.retain(|(pod, _)| real(pod));
     outcome.plan.refused.retain(|(pod, _)| real(pod));
+    let mut refusals = outcome.plan.refused.iter().flat_map(|(_, refusals)| refusals.iter());
+    if refusals.any(|refusal| refusal.reason == MAX_NODES_REACHED) {
+        // Or what grows is cut short by it.
+        outcome.max_nodes_reached = settings.scale_up.max_nodes;
+    }
     let mut increases = outcome.plan.increases.clone();
     if settings.scale_up.enforce_min {
         increases.extend(up_to_minimum(input, &increases, &mut room));

@@ -114,8 +114,11 @@ impl NodeGroups {
             Action::MarkCandidate { node, since } => self.soft_taint(node, Some(*since)).await,
             Action::UnmarkCandidate { node } => self.soft_taint(node, None).await,
             Action::CleanUp { node } => {
-                remove::give_back(&self.client, node).await;
-                self.reporter.on_node(node, &reasons::cleaned_up(TO_BE_DELETED, node)).await;
+                let event = match remove::give_back(&self.client, node).await {
+                    Ok(()) => reasons::cleaned_up(TO_BE_DELETED, node),
+                    Err(error) => reasons::failed_to_clean_up(TO_BE_DELETED, node, &error),
+                };
+                self.reporter.on_node(node, &event).await;
             }
         }
     }

@@ -140,6 +140,9 @@ impl Told<'_> {
                 format_args!("Splitting scale-up between {count} similar node groups: {{{names}}}"),
             );
         }
+        if let Some(limit) = self.outcome.max_nodes_reached.filter(|_| !plan.increases.is_empty()) {
+            say(Level::INFO, format_args!("Capping size to max cluster total size ({limit})"));
+        }
         if !plan.increases.is_empty() {
             let plan = reasons::plan_text(&plan.increases);
             say(Level::INFO, format_args!("Final scale-up plan: {plan}"));

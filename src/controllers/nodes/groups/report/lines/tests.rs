@@ -71,6 +71,7 @@ fn pods_and_groups_are_told_in_the_words_that_users_know() {
     outcome.plan.splits = vec![vec!["a".into(), "b".into()]];
     outcome.plan.increases = vec![Increase { group: "a".into(), from: 1, to: 2, max: 9 }];
     (outcome.unschedulable, outcome.fitting, outcome.upcoming) = (pods, 2, 1);
+    outcome.max_nodes_reached = Some(9);
     let lines = said(&outcome, false);
     let (first, rest) = lines.split_at(4);
     assert_eq!(
@@ -95,6 +96,7 @@ fn pods_and_groups_are_told_in_the_words_that_users_know() {
             "DEBUG Pod /web-0 can't be scheduled on late, predicate checking error: in backoff after failed scale-up",
             "DEBUG Pod /web-0 can't be scheduled on small, predicate checking error: Insufficient cpu",
             "INFO Splitting scale-up between 2 similar node groups: {a, b}",
+            "INFO Capping size to max cluster total size (9)",
             "INFO Final scale-up plan: [{a 1->2 (max: 9)}]",
         ]
     );
