@@ -17,7 +17,7 @@ use tandem_core::nodes::{
     action::{RemovalCause, TO_BE_DELETED},
     cluster_state::{ClusterState, Found, TIMEOUT},
     group::{NodeGroup, Template},
-    pass::{Outcome, UnremovableReason},
+    pass::{Outcome, Unplaced, UnremovableReason},
     template::PassingTaints,
 };
 use tandem_core::scheduling::Node;
@@ -177,10 +177,14 @@ impl Metrics {
             ("cluster_safe_to_autoscale", f64::from(u8::from(outcome.found.healthy))),
             ("unneeded_nodes_count", count(outcome.unneeded.len())),
             ("scale_down_in_cooldown", f64::from(u8::from(outcome.scale_down_held.is_some()))),
-            ("unschedulable", f64::from(outcome.unplaced.unschedulable)),
-            ("scheduler_unprocessed", f64::from(outcome.unplaced.not_tried)),
             ("node_groups_count", count(outcome.found.groups.len())),
         ]);
+        if outcome.found.healthy {
+            // Nobody looks at pods in a cluster that does not work.
+            let Unplaced { unschedulable, not_tried } = outcome.unplaced;
+            let pods = [("unschedulable", unschedulable), ("scheduler_unprocessed", not_tried)];
+            state.gauges.extend(pods.map(|(name, count)| (name, f64::from(count))));
+        }
         state.unremovable.clear();
         for unremovable in &outcome.unremovable {
             *state.unremovable.entry(unremovable.reason.name()).or_default() += 1.0;

@@ -73,7 +73,9 @@ impl Interruptions {
             }
         }
         let Some(held) = held else {
-            self.let_go(notice, node, None).await;
+            if left.is_empty() {
+                self.let_go(notice, node, None).await;
+            }
             return Outcome::Done;
         };
         tokio::time::sleep(self.config.args.completion_delay()).await;

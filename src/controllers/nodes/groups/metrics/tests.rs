@@ -226,7 +226,8 @@ fn nodes_that_are_being_removed_give_nothing_any_more() {
 fn every_metric_is_documented_and_no_other_is() {
     let metrics = new(&[]);
     let groups = [group("a", 4)];
-    let outcome = Outcome::default();
+    let mut outcome = Outcome::default();
+    outcome.found.healthy = true;
     metrics.passed(&outcome, Duration::ZERO);
     metrics.of_cluster([Node::default()].iter(), 0);
     metrics.of_groups(&outcome.found, &groups, &ClusterState::default());
