@@ -68,7 +68,7 @@ fn the_limit_of_the_cluster_is_told_when_pods_wait() {
 fn the_limit_of_the_cluster_is_told_where_it_cuts_a_plan_short() {
     let mut settings = settings();
     settings.scale_up.max_nodes = Some(3);
-    let mut of = |waiting| {
+    let of = |waiting| {
         let mut cluster = Cluster::default().group("a", (0, 9), 1).waiting(waiting, 1000);
         let outcome = cluster.pass(&mut Memory::default(), 0, &settings);
         (outcome.plan.increases.first().map(|increase| increase.to), outcome.max_nodes_reached)
