@@ -431,16 +431,18 @@ impl NodeGroups {
         removed: &mpsc::UnboundedSender<Removed>,
     ) {
         let mut soft_taints = SoftTaints::new(self.args.max_bulk_soft_taint_time);
-        let mut took = BTreeMap::<_, Duration>::new();
+        let mut took = BTreeMap::<&str, Duration>::new();
         for action in actions {
             let started = Instant::now();
             if soft_taints.may(action, started) {
                 self.act(action, groups, memory, removed).await;
-                *took.entry(parts::function(action)).or_default() += started.elapsed();
+                if let Some(function) = parts::function(action) {
+                    *took.entry(function).or_default() += started.elapsed();
+                }
             }
         }
         for (function, took) in took {
-            function.into_iter().for_each(|function| self.metrics.took(function, took));
+            self.metrics.took(function, took);
         }
     }
 }

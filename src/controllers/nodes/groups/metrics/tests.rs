@@ -5,7 +5,7 @@ use prometheus_client::registry::Registry;
 use tandem_core::{
     nodes::{
         backoff::BackoffSettings,
-        cluster_state::Expired,
+        cluster_state::{Expired, GroupState},
         drain::Verdict,
         group::{GroupOptions, InstanceError},
         pass::Unneeded,
@@ -152,7 +152,7 @@ fn groups_are_told_as_long_as_they_are_there_and_backoffs_that_are_over_as_none(
     has(&told(&metrics), &["cluster_autoscaler_max_nodes_count 4.0"]);
     metrics.of_sizes(&groups);
     let mut outcome = Outcome::default();
-    outcome.found.groups = groups.iter().map(|group| (group.id.clone(), Default::default())).collect();
+    outcome.found.groups = groups.iter().map(|group| (group.id.clone(), GroupState::default())).collect();
     metrics.passed(&outcome, Duration::ZERO);
     let hour = SignedDuration::from_hours(1);
     let settings = BackoffSettings { first: hour, longest: hour, forgotten: hour };
@@ -208,7 +208,7 @@ fn nodes_that_are_being_removed_give_nothing_any_more() {
     let capacity = Resources { cpu: 3920, memory: 7, ..Resources::default() };
     let node = Node { capacity, ..Node::default() };
     let leaving = Taint { key: TO_BE_DELETED.to_owned(), ..Taint::default() };
-    let leaving = Node { taints: vec![leaving].into(), ..node.clone() };
+    let leaving = Node { taints: vec![leaving], ..node.clone() };
     metrics.of_cluster([node, leaving].iter(), 1);
     metrics.took("scaleUp", Duration::from_secs(2));
     has(
