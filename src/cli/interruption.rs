@@ -251,8 +251,18 @@ pub(super) const WITHOUT_EFFECT: &[Flag] = &[
     ("use-provider-id", Switch, "nodes are always found by their provider id"),
 ];
 
-/// Variables of logicmonitor/k8s-asg-lifecycle-manager, with what to set instead.
+/// Those of its flags whose variables have a meaning here, or are there in every pod.
+pub(super) const FLAGS_WITHOUT_EFFECT: &[Flag] = &[
+    ("aws-region", Value, "see the variable AWS_REGION"),
+    ("kubernetes-service-host", Value, "see --kubeconfig"),
+    ("kubernetes-service-port", Value, "see --kubeconfig"),
+    ("pod-namespace", Value, "see --namespace"),
+];
+
+/// Variables of aws-node-termination-handler that no flag of its is called like, and of logicmonitor/k8s-asg-lifecycle-manager,
+/// with what to set instead.
 pub(super) const VARIABLES: &[(&str, &str)] = &[
+    ("NAMESPACE", "see POD_NAMESPACE"),
     ("NODEMAN_AWS_REGION", "see AWS_REGION"),
     ("NODEMAN_AWS_SQS_QUEUE_URL", "see QUEUE_URL"),
     ("NODEMAN_CONSUMER_THREADS", "see WORKERS"),

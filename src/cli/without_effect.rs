@@ -128,7 +128,8 @@ const VARIABLES: &[(&str, &str)] = &[
 
 /// All of them.
 fn all() -> impl Iterator<Item = &'static Flag> {
-    OF_KEDA.iter().chain(nodes::WITHOUT_EFFECT).chain(with_variables())
+    let flags = OF_KEDA.iter().chain(nodes::WITHOUT_EFFECT).chain(interruption::FLAGS_WITHOUT_EFFECT);
+    flags.chain(with_variables())
 }
 
 /// Those of programs that name a variable as its flag, in capitals.
@@ -283,6 +284,41 @@ mod tests {
                 command.get_arguments().any(|argument| argument.get_env().is_some_and(|it| it == variable));
             let said = super::VARIABLES.iter().any(|(name, _)| *name == variable);
             assert!(read != said, "{variable}: read {read}, said to have no effect {said}");
+        }
+    }
+
+    /// Every flag of aws-node-termination-handler, and the variables that are not called like one of them.
+    #[test]
+    fn every_flag_and_variable_of_the_handler_is_known() {
+        let flags = "aws-endpoint aws-region check-asg-tag-before-draining check-tag-before-draining \
+                     complete-lifecycle-action-delay-seconds cordon-only delete-local-data \
+                     delete-sqs-msg-if-node-not-found dry-run emit-kubernetes-events enable-asg-lifecycle-draining \
+                     enable-out-of-service-taint enable-probes-server enable-prometheus-server \
+                     enable-rebalance-draining enable-rebalance-monitoring enable-scheduled-event-draining \
+                     enable-spot-interruption-draining enable-sqs-termination-draining exclude-from-load-balancers \
+                     grace-period heartbeat-interval heartbeat-until ignore-daemon-sets json-logging \
+                     kubernetes-events-extra-annotations kubernetes-service-host kubernetes-service-port \
+                     log-format-version log-level managed-asg-tag managed-tag metadata-tries metadata-url node-name \
+                     node-termination-grace-period pod-name pod-namespace pod-termination-grace-period \
+                     probes-server-endpoint probes-server-port prometheus-server-port queue-url taint-effect \
+                     taint-node uptime-from-file use-apiserver-cache use-provider-id webhook-headers webhook-proxy \
+                     webhook-template webhook-template-file webhook-url workers";
+        let command = Program::command();
+        for flag in flags.split_whitespace() {
+            let is_called = |arg: &clap::Arg| {
+                arg.get_long() == Some(flag)
+                    || arg.get_all_aliases().into_iter().flatten().any(|it| it == flag)
+            };
+            let arg = command.get_arguments().find(|arg| is_called(arg));
+            let arg = arg.unwrap_or_else(|| panic!("--{flag} is not taken"));
+            let variable = flag.to_uppercase().replace('-', "_");
+            let has_one = arg.get_env().is_some_and(|env| env.to_string_lossy() == variable);
+            let is_other = super::interruption::FLAGS_WITHOUT_EFFECT.iter().any(|(other, ..)| *other == flag);
+            let is_told = super::variables().any(|(other, _)| other == variable);
+            assert!(has_one || is_other || is_told, "the variable {variable} is neither read nor told");
+        }
+        for variable in ["NAMESPACE", "INSTANCE_METADATA_URL"] {
+            assert!(super::variables().any(|(other, _)| other == variable), "{variable} is not told");
         }
     }
 

@@ -8,8 +8,9 @@ use prometheus_client::{
 
 use crate::cloud::aws::client::OnRequest;
 
-/// From ten milliseconds to the minute after which a call is given up.
-const BUCKETS: [f64; 9] = [0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 10.0, 60.0];
+/// To the minute after which a call is given up; those of `aws_metrics.go`.
+const BUCKETS: [f64; 17] =
+    [0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0];
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Labels {

@@ -15,6 +15,7 @@ use super::{
     backoff::{BackoffSettings, Backoffs},
     group::{Instance, InstanceError, InstanceState, NodeGroup},
     interruption::is_replaced,
+    printed::duration,
 };
 use crate::scheduling::Node;
 
@@ -315,7 +316,7 @@ impl ClusterState {
             self.requests.remove(&**id);
             let waited = now.duration_since(request.since);
             let nodes = request.nodes.min(group.target.saturating_sub(there));
-            let message = format!("{nodes} nodes did not come within {waited:#}");
+            let message = format!("Scale-up timed out for node group {id} after {}", duration(waited));
             self.backoffs.fail(id, TIMEOUT, &message, now, settings.backoff);
             found.expired.push(Expired { group: id.clone(), nodes, waited });
         }

@@ -63,6 +63,16 @@ pub struct InstanceError {
     pub message: String,
 }
 
+impl InstanceError {
+    /// What class of errors it is of, as Cluster Autoscaler prints it (`cloudprovider.InstanceErrorClass`).
+    pub fn class(&self) -> &'static str {
+        if self.out_of_resources { "OutOfResource" } else { OTHER_CLASS }
+    }
+}
+
+/// The class of errors that more room at the provider would not mend.
+pub const OTHER_CLASS: &str = "Other";
+
 /// What of the flags a group says otherwise (tags, annotations or options of the provider).
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct GroupOptions {

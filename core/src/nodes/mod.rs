@@ -13,6 +13,7 @@ pub mod group;
 pub mod interruption;
 pub mod pass;
 pub mod pools;
+pub mod printed;
 pub mod provisioning_request;
 pub mod reasons;
 pub mod similar;

@@ -4,10 +4,13 @@
 
 use std::collections::BTreeMap;
 
+use jiff::SignedDuration;
+
 use super::{
     action::{Increase, InstanceFault},
     group::InstanceError,
     pass::Refusal,
+    printed::duration,
 };
 use crate::pods::reasons::Event;
 
@@ -84,7 +87,11 @@ pub const EVENTS: &[(&str, &str, &str)] = &[
     (CLUSTER_UNHEALTHY, "Warning", "on the status ConfigMap: too many nodes do not work, nothing is scaled"),
     (DELETE_UNREGISTERED, "Normal", "on the status ConfigMap: an instance without a node was terminated"),
     (DELETE_UNREGISTERED_FAILED, "Warning", "on the status ConfigMap: it could not be"),
-    (CLEANUP, "Normal", "on a node that an interrupted removal had left its taint on"),
+    (
+        CLEANUP,
+        "Normal or Warning",
+        "on a node that an interrupted removal had left its taint on: it is off, or not",
+    ),
 ];
 
 fn normal(reason: &'static str, message: String) -> Event {
@@ -149,14 +156,15 @@ pub fn failed_to_scale_up_group(group: &str, error: &str) -> Event {
 }
 
 /// On the status object: nodes did not come.
-pub fn scale_up_timed_out(group: &str, waited: &str) -> Event {
+pub fn scale_up_timed_out(group: &str, waited: SignedDuration) -> Event {
+    let waited = duration(waited);
     warning(SCALE_UP_TIMED_OUT, format!("Nodes added to group {group} failed to register within {waited}"))
 }
 
 /// On the status object: the provider could not make nodes.
 pub fn scale_up_failed(group: &str, nodes: u32, error: &InstanceError) -> Event {
-    let class = if error.out_of_resources { "OutOfResource" } else { "Other" };
     let InstanceError { code, message, .. } = error;
+    let class = error.class();
     warning(
         SCALE_UP_FAILED,
         format!(
@@ -263,4 +271,9 @@ pub fn pod_not_evicted() -> Event {
 /// On a node: what an interrupted removal left is off.
 pub fn cleaned_up(taint: &str, node: &str) -> Event {
     normal(CLEANUP, format!("removed {taint} taint from node {node}"))
+}
+
+/// On a node: what an interrupted removal left is still on it.
+pub fn failed_to_clean_up(taint: &str, node: &str, error: &str) -> Event {
+    warning(CLEANUP, format!("failed to clean {taint} on node {node}: {error}"))
 }

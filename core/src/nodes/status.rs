@@ -12,6 +12,7 @@ use super::{
     backoff::Backoff,
     cluster_state::{ClusterState, Found, GroupState, Readiness},
     group::NodeGroup,
+    printed::timestamp,
 };
 
 /// The key of the ConfigMap that holds the document.
@@ -22,11 +23,6 @@ pub const LAST_UPDATED: &str = "cluster-autoscaler.kubernetes.io/last-updated";
 const MESSAGE_LENGTH: usize = 500;
 /// What then stands in the place of the rest.
 const TRUNCATED: &str = "<truncated>";
-
-/// A time as Go's default format has it, such as `2023-11-24 04:28:19.54675 +0000 UTC`.
-pub fn timestamp(time: Timestamp) -> String {
-    time.strftime("%Y-%m-%d %H:%M:%S%.f +0000 UTC").to_string()
-}
 
 /// The whole document.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -283,6 +283,7 @@ impl Groups {
         size: u32,
         now: Timestamp,
     ) -> Result<(), CloudError> {
+        tracing::info!("Setting asg {} size to {size}", group.name);
         autoscaling::set_desired_capacity(client, &group.name, size).await?;
         state.resized.insert(group.name.clone(), now);
         if let Some(known) = state.groups.get_mut(&group.name) {

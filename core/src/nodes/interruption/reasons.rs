@@ -18,26 +18,36 @@ pub const EVENTS: &[(&str, &str, &str)] = &[
         "Warning",
         "on a NodeClaim or a node: the capacity reservation of its machine is taken back",
     ),
-    ("SpotInterruption", "Warning", "on a node: EC2 takes its spot machine back in two minutes"),
-    ("RebalanceRecommendation", "Warning", "on a node: EC2 is likely to take its spot machine back"),
-    ("ScheduledEvent", "Warning", "on a node: EC2 announced maintenance"),
-    ("StateChange", "Warning", "on a node: its machine stops or ends, or has"),
+    ("SpotInterruption", "Normal", "on a node: EC2 takes its spot machine back in two minutes"),
+    ("RebalanceRecommendation", "Normal", "on a node: EC2 is likely to take its spot machine back"),
+    ("ScheduledEvent", "Normal", "on a node: EC2 announced maintenance"),
+    ("StateChange", "Normal", "on a node: its machine stops or ends, or has"),
     (
         "ASGLifecycle",
         "Warning",
-        "on a NodeClaim or a node: its Auto Scaling group ends the machine, and a hook holds it",
+        "on a NodeClaim: its Auto Scaling group ends the machine, and a hook holds it",
     ),
+    ("ASGLifecycle", "Normal", "on a node: its Auto Scaling group ends the machine, and a hook holds it"),
+    ("PreDrain", "Normal", "on a node: the taint that says why it goes is on it"),
     ("Cordon", "Normal", "on a node: it takes no more pods (CORDON_ONLY)"),
-    ("CordonError", "Warning", "on a node: it could not be tainted or cordoned"),
+    ("CordonError", "Warning", "on a node: it could not be cordoned (CORDON_ONLY)"),
     ("CordonAndDrain", "Normal", "on a node: it takes no more pods, and its pods are gone"),
-    ("PostDrain", "Normal", "on a node: the hook that held its machine was told that it may end"),
+    (
+        "PostDrain",
+        "Normal",
+        "on a node: the notice is dealt with, and a hook that held its machine was told that it may end",
+    ),
     ("PostDrainError", "Warning", "on a node: the hook could not be told, and why"),
     ("MonitorError", "Warning", "on the pod of Tandem: the queue of notices cannot be read, and why"),
     ("TerminatingOnInterruption", "Warning", "on a NodeClaim: it is deleted because of a notice"),
-    ("CordonAndDrainError", "Warning", "on a node: pods are still there, each with the reason"),
+    (
+        "CordonAndDrainError",
+        "Warning",
+        "on a node: it could not be cordoned, or pods are still there, each with the reason",
+    ),
 ];
 
-/// What a notice says of a node.
+/// What a notice says of a node. One that is no pool's hears of it as something normal, as the handler has it.
 pub fn noticed(kind: &Kind, home: Home) -> Event {
     let (reason, message) = match (kind, home) {
         (Kind::SpotInterruption, Home::Pool) => {
@@ -64,7 +74,15 @@ pub fn noticed(kind: &Kind, home: Home) -> Event {
             ("CapacityReservationInstanceInterrupted", "EC2 takes the capacity reservation back")
         }
     };
-    Event { type_: "Warning", reason, message: message.to_owned() }
+    let is_handlers = home == Home::Other && *kind != Kind::ReservationInterruption;
+    let type_ = if is_handlers { "Normal" } else { "Warning" };
+    Event { type_, reason, message: message.to_owned() }
+}
+
+/// A node has the taint that says why it goes.
+pub fn tainted() -> Event {
+    let message = "Pre-drain task successfully executed".to_owned();
+    Event { type_: "Normal", reason: "PreDrain", message }
 }
 
 /// A node takes no more pods, and has none any more unless they were to stay.
@@ -77,12 +95,15 @@ pub fn emptied(evicted: bool) -> Event {
     Event { type_: "Normal", reason, message: message.to_owned() }
 }
 
-/// A node could not be tainted or cordoned.
-pub fn not_marked(error: &str) -> Event {
-    Event { type_: "Warning", reason: "CordonError", message: error.to_owned() }
+/// A node could not be tainted and cordoned, or pods are still there.
+pub fn not_emptied(evict: bool, problem: &str) -> Event {
+    let (reason, what) =
+        if evict { ("CordonAndDrainError", "cordon and drain") } else { ("CordonError", "cordon") };
+    let message = format!("There was a problem while trying to {what} the node: {problem}");
+    Event { type_: "Warning", reason, message }
 }
 
-/// The hook of a machine was told that it may end, or could not be.
+/// A notice is dealt with: where a hook held the machine it was told that it may end, or could not be.
 pub fn let_go(problem: Option<&str>) -> Event {
     match problem {
         None => {
@@ -108,11 +129,6 @@ pub fn terminating() -> Event {
     Event { type_: "Warning", reason: "TerminatingOnInterruption", message }
 }
 
-/// Pods are still on a node: each, and why.
-pub fn not_emptied(pods: &[String]) -> Event {
-    Event { type_: "Warning", reason: "CordonAndDrainError", message: pods.join("; ") }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -133,9 +149,9 @@ mod tests {
             Kind::ReservationInterruption,
         ];
         let noticed = kinds.iter().flat_map(|kind| [Home::Pool, Home::Other].map(|home| noticed(kind, home)));
-        let done = [emptied(true), emptied(false), not_marked("no"), not_emptied(&["a: no".to_owned()])];
+        let done = [emptied(true), emptied(false), not_emptied(false, "no"), not_emptied(true, "a: no")];
         let done = done.into_iter().chain([not_read("queue", "no"), terminating()]);
-        let done = done.chain([let_go(None), let_go(Some("no"))]);
+        let done = done.chain([let_go(None), let_go(Some("no")), tainted()]);
         let given: BTreeSet<_> = noticed.chain(done).map(|event| (event.reason, event.type_)).collect();
         let listed: BTreeSet<_> = EVENTS.iter().map(|(reason, type_, _)| (*reason, *type_)).collect();
         assert_eq!(given, listed);

@@ -39,10 +39,11 @@ use world::World;
 
 pub use buffers::Buffered;
 pub use cooldown::{Change, Changes};
-pub use pending::{Ignored, PendingSettings};
+pub use pending::{Ignored, PendingSettings, Unplaced};
 pub use scale_down::{ScaleDownSettings, Unneeded, Unremovable, UnremovableReason};
 pub use scale_up::{
-    Candidate, ExpansionOption, MAX_SIZE_REACHED, Refusal, ScaleUp, ScaleUpPlan, ScaleUpSettings, Waiting,
+    BACKED_OFF, Candidate, ExpansionOption, MAX_SIZE_REACHED, Refusal, ScaleUp, ScaleUpPlan, ScaleUpSettings,
+    Waiting,
 };
 
 /// What the flags say.
@@ -134,6 +135,8 @@ pub struct Outcome {
     pub found: Found,
     /// What is to be done, in this order.
     pub actions: Vec<Action>,
+    /// Pods without a node, whether or not they will fit or ask for one.
+    pub unplaced: Unplaced,
     /// Pods that fit nowhere, in order; those of removed nodes and expected ones are not among them.
     pub unschedulable: Vec<Arc<Pod>>,
     /// Pods that the scheduler could not place and that will fit nevertheless.
@@ -162,6 +165,17 @@ pub struct Outcome {
 
 /// Chooses among the options of a scale-up: the index of one, or `None` to stop.
 pub type Choose<'a> = dyn FnMut(&ScaleUp<'_>, &[ExpansionOption]) -> Option<usize> + 'a;
+
+/// A part of a pass, for those who have a clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// What there is: groups, nodes, pods.
+    State,
+    /// Pods placed, and what groups grow for.
+    ScaleUp,
+    /// Nodes that are not needed, and which of them go.
+    ScaleDown,
+}
 
 /// One pass, on its own.
 pub fn run(memory: &mut Memory, input: &Input, settings: &PassSettings, choose: &mut Choose<'_>) -> Outcome {
@@ -197,6 +211,17 @@ impl Model {
 
     /// One pass.
     pub fn pass(&mut self, memory: &mut Memory, input: &Input, choose: &mut Choose<'_>) -> Outcome {
+        self.pass_in_parts(memory, input, choose, &mut |_| {})
+    }
+
+    /// One pass; `ended` hears of the end of each part. One that finds nothing changed has none.
+    pub fn pass_in_parts(
+        &mut self,
+        memory: &mut Memory,
+        input: &Input,
+        choose: &mut Choose<'_>,
+        ended: &mut dyn FnMut(Part),
+    ) -> Outcome {
         if let Some(outcome) = self.unchanged(memory, input) {
             return outcome;
         }
@@ -213,9 +238,13 @@ impl Model {
             return outcome;
         }
         let mut world = World::of(self.world.take(), input, &outcome.found, settings);
+        outcome.unplaced = pending::unplaced(&world, &settings.pending);
+        ended(Part::State);
         gangs::plan(memory, &mut world, input, settings, choose, &mut outcome);
         requests::remember(memory, input, settings, &outcome);
+        ended(Part::ScaleUp);
         scale_down::plan(memory, &mut world, input, settings, &mut outcome);
+        ended(Part::ScaleDown);
         self.calm = Calm::after(&outcome, memory, input, &world);
         self.world = Some(world);
         outcome

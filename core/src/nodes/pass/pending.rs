@@ -84,6 +84,35 @@ impl PendingSettings {
     }
 }
 
+/// Pods without a node, as the metric `unschedulable_pods_count` has them (Cluster Autoscaler, `core/static_autoscaler.go`,
+/// `listPods`): before it is asked which of them will fit, are expendable or too young.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Unplaced {
+    /// Those that the scheduler could not place.
+    pub unschedulable: u32,
+    /// Those that a scheduler of `--bypassed-scheduler-names` has not looked at yet.
+    pub not_tried: u32,
+}
+
+/// Counts the pods without a node.
+pub(super) fn unplaced(world: &World, settings: &PendingSettings) -> Unplaced {
+    let mut unplaced = Unplaced::default();
+    for pod in &world.unbound {
+        let scheduler = &*pod.shape.scheduler;
+        let named = |names: &[String]| names.iter().any(|name| name == scheduler);
+        let is_other = !settings.schedulers.is_empty() && !named(&settings.schedulers);
+        if is_other || pod.is_terminal() || pod.deleting.is_some() || pod.nominated.is_some() {
+            continue;
+        }
+        match pod.scheduled {
+            Scheduled::Unschedulable(_) => unplaced.unschedulable += 1,
+            Scheduled::NotTried if named(&settings.bypassed) => unplaced.not_tried += 1,
+            _ => {}
+        }
+    }
+    unplaced
+}
+
 /// Why a pod asks for no node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ignored {

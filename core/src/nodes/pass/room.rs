@@ -11,6 +11,9 @@ use crate::{
     scheduling::{Node, Resources},
 };
 
+/// Why no group grows any further, with `--max-nodes-total`.
+pub(super) const MAX_NODES_REACHED: &str = "max total nodes in cluster reached";
+
 /// What the cluster may still grow by.
 #[derive(Clone)]
 pub(super) struct Room {
@@ -78,7 +81,7 @@ impl Room {
         }
         match least.filter(|(allowed, _)| *allowed < nodes) {
             None => (nodes, None),
-            Some((allowed, None)) => (allowed, Some("max total nodes in cluster reached".to_owned())),
+            Some((allowed, None)) => (allowed, Some(MAX_NODES_REACHED.to_owned())),
             Some((allowed, Some(resource))) => {
                 (allowed, Some(format!("exceeded quota: \"cluster-wide\", resources: {resource}")))
             }

@@ -19,6 +19,7 @@ use crate::{
         action::{Action, DELETION_CANDIDATE, Removal, RemovalCause, TO_BE_DELETED},
         drain::{self, BlockingReason, Evictable, Verdict},
         group::NodeGroup,
+        printed::percent,
         utilization::{DevicePools, Ignored, Utilization, node_utilization},
     },
     scheduling::{Node, NodeId, Pod, Resources, devices::Slice, gang},
@@ -287,9 +288,9 @@ fn judge(
         None => group.options.utilization_threshold.unwrap_or(settings.threshold),
     };
     if node.ready && utilization.share > threshold {
-        let (resource, percent) = (&utilization.resource, utilization.share * 100.0);
+        let (resource, percent) = (&utilization.resource, percent(utilization.share));
         let text = format!(
-            "{resource} requested ({percent:.6}% of allocatable) is above the scale-down utilization threshold"
+            "{resource} requested ({percent}% of allocatable) is above the scale-down utilization threshold"
         );
         return Err((UnremovableReason::NotUnderutilized, text));
     }

@@ -14,8 +14,9 @@ use std::{
 use jiff::Timestamp;
 
 use super::{
-    Change, Choose, Input, Memory, Outcome, PassSettings, World, buffers, place, requests::Wanting,
-    room::Room,
+    Change, Choose, Input, Memory, Outcome, PassSettings, World, buffers, place,
+    requests::Wanting,
+    room::{MAX_NODES_REACHED, Room},
 };
 use crate::{
     nodes::{
@@ -434,6 +435,8 @@ impl<'a> ScaleUp<'a> {
 
 /// Why a group that is as large as it may be does not grow.
 pub const MAX_SIZE_REACHED: &str = "max node group size reached";
+/// Why a group does not grow that failed of late.
+pub const BACKED_OFF: &str = "in backoff after failed scale-up";
 
 fn nodes(nodes: u32) -> Limits {
     Limits { nodes: i64::from(nodes), ..Limits::default() }
@@ -476,6 +479,11 @@ pub(super) fn plan(
     let real = |pod: &Arc<Pod>| known.contains(&Arc::as_ptr(pod));
     outcome.plan.helped.retain(|(pod, _)| real(pod));
     outcome.plan.refused.retain(|(pod, _)| real(pod));
+    let mut refusals = outcome.plan.refused.iter().flat_map(|(_, refusals)| refusals.iter());
+    if refusals.any(|refusal| refusal.reason == MAX_NODES_REACHED) {
+        // Or what grows is cut short by it.
+        outcome.max_nodes_reached = settings.scale_up.max_nodes;
+    }
     let mut increases = outcome.plan.increases.clone();
     if settings.scale_up.enforce_min {
         increases.extend(up_to_minimum(input, &increases, &mut room));
@@ -519,7 +527,7 @@ pub(super) fn candidates(memory: &Memory, input: &Input, outcome: &Outcome) -> V
         let unhealthy = outcome.found.groups.get(&group.id).is_some_and(|state| !state.healthy);
         let backoff = memory.cluster.backoffs.of(&group.id, input.now);
         let barred = match backoff {
-            Some(_) => Some("in backoff after failed scale-up"),
+            Some(_) => Some(BACKED_OFF),
             None if unhealthy => Some("not ready for scale-up"),
             None => None,
         };

@@ -7,6 +7,7 @@ mod explain;
 mod gangs;
 mod gpus;
 mod incremental;
+mod pending;
 mod properties;
 mod quotas;
 mod requests;

@@ -7,8 +7,9 @@ use k8s_openapi::api::core::v1::Taint;
 use tandem_core::nodes::{
     action::{Action, DELETION_CANDIDATE, Increase, InstanceFault, Removal, TO_BE_DELETED},
     drain,
-    group::NodeGroup,
+    group::{NodeGroup, OTHER_CLASS},
     pass::{Change, Memory, PassSettings},
+    printed::timestamp,
     reasons,
 };
 use tokio::{sync::mpsc, time::Instant};
@@ -82,9 +83,12 @@ impl NodeGroups {
                 self.increase(increase, within, memory).await;
             }
             Action::Decrease { group, target, delta } => {
-                tracing::info!(%group, target, delta, "decreasing the target by nodes that never came");
+                let there = target - delta;
+                tracing::info!(
+                    "Decreasing size of {group}, expected={target} current={there} delta=-{delta}"
+                );
                 if let Err(error) = self.provider.decrease_target(group, *target, *delta).await {
-                    tracing::warn!(%group, %error, "Failed to fix node group sizes");
+                    tracing::warn!("Failed to fix node group sizes: failed to decrease {group}: {error}");
                     let event = reasons::failed_to_revert_scale_up(group, &error.to_string());
                     self.reporter.on_status(&event).await;
                 }
@@ -110,8 +114,11 @@ impl NodeGroups {
             Action::MarkCandidate { node, since } => self.soft_taint(node, Some(*since)).await,
             Action::UnmarkCandidate { node } => self.soft_taint(node, None).await,
             Action::CleanUp { node } => {
-                remove::give_back(&self.client, node).await;
-                self.reporter.on_node(node, &reasons::cleaned_up(TO_BE_DELETED, node)).await;
+                let event = match remove::give_back(&self.client, node).await {
+                    Ok(()) => reasons::cleaned_up(TO_BE_DELETED, node),
+                    Err(error) => reasons::failed_to_clean_up(TO_BE_DELETED, node, &error),
+                };
+                self.reporter.on_node(node, &event).await;
             }
         }
     }
@@ -125,16 +132,20 @@ impl NodeGroups {
         match self.provider.increase(group, *from, to - from).await {
             Ok(()) => {
                 memory.cluster.requested(group, to - from, Timestamp::now(), within);
-                self.metrics.grown(to - from);
+                self.metrics.grown(group, to - from);
                 self.reporter.on_status(&reasons::group_size_set(increase)).await;
             }
             Err(error) => {
                 let text = error.to_string();
                 let backoff = self.settings.cluster.backoff;
-                let until =
-                    memory.cluster.backoffs.fail(group, error.code(), &text, Timestamp::now(), backoff).until;
-                tracing::warn!(%group, %error, "Disabling scale-up for node group {group} until {until}");
-                self.metrics.failed_to_grow();
+                let code = error.code();
+                let until = memory.cluster.backoffs.fail(group, code, &text, Timestamp::now(), backoff).until;
+                let until = timestamp(until);
+                tracing::warn!(
+                    %error,
+                    "Disabling scale-up for node group {group} until {until}; errorClass={OTHER_CLASS}; errorCode={code}"
+                );
+                self.metrics.failed_to_grow(group, to - from);
                 self.reporter.on_status(&reasons::failed_to_scale_up_group(group, &text)).await;
             }
         }
@@ -194,7 +205,7 @@ impl NodeGroups {
             let empty = removal.pods.is_empty();
             match &outcome {
                 Ok(()) => {
-                    metrics.shrunk(removal.cause);
+                    metrics.shrunk(removal.cause, &removal.group);
                     reporter.on_status(&reasons::removed_node(&node, empty)).await;
                     reporter.on_node(&node, &reasons::node_removed()).await;
                 }

@@ -8,6 +8,7 @@ mod latency;
 pub mod liveness;
 pub mod look;
 pub mod metrics;
+mod parts;
 mod rehearsal;
 pub mod remove;
 mod report;
@@ -20,14 +21,15 @@ use std::{
     time::Duration,
 };
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kube::Client;
 use parking_lot::Mutex;
 use tandem_core::{
     nodes::{
         action::Action,
         group::NodeGroup,
-        pass::{self, Input, Memory, Model, Outcome, PassSettings, ScaleUp},
+        pass::{self, Input, Memory, Model, Outcome, PassSettings, ScaleDownSettings, ScaleUp},
+        printed::duration,
         provisioning_request::{Answer, Answered},
         reasons,
         template::PassingTaints,
@@ -48,9 +50,10 @@ use self::{
     injection::Injection,
     liveness::Liveness,
     metrics::Metrics,
+    parts::Parts,
     rehearsal::Rehearsal,
     remove::RemoveOptions,
-    report::Reporter,
+    report::{Reporter, Told},
     status_map::StatusMap,
 };
 use crate::{
@@ -207,6 +210,7 @@ impl NodeGroups {
             let mut first = true;
             while *leading.borrow() && !shutdown.is_cancelled() {
                 let started = Instant::now();
+                tracing::debug!("Starting main loop");
                 self.metrics.activity("main");
                 self.liveness.begins();
                 match self.pass(&mut memory, first, &removed).await {
@@ -220,16 +224,20 @@ impl NodeGroups {
                         // One that broke off has left nothing behind.
                         if self.model.is_some() {
                             self.liveness.succeeded();
+                            self.metrics.took("mainSuccessful", started.elapsed());
                         }
                     }
                     Err(error) => {
                         self.metrics.error("cloudProviderError");
+                        self.metrics.took("main", started.elapsed());
                         let problem = format!("the provider's node groups cannot be read: {error}");
                         self.say(vec![problem]).await;
                         self.status.say(&self.problems, &memory).await;
                     }
                 }
+                let waits = Instant::now();
                 self.wait(started, &mut memory, &mut removals, &mut rises, &shutdown).await;
+                self.metrics.took("loopWait", waits.elapsed());
             }
             if shutdown.is_cancelled() {
                 self.status.clear().await;
@@ -265,12 +273,17 @@ impl NodeGroups {
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => return,
-                () = tokio::time::sleep_until(due) => return,
+                () = tokio::time::sleep_until(due) => {
+                    let interval = SignedDuration::try_from(self.args.scan_interval).unwrap_or_default();
+                    return tracing::debug!("Autoscaler loop triggered by a {} timer", duration(interval));
+                }
                 Some(removed) = removals.recv() => act::remember(memory, &removed, &self.settings),
-                () = rise(rises, started) => return tracing::debug!("more pods are expected, the next pass is due"),
+                () = rise(rises, started) => {
+                    return tracing::info!("Autoscaler loop triggered by pods that are expected");
+                }
                 () = self.world.unschedulable.notified() => {
-                    let why = batch(&self.world).await;
-                    return tracing::debug!(why, "the next pass is due");
+                    batch(&self.world).await;
+                    return tracing::info!("Autoscaler loop triggered by unschedulable pod appearing");
                 }
             }
         }
@@ -291,6 +304,7 @@ impl NodeGroups {
         }
         self.say(problems).await;
         self.metrics.took("cloudProviderRefresh", started.elapsed());
+        self.metrics.of_sizes(&groups);
         if let Some(rehearsal) = self.rehearsal.take() {
             let (outcome, rehearsal) = self.rehearse(rehearsal, (nodes, &groups), memory).await;
             self.rehearsal = Some(rehearsal);
@@ -303,12 +317,13 @@ impl NodeGroups {
             }
         }
         self.metrics.of_cluster(input.nodes.iter().map(|node| &**node), input.removing.len());
+        self.metrics.of_templates(&input.templates, self.provider.gpu_label());
         let before = memory.clone();
-        let started = Instant::now();
-        let (outcome, after) = self.decide(input, before).await;
+        let (decides, read) = (Instant::now(), started.elapsed());
+        let (outcome, after) = self.decide(input, before, read).await;
         *memory = after;
-        self.metrics.took("autoscaling", started.elapsed());
-        self.tell(&outcome).await;
+        self.metrics.took("autoscaling", decides.elapsed());
+        self.tell(&outcome, &groups, memory).await;
         let actions = outcome.actions.clone();
         self.act_all(&actions, &groups, memory, removed).await;
         self.answer(seen, &outcome, memory).await;
@@ -324,8 +339,10 @@ impl NodeGroups {
     }
 
     /// Says what was decided, and tells buffers where their room would be.
-    async fn tell(&self, outcome: &Outcome) {
-        self.reporter.decided(outcome).await;
+    async fn tell(&self, outcome: &Outcome, groups: &[NodeGroup], memory: &Memory) {
+        let ScaleDownSettings { enabled: shrinks, recheck, .. } = self.settings.scale_down;
+        let told = Told { outcome, memory, groups, shrinks, recheck, now: Timestamp::now() };
+        self.reporter.decided(&told).await;
         let total = outcome.found.total;
         if !self.args.scale_up_from_zero && total.ready == 0 {
             self.reporter.on_status(&reasons::no_nodes(total.registered == 0)).await;
@@ -380,21 +397,27 @@ impl NodeGroups {
     }
 
     /// The pass itself, off the threads that serve: it computes for as long as a second on a great cluster.
-    async fn decide(&mut self, input: Input, mut memory: Memory) -> (Outcome, Memory) {
+    /// What it is about took so long to be read.
+    async fn decide(&mut self, input: Input, mut memory: Memory, read: Duration) -> (Outcome, Memory) {
         let mut model = self.model.take().unwrap_or_else(|| Model::new(self.settings.clone()));
         let unchanged = memory.clone();
         let mut choices = self.chooser.prepare(input.nodes.len()).await;
         let pass = tokio::task::spawn_blocking(move || {
             let mut choose = |scale_up: &ScaleUp<'_>, options: &[_]| choices.choose(scale_up, options);
-            let outcome = model.pass(&mut memory, &input, &mut choose);
-            (outcome, memory, choices.events, Some(model))
+            let mut parts = Parts::after(read);
+            let mut ended = |part| parts.ended(part);
+            let outcome = model.pass_in_parts(&mut memory, &input, &mut choose, &mut ended);
+            (outcome, memory, choices.events, parts, Some(model))
         });
-        let (outcome, memory, said, model) = pass.await.unwrap_or_else(|error| {
+        let (outcome, memory, said, parts, model) = pass.await.unwrap_or_else(|error| {
             self.metrics.error("internalError");
             tracing::error!(%error, "a pass broke off; nothing is done");
-            (Outcome::default(), unchanged, Vec::new(), None)
+            (Outcome::default(), unchanged, Vec::new(), Parts::default(), None)
         });
         self.model = model;
+        for (function, took) in parts.took(&outcome) {
+            self.metrics.took(function, took);
+        }
         self.chooser.tell(&said, self.reporter.events()).await;
         (outcome, memory)
     }
@@ -408,10 +431,18 @@ impl NodeGroups {
         removed: &mpsc::UnboundedSender<Removed>,
     ) {
         let mut soft_taints = SoftTaints::new(self.args.max_bulk_soft_taint_time);
+        let mut took = BTreeMap::<&str, Duration>::new();
         for action in actions {
-            if soft_taints.may(action, Instant::now()) {
+            let started = Instant::now();
+            if soft_taints.may(action, started) {
                 self.act(action, groups, memory, removed).await;
+                if let Some(function) = parts::function(action) {
+                    *took.entry(function).or_default() += started.elapsed();
+                }
             }
+        }
+        for (function, took) in took {
+            self.metrics.took(function, took);
         }
     }
 }
@@ -429,13 +460,13 @@ async fn rise(rises: &mut Option<watch::Receiver<u64>>, passed: Instant) {
 }
 
 /// Waits for the pods that follow the first one.
-async fn batch(world: &World) -> &'static str {
+async fn batch(world: &World) {
     let latest = Instant::now() + BATCH_MAX;
     loop {
         tokio::select! {
             () = world.unschedulable.notified() => {}
-            () = tokio::time::sleep(BATCH_IDLE) => return "pods that fit nowhere",
-            () = tokio::time::sleep_until(latest) => return "many pods that fit nowhere",
+            () = tokio::time::sleep(BATCH_IDLE) => return,
+            () = tokio::time::sleep_until(latest) => return,
         }
     }
 }

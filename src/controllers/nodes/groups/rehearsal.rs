@@ -1,6 +1,6 @@
 //! A pass of which nothing is done: what it would have done goes to the record of the dry run.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use tandem_core::{
@@ -74,9 +74,9 @@ impl NodeGroups {
         input.removing = input.nodes.iter().filter(leaves).map(|node| (node.name.clone(), true)).collect();
         rehearsal.see(groups, memory, input.now);
         let ready = ready(&input);
-        let (outcome, after) = self.decide(input, memory.clone()).await;
+        let (outcome, after) = self.decide(input, memory.clone(), Duration::ZERO).await;
         *memory = after.with_changes_of(memory);
-        self.tell(&outcome).await;
+        self.tell(&outcome, groups, memory).await;
         rehearsal.record(groups, &ready, &outcome.actions);
         (outcome, rehearsal)
     }

@@ -83,8 +83,11 @@ pub async fn remove(
     evicted: impl Fn(&Pod, &Evicted),
 ) -> Result<(), NotRemoved> {
     let outcome = remove_tainted(client, world, provider, removal, options, pods_now, evicted).await;
-    if outcome.is_err() {
-        give_back(client, &removal.node).await;
+    if outcome.is_err()
+        && let Err(error) = give_back(client, &removal.node).await
+    {
+        let node = &removal.node;
+        tracing::warn!(%node, error, "taint {TO_BE_DELETED} could not be removed; the next start does it");
     }
     outcome
 }
@@ -111,6 +114,9 @@ async fn remove_tainted(
             let texts: Vec<_> = left.iter().map(|left| format!("{}: {}", left.pod.key(), left.why)).collect();
             return Err(NotRemoved::Drain(texts.join("; ")));
         }
+    }
+    if !pods.is_empty() {
+        tracing::info!("All pods removed from {}", removal.node);
     }
     let mut daemon_pods = removal.daemon_pods.clone();
     daemon_pods.retain(|pod| is_daemon_pod_evicted(pod, evict_daemon_pods));
@@ -146,12 +152,13 @@ pub async fn taint(client: &Client, node: &str, cordon: bool, now: Timestamp) ->
 }
 
 /// Takes taint and cordon off.
-pub async fn give_back(client: &Client, node: &str) {
+///
+/// # Errors
+/// The API server's words.
+pub async fn give_back(client: &Client, node: &str) -> Result<(), String> {
     let marking =
         Marking { remove: vec![TO_BE_DELETED.to_owned()], cordon: Some(false), ..Marking::default() };
-    if let Err(error) = mark(client, node, &marking).await {
-        tracing::warn!(node, %error, "taint {TO_BE_DELETED} could not be removed; the next start does it");
-    }
+    mark(client, node, &marking).await.map_err(|error| message(&error))
 }
 
 async fn wait_for_delays(world: &World, node: &str, timeout: Duration) {

@@ -1,5 +1,7 @@
 //! What is said of a pass: events and log lines, as Cluster Autoscaler's users know them.
 
+mod lines;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -14,13 +16,13 @@ use tandem_core::{
     pods::reasons::Event,
     scheduling::Pod,
 };
+use tracing::Level;
 
+pub(super) use self::lines::Told;
 use crate::{controllers::nodes::drain::Evicted, telemetry::events::Events};
 
 /// Events of pods in one pass; of ten thousand pods that fit nowhere a few tell it all.
 const POD_EVENTS: usize = 100;
-/// Log lines of pods in one pass (Cluster Autoscaler's `MaxPodsLogged`).
-const POD_LINES: usize = 20;
 
 /// Messages by buffer and reason.
 type ToldOfRoom = BTreeMap<(Arc<str>, &'static str), String>;
@@ -48,13 +50,17 @@ impl Reporter {
 
     /// On the status ConfigMap, where what concerns no single object is told.
     pub(super) async fn on_status(&self, event: &Event) {
-        tracing::info!(reason = event.reason, "{}", event.message);
-        self.events.tell(&self.status, event).await;
+        self.tell(&self.status, event).await;
+    }
+
+    /// On any object; every event is in the log, too.
+    async fn tell(&self, object: &ObjectReference, event: &Event) {
+        tracing::info!("{}", lines::event(object, event));
+        self.events.tell(object, event).await;
     }
 
     /// On a node.
     pub(super) async fn on_node(&self, node: &str, event: &Event) {
-        tracing::info!(node, reason = event.reason, "{}", event.message);
         let object = ObjectReference {
             api_version: Some("v1".to_owned()),
             kind: Some("Node".to_owned()),
@@ -63,7 +69,7 @@ impl Reporter {
             uid: Some(node.to_owned()),
             ..ObjectReference::default()
         };
-        self.events.tell(&object, event).await;
+        self.tell(&object, event).await;
     }
 
     /// On a pod that is evicted, without waiting for it.
@@ -72,13 +78,18 @@ impl Reporter {
             Evicted::Done => reasons::pod_evicted(),
             Evicted::Not(_) => reasons::pod_not_evicted(),
         };
-        let (events, object) = (self.events.clone(), object(pod));
-        tokio::spawn(async move { events.tell(&object, &event).await });
+        let (reporter, object) = (self.clone(), object(pod));
+        tokio::spawn(async move { reporter.tell(&object, &event).await });
     }
 
     /// What a pass decided.
-    pub(super) async fn decided(&self, outcome: &Outcome) {
-        Self::lines(outcome);
+    pub(super) async fn decided(&self, told: &Told<'_>) {
+        let outcome = told.outcome;
+        told.lines(&mut |level, text| match level {
+            Level::WARN => tracing::warn!("{text}"),
+            Level::INFO => tracing::info!("{text}"),
+            _ => tracing::debug!("{text}"),
+        });
         if !outcome.found.healthy {
             self.on_status(&reasons::cluster_unhealthy()).await;
         }
@@ -86,14 +97,10 @@ impl Reporter {
             self.on_status(&reasons::max_nodes_total_reached(limit)).await;
         }
         for expired in &outcome.found.expired {
-            let waited = format!("{:#}", expired.waited);
-            self.on_status(&reasons::scale_up_timed_out(&expired.group, &waited)).await;
+            self.on_status(&reasons::scale_up_timed_out(&expired.group, expired.waited)).await;
         }
         for (group, nodes, error) in &outcome.found.failures {
             self.on_status(&reasons::scale_up_failed(group, *nodes, error)).await;
-        }
-        for (group, took) in &outcome.found.fulfilled {
-            tracing::info!("Scale-up in group {group} finished successfully in {took:#}");
         }
         self.pods(outcome).await;
     }
@@ -130,7 +137,7 @@ impl Reporter {
                 }
             }
         }
-        let events = events.iter().map(|(object, event)| self.events.tell(object, event));
+        let events = events.iter().map(|(object, event)| self.tell(object, event));
         futures::future::join_all(events).await;
     }
 
@@ -148,46 +155,9 @@ impl Reporter {
                 if last.as_ref() != Some(&event.message)
                     && let Some(object) = reference(buffer)
                 {
-                    tracing::info!(%buffer, reason = event.reason, "{}", event.message);
-                    self.events.tell(&object, &event).await;
+                    self.tell(&object, &event).await;
                 }
             }
-        }
-    }
-
-    fn lines(outcome: &Outcome) {
-        let waiting = &outcome.unschedulable;
-        for pod in waiting.iter().take(POD_LINES) {
-            tracing::info!("Pod {} is unschedulable", pod.key());
-        }
-        if waiting.len() > POD_LINES {
-            tracing::info!("{} other pods are also unschedulable", waiting.len() - POD_LINES);
-        }
-        if waiting.is_empty() {
-            tracing::debug!("No unschedulable pods");
-        } else {
-            tracing::info!("Upcoming {} nodes", outcome.upcoming);
-        }
-        for groups in &outcome.plan.splits {
-            let (count, names) = (groups.len(), groups.join(", "));
-            tracing::info!("Splitting scale-up between {count} similar node groups: {{{names}}}");
-        }
-        for (pod, refusals) in outcome.plan.refused.iter().take(POD_LINES) {
-            for refusal in refusals.iter() {
-                let (pod, group, why) = (pod.key(), &refusal.group, &refusal.reason);
-                tracing::debug!("Pod {pod} can't be scheduled on {group}, predicate checking error: {why}");
-            }
-        }
-        if !outcome.plan.increases.is_empty() {
-            tracing::info!("Final scale-up plan: {}", reasons::plan_text(&outcome.plan.increases));
-        } else if !waiting.is_empty() {
-            tracing::info!("No expansion options");
-        }
-        for unneeded in &outcome.unneeded {
-            tracing::info!("{} is unneeded since {}", unneeded.node, unneeded.since);
-        }
-        for unremovable in &outcome.unremovable {
-            tracing::debug!("Node {} unremovable: {}", unremovable.node, unremovable.text);
         }
     }
 }

@@ -12,7 +12,8 @@ use serde_json::json;
 use tandem_core::nodes::{
     group::NodeGroup,
     pass::{Memory, Outcome},
-    status::{KEY, LAST_UPDATED, Seen, Status, timestamp},
+    printed::timestamp,
+    status::{KEY, LAST_UPDATED, Seen, Status},
 };
 
 /// A document that says the same is written again after so long: monitors take an older one for a loop that hangs.

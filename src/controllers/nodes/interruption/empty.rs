@@ -11,7 +11,10 @@ use tandem_core::{
 };
 use tokio::time::{Instant, interval};
 
-use super::{Interruptions, Outcome};
+use super::{
+    Interruptions, Outcome,
+    webhook::{Announcement, event_id},
+};
 use crate::{
     cloud::{CloudError, CloudProvider, NodeRef, aws::lifecycle::Held},
     controllers::nodes::{
@@ -23,6 +26,9 @@ use crate::{
 /// The label that takes a node out of load balancers, and its value.
 const NO_LOAD_BALANCER: (&str, &str) =
     ("node.kubernetes.io/exclude-from-external-load-balancers", "aws-node-termination-handler");
+
+/// The value of a taint has no more characters (aws-node-termination-handler, `pkg/node`, `maxTaintValueLength`).
+const TAINT_VALUE: usize = 63;
 
 /// The taint of a node that is shut down: its volumes are detached without waiting for its kubelet.
 const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
@@ -37,14 +43,20 @@ impl Interruptions {
         evict: bool,
     ) -> Outcome {
         tracing::info!(node = &*node.name, machine, notice = notice.kind.name(), "the node is emptied");
-        self.tell(node, &reasons::noticed(&notice.kind, Home::Other)).await;
-        if let Err(error) = mark(&self.config.client, &node.name, &self.marking(taint)).await {
-            self.metrics.acted("cordon", notice, Some(node), false);
-            self.tell(node, &reasons::not_marked(&error.to_string())).await;
+        let now = Timestamp::now();
+        let message = Announcement { notice, machine, node: Some(node), pods: &[], now }.description();
+        self.tell(node, &Event { message, ..reasons::noticed(&notice.kind, Home::Other) }).await;
+        let action = if evict { "cordon-and-drain" } else { "cordon" };
+        if let Err(error) = mark(&self.config.client, &node.name, &self.marking(taint, notice)).await {
+            self.metrics.acted(action, notice, Some(node), false);
+            self.tell(node, &reasons::not_emptied(evict, &error.to_string())).await;
             return Outcome::Again;
         }
+        if taint.is_some() {
+            self.metrics.acted("pre-drain", notice, Some(node), true);
+            self.tell(node, &reasons::tainted()).await;
+        }
         self.replace(notice, node).await;
-        let action = if evict { "cordon-and-drain" } else { "cordon" };
         let held = held(notice, machine);
         let announcement = self.announcement(notice, machine, Some(node));
         let left = if evict { self.evicted(notice, node, held.as_ref()).await } else { Vec::new() };
@@ -54,26 +66,37 @@ impl Interruptions {
             self.out_of_service(node, evict).await;
             self.tell(node, &reasons::emptied(evict)).await;
         } else {
-            self.tell(node, &reasons::not_emptied(&left)).await;
+            self.tell(node, &reasons::not_emptied(evict, &left.join("; "))).await;
             // Budgets may let more go by the time the message comes again, as long as the machine is there.
             if notice.deadline().is_none_or(|deadline| Timestamp::now() < deadline) {
                 return Outcome::Again;
             }
         }
-        let Some(held) = held else { return Outcome::Done };
+        let Some(held) = held else {
+            if left.is_empty() {
+                self.let_go(notice, node, None).await;
+            }
+            return Outcome::Done;
+        };
         tokio::time::sleep(self.config.args.completion_delay()).await;
         match held.complete(&self.config.aws).await {
             Ok(()) => {
-                self.tell(node, &reasons::let_go(None)).await;
+                self.let_go(notice, node, None).await;
                 Outcome::Done
             }
             Err(error) => {
                 self.metrics.failed("complete lifecycle action");
-                self.tell(node, &reasons::let_go(Some(&error.to_string()))).await;
+                self.let_go(notice, node, Some(&error.to_string())).await;
                 tracing::warn!(%error, machine, group = held.group, "a machine that is empty could not be let go");
                 Outcome::Again
             }
         }
+    }
+
+    /// Says that a notice is dealt with, or that its hook could not be told.
+    async fn let_go(&self, notice: &Notice, node: &Node, problem: Option<&str>) {
+        self.metrics.acted("post-drain", notice, Some(node), problem.is_none());
+        self.tell(node, &reasons::let_go(problem)).await;
     }
 
     /// The machine's group gets another one while this one is emptied. A group that ends it itself says by its size whether
@@ -115,10 +138,11 @@ impl Interruptions {
         }
     }
 
-    fn marking(&self, taint: Option<&'static str>) -> Marking {
+    fn marking(&self, taint: Option<&'static str>, notice: &Notice) -> Marking {
         let args = &self.config.args;
         let taint = taint.map(|key| Taint {
             key: key.to_owned(),
+            value: Some(event_id(notice).chars().take(TAINT_VALUE).collect()),
             effect: args.taint_effect.clone(),
             ..Taint::default()
         });

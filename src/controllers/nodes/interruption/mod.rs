@@ -37,6 +37,8 @@ use managed::Managed;
 pub use metrics::Metrics;
 pub use webhook::{Announcement, Template, TemplateError, Webhook, WebhookError};
 
+/// Where it went wrong if the queue could not be read (aws-node-termination-handler, `pkg/monitor/sqsevent`).
+const MONITOR: &str = "SQS_MONITOR";
 /// After a call to the queue that failed, before the next.
 const RETRY: Duration = Duration::from_secs(10);
 
@@ -166,7 +168,7 @@ impl Interruptions {
                     }
                 }
                 Err(error) => {
-                    self.metrics.failed("receive");
+                    self.metrics.failed(MONITOR);
                     let text = error.to_string();
                     if said.as_ref() != Some(&text) {
                         let event = not_read(self.config.queue.text(), &text);

@@ -118,6 +118,6 @@ fn a_node_goes_if_others_have_the_devices_for_its_pods() {
         let (count, stays) = removed(2, label);
         assert_eq!(count, 0);
         assert!(stays.contains("fits on no other node"), "{stays}");
-        assert!(stays.contains("gpu.test/a-1 requested (100.000000%"), "{stays}");
+        assert!(stays.contains("gpu.test/a-1 requested (100%"), "{stays}");
     }
 }

@@ -65,6 +65,19 @@ fn the_limit_of_the_cluster_is_told_when_pods_wait() {
 }
 
 #[test]
+fn the_limit_of_the_cluster_is_told_where_it_cuts_a_plan_short() {
+    let mut settings = settings();
+    settings.scale_up.max_nodes = Some(3);
+    let of = |waiting| {
+        let mut cluster = Cluster::default().group("a", (0, 9), 1).waiting(waiting, 1000);
+        let outcome = cluster.pass(&mut Memory::default(), 0, &settings);
+        (outcome.plan.increases.first().map(|increase| increase.to), outcome.max_nodes_reached)
+    };
+    // Four pods a node, on the one that there is and on two more.
+    assert_eq!((of(12), of(13)), ((Some(3), None), (Some(3), Some(3))));
+}
+
+#[test]
 fn an_unhealthy_cluster_is_left_alone() {
     let broken = (0..4)
         .fold(Cluster::default().group("a", (0, 99), 8).waiting(99, 1000), |cluster, number| {

@@ -84,7 +84,7 @@ impl Announcement<'_> {
     }
 
     /// The handler's words without the line feed at their end, with which its own default template is no JSON.
-    fn description(&self) -> String {
+    pub(crate) fn description(&self) -> String {
         let (machine, time) = (self.machine, Value::from(self.sent()).printed());
         match &self.notice.kind {
             Kind::SpotInterruption => {
