@@ -431,7 +431,7 @@ async fn node_pools(
     });
     tracing::info!(provider = name, "node pools are scaled");
     pools.metrics.register(registry);
-    registry.register_collector(Box::new(Gauges(pools.clone())));
+    registry.register_collector(Box::new(Gauges::new(pools.clone())));
     // It has no end of its own; the runtime ends it.
     tokio::spawn(pools::run(pools.clone(), changes));
     Ok(pools)
