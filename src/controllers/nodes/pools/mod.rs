@@ -63,7 +63,7 @@ use tokio::{
 
 use crate::{
     cli::pools::PoolArgs,
-    cloud::pools::PoolProvider,
+    cloud::pools::{PoolProvider, measured::as_controller},
     cluster::{
         cache::{Cache, watch_cluster},
         conditions,
@@ -373,19 +373,20 @@ pub async fn run(pools: Arc<Pools>, claim_changes: ClaimChanges) {
         );
         return;
     }
+    // What calls the provider does so under the names of Karpenter's controllers; claims do in tasks of their own.
     tokio::join!(
         claims::run(pools.clone(), claim_changes),
-        classes::run(pools.clone()),
-        pool::run(pools.clone()),
-        overlays::run(pools.clone()),
-        provision::run(pools.clone()),
+        as_controller("nodeclass", classes::run(pools.clone())),
+        as_controller("nodepool.readiness", pool::run(pools.clone())),
+        as_controller("nodeoverlay", overlays::run(pools.clone())),
+        as_controller("provisioner", provision::run(pools.clone())),
         consolidatable::run(pools.clone()),
         consistency::run(pools.clone()),
-        drift::run(pools.clone()),
-        disrupt::run(pools.clone()),
-        garbage::run(pools.clone()),
+        as_controller("nodeclaim.disruption", drift::run(pools.clone())),
+        as_controller("disruption", disrupt::run(pools.clone())),
+        as_controller("nodeclaim.garbagecollection", garbage::run(pools.clone())),
         repair::run(pools.clone()),
-        fixed::run(pools.clone()),
+        as_controller("static.provisioning", fixed::run(pools.clone())),
         startups::run(pools.clone()),
         transitions::run(pools.clone()),
     );
