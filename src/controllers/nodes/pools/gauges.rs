@@ -172,9 +172,12 @@ fn of_pools(encoder: &mut DescriptorEncoder<'_>, pools: &Pools) -> fmt::Result {
                 (OfPool { resource_type, nodepool: nodepool.clone() }, amount)
             }));
         };
-        let used = pool.status.as_ref().and_then(|status| status.resources.as_ref());
-        used.iter().for_each(|used| of(&mut usage, used));
-        pool.spec.limits.iter().for_each(|most| of(&mut limits, most));
+        if let Some(used) = pool.status.as_ref().and_then(|status| status.resources.as_ref()) {
+            of(&mut usage, used);
+        }
+        if let Some(most) = &pool.spec.limits {
+            of(&mut limits, most);
+        }
     }
     gauges(encoder, "karpenter_nodepools_usage", "What the nodes of a pool have together", usage)?;
     gauges(encoder, "karpenter_nodepools_limit", "Most that the nodes of a pool may have together", limits)

@@ -256,7 +256,10 @@ mod tests {
         let both = [reached(Stage::Bound, 9.0), reached(Stage::Started, 9.0)];
         assert_eq!(look(&[ready, fast], 9), both, "it came and was ready between two looks");
         assert_eq!(look(&[ended], 9), []);
-        assert!(startups.waits(&[crashing.clone()], at(9)).unstarted.is_empty(), "it ran at the first look");
+        assert!(
+            startups.waits(std::slice::from_ref(&crashing), at(9)).unstarted.is_empty(),
+            "it ran at the first look"
+        );
     }
 
     #[test]

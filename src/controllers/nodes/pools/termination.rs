@@ -171,7 +171,9 @@ async fn drain_pods(
     // One try a round: what a budget holds back is tried again with the next.
     let options = DrainOptions { eviction_time: Duration::ZERO, max_grace: None, wait: true };
     let done = |_: &Pod, _: &Evicted, answer: Answer| {
-        answer.iter().for_each(|code| pools.metrics.scheduling.evicted(*code));
+        if let Some(code) = answer {
+            pools.metrics.scheduling.evicted(code);
+        }
         if answer == Some(200) {
             pools.metrics.scheduling.drained(&why_drained(claim));
         }

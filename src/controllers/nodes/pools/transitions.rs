@@ -26,7 +26,7 @@ use prometheus_client::{
 use tandem_core::{
     api::karpenter::{EC2NodeClass, NodeClaim, NodePool},
     nodes::pools::{names::INITIALIZED, requirements::labels::NODE_POOL},
-    scheduling::Node,
+    scheduling::{Node, node},
 };
 
 use super::Pools;
@@ -119,7 +119,7 @@ impl<'o> Said<'o> {
         Self { kind: &condition.type_, status: &condition.status, reason: &condition.reason, since }
     }
 
-    fn of_node((kind, condition): (&'o Box<str>, &'o tandem_core::scheduling::node::Condition)) -> Self {
+    fn of_node(kind: &'o str, condition: &'o node::Condition) -> Self {
         let status = match condition.holds {
             Some(true) => "True",
             Some(false) => "False",
@@ -158,7 +158,10 @@ impl Object {
             Self::Pool(object) => object.status.as_ref().map(|status| &status.conditions),
             Self::Claim(object) => object.status.as_ref().map(|status| &status.conditions),
             Self::Class(object) => object.status.as_ref().map(|status| &status.conditions),
-            Self::Node(node) => return node.conditions.iter().map(Said::of_node).collect(),
+            Self::Node(node) => {
+                let said = node.conditions.iter().map(|(kind, condition)| Said::of_node(kind, condition));
+                return said.collect();
+            }
         };
         conditions.into_iter().flatten().map(Said::of).collect()
     }
@@ -415,7 +418,6 @@ fn changed(before: Option<&Object>, now: &Object, metrics: &Counted<'_>) {
 mod tests {
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
     use prometheus_client::collector::Collector;
-    use tandem_core::scheduling::node;
 
     use super::*;
     use crate::telemetry::metrics::text;

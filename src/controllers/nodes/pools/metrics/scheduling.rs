@@ -155,16 +155,19 @@ impl Scheduling {
     /// A pod has come so far.
     pub(in super::super) fn reached(&self, reached: Reached) {
         let Reached { stage, seconds, since_placed } = reached;
-        match stage {
-            Stage::Waiting => {}
+        let since_first_place = match stage {
+            Stage::Waiting => return,
             Stage::Bound => {
                 self.bound_seconds.observe(seconds);
-                since_placed.iter().for_each(|seconds| self.placed_bound_seconds.observe(*seconds));
+                &self.placed_bound_seconds
             }
             Stage::Started => {
                 self.startup_seconds.observe(Nothing {}, seconds);
-                since_placed.iter().for_each(|seconds| self.placed_startup_seconds.observe(*seconds));
+                &self.placed_startup_seconds
             }
+        };
+        if let Some(seconds) = since_placed {
+            since_first_place.observe(seconds);
         }
     }
 

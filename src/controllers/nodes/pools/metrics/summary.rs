@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 /// What is told of each series, with the label that tells it (core, `pkg/metrics/constants.go`, `SummaryObjectives`).
 const QUANTILES: [(&str, f64); 5] = [("0", 0.0), ("0.5", 0.5), ("0.9", 0.9), ("0.99", 0.99), ("1", 1.0)];
-/// Quantiles are of what was seen within this time (client_golang, `DefMaxAge`).
+/// Quantiles are of what was seen within this time (`client_golang`, `DefMaxAge`).
 const LATELY: Duration = Duration::from_mins(10);
 /// Of more observations within that time the oldest do not count, so that a series stays small.
 const MOST: usize = 4_096;
