@@ -148,10 +148,12 @@ impl PoolCount {
         })
     }
 
-    /// How many more of the nodes may be disrupted where so many may be at once.
-    pub fn left_of(self, allowed: i32) -> i32 {
+    /// How many more of the nodes may be disrupted now.
+    pub fn allowed(self, budgets: &[Budget], reason: Reason, now: Timestamp) -> Allowance {
+        let mut allowance = allowed_by_reason(budgets, self.nodes, reason, now);
         let disrupting = i32::try_from(self.disrupting).unwrap_or(i32::MAX);
-        allowed.saturating_sub(disrupting).max(0)
+        allowance.nodes = allowance.nodes.saturating_sub(disrupting).max(0);
+        allowance
     }
 }
 
@@ -235,8 +237,7 @@ mod tests {
         assert_eq!(count, PoolCount { nodes: 5, disrupting: 2 });
         let now = at("2024-01-07T00:00:00Z");
         for (nodes, wanted) in [("100%", 3), ("41%", 1), ("2", 0), ("1", 0)] {
-            let allowed = allowed_by_reason(&[Budget::of(nodes)], count.nodes, Reason::Drifted, now).nodes;
-            assert_eq!(count.left_of(allowed), wanted, "{nodes}");
+            assert_eq!(count.allowed(&[Budget::of(nodes)], Reason::Drifted, now).nodes, wanted, "{nodes}");
         }
     }
 }

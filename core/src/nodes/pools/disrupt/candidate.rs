@@ -295,12 +295,12 @@ pub(super) fn budgeted(input: &Input<'_>) -> Budgeted {
         }));
         for reason in [Reason::Empty, Reason::Drifted, Reason::Underutilized] {
             let key = (pool.name.clone(), reason);
-            let allowance =
-                allowed_by_reason(&pool.spec.disruption.budgets(), count.nodes, reason, input.now);
-            let left = usize::try_from(count.left_of(allowance.nodes)).unwrap_or(0);
-            found.left.insert(key.clone(), left);
-            found.budgets.insert(key, BudgetUse { allowed: allowance.nodes, disrupting: count.disrupting });
-            found.problems.extend(allowance.problems.iter().map(|it| (pool.name.clone(), it.to_string())));
+            let budgets = pool.spec.disruption.budgets();
+            let at_once = allowed_by_reason(&budgets, count.nodes, reason, input.now);
+            let left = count.allowed(&budgets, reason, input.now).nodes;
+            found.left.insert(key.clone(), usize::try_from(left).unwrap_or(0));
+            found.budgets.insert(key, BudgetUse { allowed: at_once.nodes, disrupting: count.disrupting });
+            found.problems.extend(at_once.problems.iter().map(|it| (pool.name.clone(), it.to_string())));
         }
     }
     found.problems.sort();
