@@ -54,7 +54,8 @@ pub(super) async fn run(pools: Arc<Pools>) {
     loop {
         let present = present(&pools);
         let mut pods = present.needy();
-        if pools.leads() {
+        // In a dry run nobody follows pods to their start.
+        if pools.leads() && pools.rehearsal.is_none() {
             pools.startups.seen(&pods, Timestamp::now());
         }
         pods.extend(expected(&pools).await);
