@@ -73,8 +73,6 @@ async fn consolidation() -> Result<()> {
         "karpenter_pods_drained_total{reason=\"Underutilized\"} 2",
         "karpenter_pods_eviction_requests_total{code=\"200\"}",
         "karpenter_pods_startup_duration_seconds{quantile=\"0.5\"}",
-        "karpenter_cloudprovider_duration_seconds_count{controller=\"nodeclaim.lifecycle\",method=\"Create\",provider=\"kwok\"}",
-        "operator_node_status_condition_count{namespace=\"\",name=\"",
     ] {
         ensure!(text.contains(series), "{series}\n{text}");
     }
