@@ -1,11 +1,14 @@
 //! Who writes: the holder of the Lease. Every replica serves reads.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use kube::Client;
 use kube_lease_manager::{LeaseCreateMode, LeaseManager, LeaseManagerBuilder, LeaseManagerError};
+use prometheus_client::{collector::Collector, encoding::DescriptorEncoder};
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
+
+use crate::telemetry::metrics::gauges;
 
 /// What the election depends on.
 #[derive(Debug, Clone)]
@@ -22,6 +25,25 @@ pub struct Election {
     pub renew_before: Duration,
     /// Between two tries to take part.
     pub retry: Duration,
+}
+
+/// Whether this replica holds the Lease, for `/metrics`, as controller-runtime tells it (client-go,
+/// `tools/leaderelection/metrics.go`).
+#[derive(Debug)]
+pub struct MasterStatus {
+    /// Name of the Lease.
+    pub lease: String,
+    /// What [`elect`] returned.
+    pub leading: watch::Receiver<bool>,
+}
+
+impl Collector for MasterStatus {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let holds = f64::from(u8::from(*self.leading.borrow()));
+        let help = "Whether this replica leads";
+        let series = [([("name", self.lease.clone())], holds)];
+        gauges(&mut encoder, "leader_election_master_status", help, series)
+    }
 }
 
 /// Takes part in the election until `shutdown`, when the Lease is given back so that the next replica need not wait
@@ -79,5 +101,27 @@ async fn follow(
             }
         }
         tokio::time::sleep(retry).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus_client::registry::Registry;
+
+    use super::*;
+    use crate::telemetry::metrics::text;
+
+    #[test]
+    fn who_leads_is_told() {
+        let (leads, leading) = watch::channel(false);
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(MasterStatus { lease: "tandem".to_owned(), leading }));
+        let shown = |value| {
+            let line = format!(r#"leader_election_master_status{{name="tandem"}} {value}"#);
+            text(&registry).unwrap().lines().any(|it| it == line)
+        };
+        assert!(shown("0.0"));
+        leads.send_replace(true);
+        assert!(shown("1.0"));
     }
 }

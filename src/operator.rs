@@ -37,7 +37,7 @@ use crate::{
         },
     },
     dry_run::{self, Recorder, autoscaler::Controller, guard::guard},
-    leader::{self, Election},
+    leader::{self, Election, MasterStatus},
     metrics_api::{
         MetricsApi, MetricsApiConfig, Observer, SERVICE_ACCOUNT_TOKEN, TrustStore, Upstream, UpstreamConfig,
         watch_trust,
@@ -109,6 +109,10 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     );
 
     let mut registry = telemetry::metrics::registry(cluster.clone(), samples);
+    if args.takes_part() {
+        let lease = args.election.terms()?.lease;
+        registry.register_collector(Box::new(MasterStatus { lease, leading: leading.clone() }));
+    }
     let liveness = nodes(&args, &shared, &mut registry, &mut tasks, &shutdown).await?;
     let ready = match &recorder {
         Some(recorder) => rehearse(&shared, recorder, &version.minor),
@@ -187,8 +191,7 @@ async fn leadership(
     tasks: &mut JoinSet<()>,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<watch::Receiver<bool>> {
-    // A dry run is nobody's rival.
-    if !args.leader_elect || args.dry_run {
+    if !args.takes_part() {
         let (sender, leading) = watch::channel(true);
         let shutdown = shutdown.clone();
         tasks.spawn(async move {
@@ -410,8 +413,9 @@ async fn node_pools(
 ) -> anyhow::Result<Arc<Pools>> {
     let client = shared.cluster.client.clone();
     let settings = args.pools.provider_settings(&world);
-    let settings = cloud::pools::Settings { on_aws_request: aws.observer(), ..settings };
     let calls = Calls::default();
+    let (on_aws_request, calls_of_provider) = (aws.observer(), calls.clone());
+    let settings = cloud::pools::Settings { on_aws_request, calls: calls_of_provider, ..settings };
     calls.register(registry);
     let provider = cloud::pools::connect(name, &settings, &client).await?;
     let mut provider: Arc<dyn PoolProvider> = Arc::new(Measured { provider, calls });
@@ -431,7 +435,7 @@ async fn node_pools(
     });
     tracing::info!(provider = name, "node pools are scaled");
     pools.metrics.register(registry);
-    registry.register_collector(Box::new(Gauges(pools.clone())));
+    registry.register_collector(Box::new(Gauges::new(pools.clone())));
     // It has no end of its own; the runtime ends it.
     tokio::spawn(pools::run(pools.clone(), changes));
     Ok(pools)

@@ -155,6 +155,11 @@ pub struct RunArgs {
 const THREADS_FOR_PODS: usize = 1;
 
 impl RunArgs {
+    /// Whether this replica takes part in the election; a dry run is nobody's rival.
+    pub fn takes_part(&self) -> bool {
+        self.leader_elect && !self.dry_run
+    }
+
     /// The namespaces to watch; empty means all. Templates that quote twice hand over `""`, which KEDA reads as all.
     pub fn watched_namespaces(&self) -> Vec<String> {
         let names = self.watch_namespace.iter().map(|name| name.trim().trim_matches('"'));

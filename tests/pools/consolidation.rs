@@ -61,9 +61,21 @@ async fn consolidation() -> Result<()> {
     spread(&bed).await.context("spread over zones")?;
     half_used(&bed).await.context("half-used nodes")?;
     let text = running.metrics()?;
-    let decided = "karpenter_voluntary_disruption_decisions_total\
-                   {decision=\"replace\",reason=\"underutilized\",consolidation_type=\"multi\"} 1";
-    ensure!(text.contains(decided), "{text}");
+    for series in [
+        "karpenter_voluntary_disruption_decisions_total\
+         {decision=\"replace\",reason=\"underutilized\",consolidation_type=\"multi\"} 1",
+        "karpenter_consolidation_moves_total\
+         {decision=\"approved\",nodepool=\"thrifty\",policy=\"WhenEmptyOrUnderutilized\"}",
+        "karpenter_nodeclaims_disrupted_total{reason=\"underutilized\",nodepool=\"thrifty\",capacity_type=\"on-demand\",\
+         consolidation_policy=\"when_empty_or_underutilized\",termination_mode=\"graceful\"} 2",
+        "karpenter_pods_disruption_initiated_total{reason=\"underutilized\",nodepool=\"thrifty\",capacity_type=\"on-demand\",\
+         consolidation_policy=\"when_empty_or_underutilized\",termination_mode=\"graceful\"} 2",
+        "karpenter_pods_drained_total{reason=\"Underutilized\"} 2",
+        "karpenter_pods_eviction_requests_total{code=\"200\"}",
+        "karpenter_pods_startup_duration_seconds{quantile=\"0.5\"}",
+    ] {
+        ensure!(text.contains(series), "{series}\n{text}");
+    }
     running.stop();
     Ok(())
 }

@@ -29,7 +29,7 @@ pub(crate) async fn repair_and_static_pools(bed: &Bed) -> Result<()> {
     static_pool(bed).await.context("static pool")?;
     let text = running.metrics()?;
     let broken =
-        "karpenter_nodeclaims_unhealthy_disrupted_total{condition=\"StorageReady\",nodepool=\"general\"";
+        "karpenter_nodeclaims_unhealthy_disrupted_total{condition=\"storage_ready\",nodepool=\"general\"";
     ensure!(text.contains(broken), "{text}");
     running.stop();
     Ok(())

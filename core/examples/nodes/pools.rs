@@ -172,10 +172,10 @@ fn consolidation(at_once: bool) -> Measured {
             uninitialized: &BTreeSet::new(),
             spot_to_spot: false,
             well_known: &well_known,
-            approves: &|_| Ok(BTreeMap::new()),
+            scores: &|_| BTreeMap::new(),
         };
         if at_once {
-            multi_node(&mut cluster, &candidates, || true)
+            multi_node(&mut cluster, &candidates, || true).command
         } else {
             // Those that are full cannot go: each has to be looked at.
             let full: Vec<Candidate> = candidates.into_iter().step_by(2).collect();

@@ -365,7 +365,7 @@ fn count(
         readiness.being_deleted += 1;
     } else if is_replaced {
         readiness.replaced += 1;
-    } else if node.conditions.get("Suspended").is_some_and(|(suspended, _)| *suspended) {
+    } else if node.condition("Suspended").is_some_and(|(suspended, _)| suspended) {
         readiness.suspended += 1;
     } else if node.ready {
         readiness.ready += 1;

@@ -96,7 +96,7 @@ fn has_own_name(key: &str) -> bool {
 
 /// Whether a node shows what others of its group will look like.
 pub fn is_model(node: &Node, now: Timestamp) -> bool {
-    let stable = match node.conditions.get("Ready") {
+    let stable = match node.condition("Ready") {
         Some((true, since)) => since.is_none_or(|since| now.duration_since(since) > STABLE),
         _ => false,
     };
@@ -207,6 +207,7 @@ mod tests {
     use super::*;
     use crate::scheduling::{
         Resources,
+        node::Condition,
         pod::{Shape, Traits},
     };
 
@@ -217,7 +218,7 @@ mod tests {
     }
 
     fn node(name: &str) -> Arc<Node> {
-        let conditions = [("Ready".into(), (true, None))].into();
+        let conditions = [("Ready".into(), Condition::new(true, None))].into();
         Arc::new(Node {
             name: name.into(),
             created: Some(Timestamp::UNIX_EPOCH),

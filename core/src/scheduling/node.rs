@@ -40,12 +40,30 @@ pub struct Node {
     pub devices_unknown: bool,
     /// Whether it takes pods: its conditions say so, and none of the taints of a node that starts is left.
     pub ready: bool,
-    /// Conditions by type: whether `True`, and since when; those that are `Unknown` are left out, `Ready` excepted.
-    pub conditions: BTreeMap<Box<str>, (bool, Option<Timestamp>)>,
+    /// Conditions by type. For who decides by them there is [`Node::condition`].
+    pub conditions: BTreeMap<Box<str>, Condition>,
     /// Created then.
     pub created: Option<Timestamp>,
     /// Being deleted since then.
     pub deleting: Option<Timestamp>,
+}
+
+/// What is said of a node (`status.conditions`).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Condition {
+    /// Whether it holds; `None` if nobody knows.
+    pub holds: Option<bool>,
+    /// Since when.
+    pub since: Option<Timestamp>,
+    /// Why, in one word.
+    pub reason: Box<str>,
+}
+
+impl Condition {
+    /// That something holds, or does not, and nobody says why.
+    pub fn new(holds: bool, since: Option<Timestamp>) -> Self {
+        Self { holds: Some(holds), since, reason: Box::default() }
+    }
 }
 
 /// Taints of a node that has registered and does not take pods yet.
@@ -56,8 +74,8 @@ const STARTING: &[&str] = &[
 ];
 
 /// The kubelet says that it is ready a moment before the taint goes that keeps pods off.
-fn is_ready(conditions: &BTreeMap<Box<str>, (bool, Option<Timestamp>)>, taints: &[Taint]) -> bool {
-    let is = |condition: &str| conditions.get(condition).is_some_and(|(is, _)| *is);
+fn is_ready(conditions: &BTreeMap<Box<str>, Condition>, taints: &[Taint]) -> bool {
+    let is = |kind: &str| conditions.get(kind).is_some_and(|condition| condition.holds == Some(true));
     is("Ready")
         && !is("NetworkUnavailable")
         && !taints.iter().any(|taint| STARTING.contains(&taint.key.as_str()))
@@ -77,11 +95,15 @@ impl Node {
             .and_then(|status| status.conditions.as_ref())
             .into_iter()
             .flatten()
-            // That nobody knows says nothing, unless the kubelet itself is what nobody hears of.
-            .filter(|condition| condition.type_ == "Ready" || condition.status != "Unknown")
             .map(|condition| {
+                let holds = match condition.status.as_str() {
+                    "True" => Some(true),
+                    "False" => Some(false),
+                    _ => None,
+                };
                 let since = condition.last_transition_time.as_ref().map(|time| time.0);
-                (condition.type_.as_str().into(), (condition.status == "True", since))
+                let reason = condition.reason.as_deref().unwrap_or_default().into();
+                (condition.type_.as_str().into(), Condition { holds, since, reason })
             })
             .collect();
         let taints = spec.and_then(|spec| spec.taints.clone()).unwrap_or_default();
@@ -124,6 +146,14 @@ impl Node {
         }
         self.labels.insert(HOSTNAME.to_owned(), name.to_string());
         self.name = name;
+    }
+
+    /// Whether a condition of this type holds, and since when. That nobody knows says nothing, unless the kubelet itself is
+    /// what nobody hears of (`Ready`).
+    pub fn condition(&self, kind: &str) -> Option<(bool, Option<Timestamp>)> {
+        let condition = self.conditions.get(kind)?;
+        let holds = condition.holds.or((kind == "Ready").then_some(false))?;
+        Some((holds, condition.since))
     }
 
     /// The value of a taint with this key, if there is one.

@@ -15,7 +15,7 @@ use super::{
     declared,
     devices::{ExtendedRequest, PodClaim},
     resources::Resources,
-    resources::pod_requests,
+    resources::{pod_limits, pod_requests},
 };
 
 /// Seconds that a pod has to stop when it does not say (API default).
@@ -125,6 +125,8 @@ pub struct Shape {
     pub requests: Resources,
     /// What of it devices may give.
     pub extended: Box<[ExtendedRequest]>,
+    /// The most that it may use, see [`pod_limits`]; no decision reads it.
+    pub limits: Resources,
     /// All else. Equal ones are one wherever pods are read: so the simulation sees at a glance which pods are alike.
     pub traits: Arc<Traits>,
 }
@@ -132,7 +134,7 @@ pub struct Shape {
 impl Shape {
     /// A shape with these requests and traits.
     pub fn new(requests: Resources, traits: Traits) -> Self {
-        Self { requests, extended: Box::default(), traits: Arc::new(traits) }
+        Self { requests, extended: Box::default(), limits: Resources::default(), traits: Arc::new(traits) }
     }
 }
 
@@ -308,7 +310,8 @@ impl Shape {
     /// Reads what a pod shares with its like.
     pub fn read(pod: &k8s::Pod) -> Self {
         let extended = pod.spec.as_ref().map(ExtendedRequest::of_pod).unwrap_or_default();
-        Self { extended, ..Self::new(pod_requests(pod), Traits::read(pod)) }
+        let limits = pod.spec.as_ref().map(pod_limits).unwrap_or_default();
+        Self { extended, limits, ..Self::new(pod_requests(pod), Traits::read(pod)) }
     }
 }
 

@@ -4,7 +4,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use tandem_core::{quantity::parse_milli, scheduling::Node};
+use tandem_core::{
+    quantity::parse_milli,
+    scheduling::{Node, node::Condition},
+};
 use tokio::{
     sync::Mutex,
     time::{Duration, Instant},
@@ -222,7 +225,7 @@ fn node(region: &str, group: &AutoScalingGroup, launched: &Launched, nodegroup: 
         allocatable: capacity.clone(),
         capacity,
         ready: true,
-        conditions: BTreeMap::from([("Ready".into(), (true, None))]),
+        conditions: BTreeMap::from([("Ready".into(), Condition::new(true, None))]),
         ..Node::default()
     }
 }

@@ -4,12 +4,11 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
 use k8s_openapi::{api::core::v1::Taint, apimachinery::pkg::api::resource::Quantity};
 use serde_json::Value;
 use tandem_core::{
     quantity::parse_milli,
-    scheduling::{Node, Resources},
+    scheduling::{Node, Resources, node::Condition},
 };
 
 const PREFIX: &str = "capacity.cluster-autoscaler.kubernetes.io/";
@@ -51,7 +50,7 @@ pub(super) fn template(
         ready: true,
         ..Node::default()
     };
-    node.conditions.insert("Ready".into(), (true, None::<Timestamp>));
+    node.conditions.insert("Ready".into(), Condition::new(true, None));
     for (driver, limit) in volume_limits(&annotations)? {
         node.volume_limits.insert(driver.into(), limit);
     }

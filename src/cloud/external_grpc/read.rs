@@ -171,7 +171,7 @@ pub(super) fn template(
         node.name = format!("template-node-for-{group}").into();
     }
     // Servers that make up a node often leave its conditions out.
-    node.ready = node.conditions.get("Ready").is_none_or(|(ready, _)| *ready);
+    node.ready = node.condition("Ready").is_none_or(|(ready, _)| ready);
     Ok(Some(Template { node, pods: Vec::new() }))
 }
 

@@ -1,4 +1,5 @@
-//! A provider whose calls are counted, under Karpenter's names (core, `pkg/cloudprovider/metrics`).
+//! A provider whose calls are counted, under Karpenter's names (core, `pkg/cloudprovider/metrics`; aws,
+//! `pkg/providers/instance/metrics.go`).
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Instant};
 
@@ -7,7 +8,7 @@ use parking_lot::Mutex;
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeLabelSet},
-    metrics::{counter::Counter, family::Family, histogram::Histogram},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
 use tandem_core::{
@@ -24,14 +25,26 @@ use crate::{cloud::CloudError, telemetry::metrics::gauges};
 /// From a millisecond to a minute.
 const BUCKETS: [f64; 9] = [0.001, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0];
 
+tokio::task_local! {
+    /// Who calls.
+    static CONTROLLER: &'static str;
+}
+
+/// Does something in the name of one of Karpenter's controllers: its calls are counted as theirs.
+pub async fn as_controller<T>(name: &'static str, work: impl Future<Output = T>) -> T {
+    CONTROLLER.scope(name, work).await
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Called {
+    controller: &'static str,
     method: &'static str,
     provider: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Failed {
+    controller: &'static str,
     method: &'static str,
     provider: &'static str,
     error: &'static str,
@@ -49,6 +62,25 @@ struct OfOffering {
     zone: String,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LaunchFailed {
+    zone: String,
+    zone_id: String,
+    capacity_type: &'static str,
+    reason: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfZone {
+    zone: String,
+    zone_id: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfClass {
+    nodeclass: String,
+}
+
 /// Instance types by node class.
 type Told = Arc<Mutex<BTreeMap<String, Arc<[Arc<InstanceType>]>>>>;
 
@@ -57,6 +89,9 @@ type Told = Arc<Mutex<BTreeMap<String, Arc<[Arc<InstanceType>]>>>>;
 pub struct Calls {
     durations: Family<Called, Histogram, fn() -> Histogram>,
     errors: Family<Failed, Counter>,
+    launches: Family<LaunchFailed, Counter>,
+    terminations: Family<OfZone, Counter>,
+    user_data: Family<OfClass, Gauge>,
     /// The types that it last told of, by node class.
     types: Told,
 }
@@ -66,6 +101,9 @@ impl Default for Calls {
         Self {
             durations: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
             errors: Family::default(),
+            launches: Family::default(),
+            terminations: Family::default(),
+            user_data: Family::default(),
             types: Arc::default(),
         }
     }
@@ -78,7 +116,41 @@ impl Calls {
         registry.register("karpenter_cloudprovider_duration_seconds", help, self.durations.clone());
         let help = "What the provider of machines refused or could not do";
         registry.register("karpenter_cloudprovider_errors", help, self.errors.clone());
+        let help = "Offerings that a launch could not be had of, and why";
+        registry.register("karpenter_cloudprovider_instance_launch_failures", help, self.launches.clone());
+        let help = "Machines that could not be terminated";
+        registry.register(
+            "karpenter_cloudprovider_instance_termination_failures",
+            help,
+            self.terminations.clone(),
+        );
+        let help = "Bytes of the user data that machines of a node class were last launched with";
+        registry.register("karpenter_ec2nodeclasses_userdata_bytes", help, self.user_data.clone());
         registry.register_collector(Box::new(Types(self.types.clone())));
+    }
+
+    /// A launch had nothing of an offering, for this reason; what is not known of the zone is empty.
+    pub fn launch_failed(&self, zone: &str, zone_id: &str, capacity_type: &'static str, reason: &str) {
+        let (zone, zone_id, reason) = (zone.to_owned(), zone_id.to_owned(), reason.to_owned());
+        self.launches.get_or_create(&LaunchFailed { zone, zone_id, capacity_type, reason }).inc();
+    }
+
+    /// A machine could not be terminated.
+    pub fn termination_failed(&self, zone: &str, zone_id: &str) {
+        let labels = OfZone { zone: zone.to_owned(), zone_id: zone_id.to_owned() };
+        self.terminations.get_or_create(&labels).inc();
+    }
+
+    /// Machines of a node class are launched with so many bytes of user data.
+    pub fn user_data(&self, class: &str, bytes: usize) {
+        let labels = OfClass { nodeclass: class.to_owned() };
+        self.user_data.get_or_create(&labels).set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    /// A node class is gone.
+    fn class_gone(&self, class: &str) {
+        self.user_data.remove(&OfClass { nodeclass: class.to_owned() });
+        self.types.lock().remove(class);
     }
 }
 
@@ -87,6 +159,7 @@ fn name(error: &CloudError) -> &'static str {
     match error {
         CloudError::NotFound(_) => "NodeClaimNotFoundError",
         CloudError::OutOfCapacity { .. } => "InsufficientCapacityError",
+        CloudError::Configuration { .. } => "NodeClassNotReadyError",
         _ => "",
     }
 }
@@ -107,12 +180,13 @@ impl Measured {
         error: impl Fn(&E) -> &CloudError,
     ) -> Result<T, E> {
         let (started, provider) = (Instant::now(), self.provider.name());
+        let controller = CONTROLLER.try_with(|name| *name).unwrap_or_default();
         let result = call.await;
         let took = started.elapsed().as_secs_f64();
-        self.calls.durations.get_or_create(&Called { method, provider }).observe(took);
+        self.calls.durations.get_or_create(&Called { controller, method, provider }).observe(took);
         if let Err(failed) = &result {
             let error = name(error(failed));
-            self.calls.errors.get_or_create(&Failed { method, provider, error }).inc();
+            self.calls.errors.get_or_create(&Failed { controller, method, provider, error }).inc();
         }
         result
     }
@@ -153,7 +227,9 @@ impl PoolProvider for Measured {
     }
 
     async fn end_class(&self, class: &Class) -> Result<(), CloudError> {
-        self.call("NodeClass", self.provider.end_class(class), own).await
+        self.call("NodeClass", self.provider.end_class(class), own).await?;
+        self.calls.class_gone(&class.reference.name);
+        Ok(())
     }
 
     async fn instance_types(&self, class: &Class) -> Result<Arc<[Arc<InstanceType>]>, CloudError> {
@@ -224,6 +300,7 @@ impl Collector for Types {
 #[cfg(test)]
 mod tests {
     use tandem_core::{
+        api::karpenter::NodeClassReference,
         nodes::pools::requirements::{Requirements, labels},
         scheduling::Resources,
     };
@@ -233,6 +310,10 @@ mod tests {
 
     #[derive(Default)]
     struct Live(WellKnownLabels);
+
+    fn named(name: &str) -> NodeClassReference {
+        NodeClassReference { name: name.to_owned(), ..NodeClassReference::default() }
+    }
 
     fn a_type() -> InstanceType {
         let labels = [(labels::ZONE, "a"), (labels::CAPACITY_TYPE, labels::SPOT)];
@@ -298,21 +379,35 @@ mod tests {
         let calls = Calls::default();
         let mut registry = Registry::default();
         calls.register(&mut registry);
-        let measured = Measured { provider: Arc::new(Live::default()), calls };
+        let measured = Measured { provider: Arc::new(Live::default()), calls: calls.clone() };
         let class = Class::default();
-        let types = measured.instance_types(&class).await.unwrap();
-        assert!(measured.create(&NodeClaim::default(), &class, &types).await.is_err());
-        assert!(measured.delete("i-1").await.is_err());
+        let types = as_controller("provisioner", measured.instance_types(&class)).await.unwrap();
+        as_controller("nodeclaim.lifecycle", async {
+            assert!(measured.create(&NodeClaim::default(), &class, &types).await.is_err());
+            assert!(measured.delete("i-1").await.is_err());
+        })
+        .await;
+        assert!(measured.list().await.is_ok());
+        calls.launch_failed("a", "", "spot", "InsufficientInstanceCapacity");
+        calls.termination_failed("a", "use1-az1");
+        calls.user_data("default", 300);
         let text = text(&registry).unwrap();
         for line in [
-            r#"karpenter_cloudprovider_duration_seconds_count{method="Create",provider="live"} 1"#,
-            r#"karpenter_cloudprovider_errors_total{method="Create",provider="live",error="InsufficientCapacityError"} 1"#,
-            r#"karpenter_cloudprovider_errors_total{method="Delete",provider="live",error="NodeClaimNotFoundError"} 1"#,
+            r#"karpenter_cloudprovider_duration_seconds_count{controller="provisioner",method="GetInstanceTypes",provider="live"} 1"#,
+            r#"karpenter_cloudprovider_duration_seconds_count{controller="nodeclaim.lifecycle",method="Create",provider="live"} 1"#,
+            r#"karpenter_cloudprovider_duration_seconds_count{controller="",method="List",provider="live"} 1"#,
+            r#"karpenter_cloudprovider_errors_total{controller="nodeclaim.lifecycle",method="Create",provider="live",error="InsufficientCapacityError"} 1"#,
+            r#"karpenter_cloudprovider_errors_total{controller="nodeclaim.lifecycle",method="Delete",provider="live",error="NodeClaimNotFoundError"} 1"#,
+            r#"karpenter_cloudprovider_instance_launch_failures_total{zone="a",zone_id="",capacity_type="spot",reason="InsufficientInstanceCapacity"} 1"#,
+            r#"karpenter_cloudprovider_instance_termination_failures_total{zone="a",zone_id="use1-az1"} 1"#,
+            r#"karpenter_ec2nodeclasses_userdata_bytes{nodeclass="default"} 300"#,
             r#"karpenter_cloudprovider_instance_type_cpu_cores{instance_type="m5.large"} 2.0"#,
             r#"karpenter_cloudprovider_instance_type_offering_available{instance_type="m5.large",capacity_type="spot",zone="a"} 1.0"#,
             r#"karpenter_cloudprovider_instance_type_offering_price_estimate{instance_type="m5.large",capacity_type="spot",zone="a"} 0.5"#,
         ] {
             assert!(text.contains(line), "{line}\n{text}");
         }
+        measured.end_class(&Class { reference: named("default"), ..Class::default() }).await.unwrap();
+        assert!(!self::text(&registry).unwrap().contains(r#"nodeclass="default""#), "the class is gone");
     }
 }

@@ -30,6 +30,7 @@ use super::{
     kwok_pools::KwokPools,
 };
 use crate::cluster::{Key, cache::Cache};
+use measured::Calls;
 
 /// The names that `--node-pools-provider` may have.
 pub const PROVIDERS: &[&str] = &["aws", "kwok"];
@@ -51,6 +52,8 @@ pub struct Settings {
     pub reserved_interfaces: u32,
     /// Told of every request to AWS.
     pub on_aws_request: OnRequest,
+    /// Where is counted what no call to the provider tells.
+    pub calls: Calls,
     /// Counts up when a node class changes.
     pub changes: watch::Sender<u64>,
 }

@@ -64,11 +64,25 @@ pub async fn drain(
     options: &DrainOptions,
     done: impl Fn(&Pod, &Evicted),
 ) -> Vec<Left> {
+    drain_hearing(client, mirror, pods, options, |pod, outcome, _| done(pod, outcome)).await
+}
+
+/// The status with which the API server answered the last try to evict a pod, if it did.
+pub type Answer = Option<u16>;
+
+/// As [`drain`], for who counts answers.
+pub async fn drain_hearing(
+    client: &Client,
+    mirror: &Mirror<Pod>,
+    pods: &[Arc<Pod>],
+    options: &DrainOptions,
+    done: impl Fn(&Pod, &Evicted, Answer),
+) -> Vec<Left> {
     let deadline = Instant::now() + options.eviction_time;
     let done = &done;
     let outcomes = stream::iter(pods.iter().cloned().map(|pod| async move {
-        let outcome = evict_until(client, &pod, options, deadline).await;
-        done(&pod, &outcome);
+        let (outcome, answer) = evict_until(client, &pod, options, deadline).await;
+        done(&pod, &outcome, answer);
         (pod, outcome)
     }));
     let outcomes: Vec<_> = outcomes.buffer_unordered(AT_ONCE).collect().await;
@@ -87,18 +101,26 @@ pub async fn drain(
     left
 }
 
-async fn evict_until(client: &Client, pod: &Pod, options: &DrainOptions, deadline: Instant) -> Evicted {
+async fn evict_until(
+    client: &Client,
+    pod: &Pod,
+    options: &DrainOptions,
+    deadline: Instant,
+) -> (Evicted, Answer) {
     loop {
-        let why = match evict(client, pod, options).await {
-            Ok(()) => return Evicted::Done,
+        let (why, answer) = match evict(client, pod, options).await {
+            Ok(()) => return (Evicted::Done, Some(200)),
             Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => {
-                return Evicted::Done;
+                return (Evicted::Done, Some(status.code));
             }
             // Too many requests: the budget; internal errors: more than one budget, or a server in trouble.
-            Err(error) => message(&error),
+            Err(error) => {
+                let answer = if let kube::Error::Api(status) = &error { Some(status.code) } else { None };
+                (message(&error), answer)
+            }
         };
         if Instant::now() + RETRY > deadline {
-            return Evicted::Not(why);
+            return (Evicted::Not(why), answer);
         }
         tokio::time::sleep(RETRY).await;
     }
@@ -197,7 +219,9 @@ mod tests {
         let (client, sent) = server(codes);
         let options = DrainOptions { eviction_time, max_grace: None, wait: false };
         let began = Instant::now();
-        let outcome = evict_until(&client, &pod(), &options, began + eviction_time).await;
+        let (outcome, answer) = evict_until(&client, &pod(), &options, began + eviction_time).await;
+        let last = *codes.last().unwrap();
+        assert_eq!(answer, Some(if last == 201 { 200 } else { last }));
         let tries = sent.lock().len();
         (outcome, tries, began.elapsed())
     }
@@ -224,7 +248,7 @@ mod tests {
             let (client, sent) = server(&[201]);
             let max_grace = cap.map(Duration::from_secs);
             let options = DrainOptions { eviction_time: Duration::ZERO, max_grace, wait: false };
-            assert_eq!(evict_until(&client, &pod(), &options, Instant::now()).await, Evicted::Done);
+            assert_eq!(evict_until(&client, &pod(), &options, Instant::now()).await.0, Evicted::Done);
             let sent = sent.lock()[0].clone();
             assert_eq!(
                 sent["deleteOptions"]["preconditions"]["uid"], "uid",

@@ -211,6 +211,26 @@ pub enum ConsolidationPolicy {
     Balanced,
 }
 
+impl ConsolidationPolicy {
+    /// As a NodePool has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::WhenEmpty => "WhenEmpty",
+            Self::WhenEmptyOrUnderutilized => "WhenEmptyOrUnderutilized",
+            Self::Balanced => "Balanced",
+        }
+    }
+
+    /// As the label `consolidation_policy` of metrics has it.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::WhenEmpty => "when_empty",
+            Self::WhenEmptyOrUnderutilized => "when_empty_or_underutilized",
+            Self::Balanced => "balanced",
+        }
+    }
+}
+
 impl Disruption {
     /// Which nodes are consolidated.
     pub fn policy(&self) -> ConsolidationPolicy {

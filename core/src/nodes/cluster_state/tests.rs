@@ -1,7 +1,10 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::nodes::{group::GroupOptions, pass::PassSettings};
+use crate::{
+    nodes::{group::GroupOptions, pass::PassSettings},
+    scheduling::node::Condition,
+};
 
 fn settings() -> ClusterStateSettings {
     PassSettings::default().cluster
@@ -131,7 +134,7 @@ fn nodes_are_told_apart() {
     };
     let suspended = {
         let mut node = (*node("suspended", false, 0)).clone();
-        node.conditions.insert("Suspended".into(), (true, None));
+        node.conditions.insert("Suspended".into(), Condition::new(true, None));
         Arc::new(node)
     };
     let nodes =

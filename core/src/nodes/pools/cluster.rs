@@ -17,7 +17,7 @@ use super::{
     pods::{is_provisionable, moves},
     requirements::{
         Requirement, Requirements, WellKnownLabels,
-        labels::{INSTANCE_TYPE, NODE_POOL},
+        labels::{CAPACITY_TYPE, INSTANCE_TYPE, NODE_POOL, ZONE},
     },
     solver::{self, NODES},
 };
@@ -170,6 +170,19 @@ impl Cluster {
             *costs.entry(pool.name.clone()).or_default() += price.unwrap_or(0.0);
         }
         costs
+    }
+
+    /// How many claims of each pool [`costs`](Self::costs) leaves out: what they are is known, but not what their pool offers.
+    pub fn unpriced(&self) -> BTreeMap<Arc<str>, usize> {
+        let mut unpriced = BTreeMap::new();
+        for claim in &self.claims {
+            let is_known =
+                [INSTANCE_TYPE, CAPACITY_TYPE, ZONE].iter().all(|key| claim.labels().contains_key(*key));
+            if let Some(pool) = pool_of(claim).filter(|pool| is_known && self.pool(pool).is_none()) {
+                *unpriced.entry(pool.into()).or_default() += 1;
+            }
+        }
+        unpriced
     }
 
     /// Whether a claim goes, or will.

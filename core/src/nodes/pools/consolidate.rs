@@ -56,12 +56,12 @@ pub struct Cluster<'c, 'a> {
     pub spot_to_spot: bool,
     /// Labels that a node will have although nobody asks for them.
     pub well_known: &'c WellKnownLabels,
-    /// Whether a command that can be done is worth doing.
-    pub approves: &'c Approves<'c>,
+    /// What a command that can be done is worth.
+    pub scores: &'c Scores<'c>,
 }
 
-/// Whether a command that can be done is worth doing, and what it is worth to each pool that asks.
-pub type Approves<'c> = dyn Fn(&Command) -> Result<BTreeMap<Arc<str>, Score>, Refused> + 'c;
+/// What a command that can be done is worth to each pool that asks; it is done if that is enough to all of them.
+pub type Scores<'c> = dyn Fn(&Command) -> BTreeMap<Arc<str>, Score> + 'c;
 
 /// What to do.
 #[derive(Debug, Clone, PartialEq)]
@@ -72,6 +72,22 @@ pub struct Command {
     pub replacement: Option<Claim>,
     /// What it is worth to each pool that asks.
     pub scores: BTreeMap<Arc<str>, Score>,
+}
+
+impl Command {
+    /// The first pool to which it is not worth it.
+    fn unbalanced(&self) -> Option<(&Arc<str>, &Score)> {
+        self.scores.iter().find(|(_, score)| !score.is_approved())
+    }
+}
+
+/// What a search for many nodes came to.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Search {
+    /// What to do.
+    pub command: Option<Command>,
+    /// Where there is nothing to do: what could be done and was not worth it, of such moves the last that was tried.
+    pub rejected: Option<Command>,
 }
 
 /// Why nodes cannot be consolidated.
@@ -109,8 +125,13 @@ pub enum Refused {
     )]
     FewForSpotToSpot(usize),
     /// A pool whose policy is Balanced would be disrupted more than it saves.
-    #[error("nodepool {0:?}: {1}")]
-    Unbalanced(Arc<str>, Score),
+    #[error("nodepool {pool:?}: {score}")]
+    Unbalanced {
+        /// The first such pool.
+        pool: Arc<str>,
+        /// What it is worth to it.
+        score: Score,
+    },
 }
 
 /// Consolidates as many nodes as it can at once: the longest prefix of the candidates that a search by halves finds, of two at
@@ -119,23 +140,29 @@ pub fn multi_node(
     cluster: &mut Cluster<'_, '_>,
     candidates: &[Candidate],
     mut goes_on: impl FnMut() -> bool,
-) -> Option<Command> {
-    let mut found = None;
+) -> Search {
+    let mut search = Search::default();
     let (mut shortest, mut longest) = (2, candidates.len().min(MOST_NODES));
     while shortest <= longest && goes_on() {
         let length = shortest.midpoint(longest);
         let remove: Vec<usize> = (0..length).collect();
-        let command = consolidate(cluster, candidates, remove)
+        let command = possible(cluster, candidates, remove)
             .ok()
-            .and_then(|command| without_same_type(command, candidates, cluster.well_known));
-        if command.is_some() {
-            shortest = length + 1;
-            found = command;
-        } else {
-            longest = length - 1;
+            .and_then(|command| without_same_type(command, candidates, cluster.well_known))
+            .map(|command| scored(cluster, command));
+        match command {
+            Some(command) if command.unbalanced().is_none() => {
+                shortest = length + 1;
+                search.command = Some(command);
+            }
+            rejected => {
+                longest = length - 1;
+                search.rejected = rejected.or(search.rejected);
+            }
         }
     }
-    found
+    search.rejected = search.rejected.filter(|_| search.command.is_none());
+    search
 }
 
 /// Consolidates the first node that can be. Also returns why those before it cannot, and in `goes_on` may stop.
@@ -162,6 +189,24 @@ pub fn single_node(
 /// # Errors
 /// Their pods would not all have a place, or not at a lower price.
 pub fn consolidate(
+    cluster: &mut Cluster<'_, '_>,
+    candidates: &[Candidate],
+    remove: Vec<usize>,
+) -> Result<Command, Refused> {
+    let command = possible(cluster, candidates, remove)?;
+    let command = scored(cluster, command);
+    match command.unbalanced() {
+        Some((pool, score)) => Err(Refused::Unbalanced { pool: pool.clone(), score: *score }),
+        None => Ok(command),
+    }
+}
+
+fn scored(cluster: &Cluster<'_, '_>, command: Command) -> Command {
+    Command { scores: (cluster.scores)(&command), ..command }
+}
+
+/// The same, whatever it is worth.
+fn possible(
     cluster: &mut Cluster<'_, '_>,
     candidates: &[Candidate],
     remove: Vec<usize>,
@@ -193,9 +238,7 @@ pub fn consolidate(
     }
     let claim = solution.claims.into_iter().next();
     let replacement = claim.map(|claim| cheaper(cluster, candidates, &remove, claim)).transpose()?;
-    let mut command = Command { remove, replacement, scores: BTreeMap::new() };
-    command.scores = (cluster.approves)(&command)?;
-    Ok(command)
+    Ok(Command { remove, replacement, scores: BTreeMap::new() })
 }
 
 /// The replacement with those of its instance types that are cheaper than what it replaces, however the launch goes.

@@ -20,11 +20,14 @@ pub(super) fn solve(
     let mut solver = Solver::new(snapshot, pools, options.clone());
     let mut left_out = LeftOut::default();
     let mut why: BTreeMap<usize, Vec<(Arc<str>, Refusal)>> = BTreeMap::new();
+    let mut zones = None;
     loop {
         let chosen: Vec<usize> = (0..pods.len()).filter(|at| !left_out.has(&pods[*at])).collect();
         let of_chosen: Vec<Pod> = chosen.iter().map(|at| (*pods[*at]).clone()).collect();
         let mut solution = solver.solve(snapshot, &of_chosen);
         translate(&mut solution, &chosen);
+        // Of all pods, those that are left out later included.
+        solution.zones = zones.get_or_insert(solution.zones).clone();
         if gangs.is_empty() {
             return solution;
         }

@@ -1,13 +1,16 @@
 //! Nodes for pods that wait: which of them the nodes that are there or on their way will take, and which new nodes the others
 //! need (core, `pkg/controllers/provisioning`).
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 
 use super::{
     cluster::{Cluster, Layout, Target},
     gangs,
     requirements::{Requirements, WellKnownLabels},
-    solver::{Claim, Failure, Options, Place},
+    solver::{Claim, Failure, Options, Place, Zones},
 };
 use crate::scheduling::{Pod, Resources, taints::untolerated};
 
@@ -31,6 +34,8 @@ pub struct Plan {
     pub claims: Vec<Claim>,
     /// Pods that run nowhere, and why.
     pub unschedulable: Vec<Failure>,
+    /// How many pods that wait are bound to which zones, if that is asked for.
+    pub zones: BTreeMap<Zones, usize>,
 }
 
 /// Finds nodes for pods.
@@ -51,6 +56,7 @@ pub fn provision(input: &Input<'_>) -> Plan {
         nominations: nominations.collect(),
         claims: solution.claims,
         unschedulable: solution.failures,
+        zones: solution.zones,
     };
     for claim in &mut plan.claims {
         with_daemons(claim, cluster, &options.well_known);

@@ -83,7 +83,7 @@ pub fn repairs(cluster: &Cluster, now: Timestamp) -> Repairs {
 /// What is wrong with a node, and until when that is tolerated: of several conditions the one that ends first.
 fn broken(node: &Node) -> Option<(&'static str, Timestamp)> {
     let wrong = POLICIES.iter().filter_map(|policy| {
-        let (holds, since) = node.conditions.get(policy.condition)?;
+        let (holds, since) = node.condition(policy.condition)?;
         let until = since.unwrap_or(Timestamp::UNIX_EPOCH).checked_add(policy.toleration).ok()?;
         (!holds).then_some((policy.condition, until))
     });
@@ -93,7 +93,10 @@ fn broken(node: &Node) -> Option<(&'static str, Timestamp)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nodes::pools::testing::{add_node, cluster};
+    use crate::{
+        nodes::pools::testing::{add_node, cluster},
+        scheduling::node::Condition,
+    };
 
     /// Nodes, each with what it has not, and for how many minutes.
     fn of(nodes: &[Option<(&str, i64)>]) -> (Cluster, Timestamp) {
@@ -103,7 +106,8 @@ mod tests {
             add_node(&mut cluster, &format!("node-{number}"), 1, "zone-1", vec![]);
             if let (Some((condition, minutes)), Some(node)) = (wrong, cluster.nodes.last_mut()) {
                 let since = Some(now - SignedDuration::from_mins(*minutes));
-                Arc::make_mut(node).conditions.insert((*condition).into(), (false, since));
+                let said = Condition::new(false, since);
+                Arc::make_mut(node).conditions.insert((*condition).into(), said);
             }
         }
         (cluster, now)

@@ -113,7 +113,7 @@ pub fn settling(nodes: &[Arc<Node>], now: Timestamp) -> BTreeSet<Arc<str>> {
 }
 
 fn is_settled(node: &Node, now: Timestamp) -> bool {
-    let since = node.conditions.get("Ready").and_then(|(_, since)| *since).max(node.created);
+    let since = node.condition("Ready").and_then(|(_, since)| since).max(node.created);
     node.ready && since.is_none_or(|since| now.duration_since(since) > SETTLING)
 }
 

@@ -9,7 +9,7 @@ use tandem_core::{
         group::{Instance, InstanceState, NodeGroup, Template},
         pools::names::disrupted,
     },
-    scheduling::{ClassId, HOSTNAME, Node, NodeId, Pod, Snapshot},
+    scheduling::{ClassId, HOSTNAME, Node, NodeId, Pod, Snapshot, node::Condition},
 };
 
 use super::{Instant, bill::Bill};
@@ -125,7 +125,7 @@ impl<'a> Machines<'a> {
     pub(super) fn join(&mut self, name: &str, time: Timestamp, now: Instant, snapshot: &mut Snapshot) {
         let Some(machine) = self.by_name.get_mut(name).filter(|machine| machine.id.is_none()) else { return };
         let node = Arc::make_mut(&mut machine.node);
-        node.conditions.insert("Ready".into(), (true, Some(time)));
+        node.conditions.insert("Ready".into(), Condition::new(true, Some(time)));
         node.created = Some(time);
         let id = snapshot.add_node(node);
         for pod in &machine.daemon_pods {

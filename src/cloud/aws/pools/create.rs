@@ -117,6 +117,11 @@ impl AwsPools {
         choices: &[Choice],
         answer: launch::Launched,
     ) -> Result<Launched, LaunchError> {
+        for failure in &answer.failures {
+            let zone = failure.zone.as_deref().unwrap_or_default();
+            let zone_id = self.zone_id(zone).unwrap_or_default();
+            self.calls.launch_failed(zone, &zone_id, plan.capacity_type, failure.error.code());
+        }
         let sold_out = sold_out(plan, choices, &answer.failures);
         let Some((id, name, zone)) = answer.machine else {
             self.count(uid);
@@ -212,12 +217,15 @@ impl AwsPools {
                 own: ready.spec.user_data.as_deref().unwrap_or_default(),
                 raid: ready.spec.instance_store_policy.as_deref() == Some("RAID0"),
             };
+            let user_data = user_data(family, &bootstrap)?;
+            // Base64 writes three bytes as four.
+            self.calls.user_data(&class.reference.name, user_data.trim_end_matches('=').len() * 3 / 4);
             let template = template(
                 &self.cluster.name,
                 &Parts {
                     spec: &ready.spec,
                     image,
-                    user_data: &user_data(family, &bootstrap)?,
+                    user_data: &user_data,
                     instance_profile: &ready.instance_profile,
                     security_groups: ready.security_groups.iter().map(String::as_str).collect(),
                     placement: (plan.group.as_deref(), plan.partition),

@@ -64,7 +64,10 @@ use super::{
 use crate::{
     cloud::{
         CloudError,
-        pools::{Class, ClassKind, ClassState, LaunchError, Launched, Machine, PoolProvider, Settings},
+        pools::{
+            Class, ClassKind, ClassState, LaunchError, Launched, Machine, PoolProvider, Settings,
+            measured::Calls,
+        },
     },
     cluster::cache::{Cache, watch_cluster},
 };
@@ -91,6 +94,7 @@ pub struct AwsPools {
     cluster: Cluster,
     isolated: bool,
     overheads: Overheads,
+    calls: Calls,
     class_api: Api<EC2NodeClass>,
     classes: Arc<Cache<EC2NodeClass>>,
     /// What is known of each class, by name; one look at a time.
@@ -168,6 +172,7 @@ impl AwsPools {
                 memory: settings.memory_overhead,
                 interfaces: settings.reserved_interfaces.into(),
             },
+            calls: settings.calls.clone(),
             class_api: Api::all(kubernetes.clone()),
             classes,
             slots: Mutex::default(),
@@ -180,6 +185,14 @@ impl AwsPools {
             terminations: Terminations::default(),
             machines: tokio::sync::Mutex::default(),
         })
+    }
+
+    /// The id of a zone, as the subnets of classes tell it.
+    fn zone_id(&self, zone: &str) -> Option<String> {
+        let classes = self.classes.list("");
+        let statuses = classes.iter().filter_map(|class| class.status.as_ref());
+        let mut subnets = statuses.flat_map(|status| &status.subnets);
+        subnets.find(|subnet| subnet.zone == zone)?.zone_id.clone()
     }
 
     fn region(&self) -> String {
@@ -458,7 +471,14 @@ impl PoolProvider for AwsPools {
     }
 
     async fn delete(&self, provider_id: &str) -> Result<(), CloudError> {
-        self.terminations.end(&self.client, machine_id(provider_id)).await
+        let ended = self.terminations.end(&self.client, machine_id(provider_id)).await;
+        if let Err(error) = &ended
+            && !matches!(error, CloudError::NotFound(_))
+        {
+            let zone = provider_id.rsplit('/').nth(1).unwrap_or_default();
+            self.calls.termination_failed(zone, &self.zone_id(zone).unwrap_or_default());
+        }
+        ended
     }
 
     async fn list(&self) -> Result<Vec<Machine>, CloudError> {

@@ -26,7 +26,7 @@ use super::{
     termination, write,
 };
 use crate::{
-    cloud::CloudError,
+    cloud::{CloudError, pools::measured::as_controller},
     cluster::{finalizer, message},
 };
 
@@ -142,7 +142,10 @@ fn start(
     } else if pools.leads() {
         let wake = Arc::new(Wake::default());
         tasks.insert(name.clone(), wake.clone());
-        tokio::spawn(supervise(pools.clone(), name, wake, ended.clone()));
+        tokio::spawn(as_controller(
+            "nodeclaim.lifecycle",
+            supervise(pools.clone(), name, wake, ended.clone()),
+        ));
     }
 }
 

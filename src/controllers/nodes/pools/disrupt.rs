@@ -17,7 +17,7 @@ use tandem_core::{
         drain::Budgets,
         pools::{
             cluster::Cluster,
-            disrupt::{Blocked, Command, Decision, Input, Method, decide, validate},
+            disrupt::{Blocked, Command, Decision, Input, Method, Watch, decide, validate},
             solver::Options,
         },
     },
@@ -27,6 +27,7 @@ use tokio::time::Instant;
 use super::{
     Pools,
     lifecycle::initialized,
+    metrics::Disruption as Counted,
     observe::{observe, options},
 };
 use queue::Queue;
@@ -127,6 +128,40 @@ async fn beside<T: Send + 'static>(think: impl FnOnce() -> T + Send + 'static) -
     thought.inspect_err(|error| tracing::error!(%error, "nothing could be decided about nodes")).ok()
 }
 
+/// Times the methods of a decision, and ends those that take too long.
+struct Timed<'m> {
+    metrics: &'m Counted,
+    started: Instant,
+    method: Option<Method>,
+    since: Instant,
+}
+
+impl Timed<'_> {
+    /// The method ends that was asked last: if none was, the first, which had no nodes to look at.
+    fn ended(&mut self) {
+        self.metrics.evaluated(self.method.unwrap_or(Method::Emptiness), self.since.elapsed());
+    }
+}
+
+impl Watch for &mut Timed<'_> {
+    fn begins(&mut self, method: Method) {
+        if self.method.is_some() {
+            self.ended();
+            self.since = Instant::now();
+        }
+        self.method = Some(method);
+    }
+
+    fn goes_on(&mut self, method: Method) -> bool {
+        let within = if method == Method::MultiNode { MULTI_NODE_WITHIN } else { SINGLE_NODE_WITHIN };
+        let goes_on = self.started.elapsed() < within;
+        if !goes_on {
+            self.metrics.timed_out(method);
+        }
+        goes_on
+    }
+}
+
 impl Disruption {
     /// How long it may take until the next pass.
     fn next(&self) -> Duration {
@@ -171,20 +206,16 @@ impl Disruption {
 
     async fn decide(&self, pools: &Arc<Pools>) -> Option<Decision> {
         let seen = Seen::look(pools, &self.waiting).await;
-        let metrics = pools.metrics.clone();
+        let metrics = pools.metrics.disruption.clone();
+        let mut unpriced = seen.cluster.unpriced();
+        unpriced.retain(|name, _| pools.pool(name).is_some());
         beside(move || {
+            metrics.cost(&seen.cluster.costs(), &unpriced);
             let started = Instant::now();
-            metrics.cost(&seen.cluster.costs());
-            let goes_on = |method: Method| {
-                let within = if method == Method::MultiNode { MULTI_NODE_WITHIN } else { SINGLE_NODE_WITHIN };
-                let goes_on = started.elapsed() < within;
-                if !goes_on {
-                    metrics.consolidation_timed_out(method);
-                }
-                goes_on
-            };
-            let decision = decide(&seen.input(), goes_on);
-            metrics.decided(&decision, started.elapsed());
+            let mut timed = Timed { metrics: &metrics, started, method: None, since: started };
+            let decision = decide(&seen.input(), &mut timed);
+            timed.ended();
+            metrics.decided(&decision);
             decision
         })
         .await
@@ -202,7 +233,7 @@ impl Disruption {
             }
             Err(why) => {
                 tracing::info!(%command, %why, "nodes stay after all");
-                pools.metrics.failed_validation(command.method);
+                pools.metrics.disruption.invalid(&command, &why);
                 say::rejected(pools, &command, &why).await;
             }
         }

@@ -40,6 +40,8 @@ use crate::{
 
 /// A claim without a machine by then is given up.
 const LAUNCH_TIMEOUT: SignedDuration = SignedDuration::from_mins(5);
+/// Why a claim is deleted that was not launched within it.
+const LAUNCH_TIMED_OUT: &str = "launch_timeout";
 /// A machine that is no node by then is given up.
 const REGISTRATION_TIMEOUT: SignedDuration = SignedDuration::from_mins(15);
 
@@ -149,18 +151,18 @@ async fn refuse(
     error: CloudError,
     now: Timestamp,
 ) -> Result<Next, StepError> {
+    let is_late = now > created(claim) + LAUNCH_TIMEOUT;
     let (reason, given_up) = match &error {
-        CloudError::OutOfCapacity { .. } => ("InsufficientCapacityError", true),
-        CloudError::Configuration { .. } => ("NodeClassNotReady", true),
-        _ => ("LaunchFailed", now > created(claim) + LAUNCH_TIMEOUT),
+        CloudError::OutOfCapacity { .. } => ("InsufficientCapacityError", Some("insufficient_capacity")),
+        CloudError::Configuration { .. } => ("NodeClassNotReady", Some("nodeclass_not_ready")),
+        _ => ("LaunchFailed", is_late.then_some(LAUNCH_TIMED_OUT)),
     };
     tracing::warn!(claim = claim.name_any(), %error, reason, "no machine could be launched");
     let message = format!("NodeClaim {} event: {error}", claim.name_any());
     pools.tell(claim, "Warning", reason, message).await;
-    if given_up {
-        let timed_out = reason == "LaunchFailed";
-        pools.delete_claim(claim, if timed_out { "launch_timeout" } else { "launch_failed" }).await?;
-        if timed_out {
+    if let Some(why) = given_up {
+        pools.delete_claim(claim, why).await?;
+        if why == LAUNCH_TIMED_OUT {
             let failure = Failure { reason: reason.to_owned(), message: error.to_string() };
             registration::note(pools, claim, Err(failure));
         }

@@ -45,7 +45,9 @@ use tandem_core::{
     api::karpenter::{AWSNodeTemplate, NodeClaim, NodeClassReference, NodePool, Provisioner},
     nodes::{
         pools::{
+            budgets::Reason,
             node_claim::pool_of,
+            pods::moves,
             provisioner::{ProvisionerError, Translation, translate},
             sold_out::SoldOut,
         },
@@ -61,7 +63,7 @@ use tokio::{
 
 use crate::{
     cli::pools::PoolArgs,
-    cloud::pools::PoolProvider,
+    cloud::pools::{PoolProvider, measured::as_controller},
     cluster::{
         cache::{Cache, watch_cluster},
         conditions,
@@ -78,6 +80,7 @@ use nominations::Nominations;
 use overlays::Overlays;
 use registration::Registrations;
 use rehearsal::Rehearsal;
+use startups::Startups;
 use view::Pool;
 
 /// After a failed call to the API server, before the next try.
@@ -132,6 +135,7 @@ pub struct Pools {
     told: Mutex<Learned>,
     nominations: Nominations,
     registrations: Registrations,
+    startups: Startups,
     /// Claims, by name, that are deleted as soon as their replacements are ready.
     leaving: Mutex<BTreeSet<Arc<str>>>,
     /// Held while claims are replaced, so that nobody counts those of a static pool in between.
@@ -172,6 +176,7 @@ impl Pools {
             told: Mutex::default(),
             nominations: Nominations::default(),
             registrations: Registrations::default(),
+            startups: Startups::default(),
             leaving: Mutex::default(),
             replacing: tokio::sync::Mutex::default(),
             rehearsal: recorder.map(Rehearsal::new),
@@ -296,13 +301,23 @@ impl Pools {
         match self.claim_api().delete(&name, &params).await {
             Ok(_) => {
                 tracing::info!(claim = name, reason, "NodeClaim is deleted");
-                self.metrics.disrupted(claim, reason);
+                self.count_disruption(claim, reason);
                 Ok(())
             }
             // Gone, or another of the same name by now.
             Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
             Err(error) => Err(error),
         }
+    }
+
+    /// Counts the deletion of a claim, before its pods move.
+    fn count_disruption(&self, claim: &NodeClaim, reason: &'static str) {
+        let consolidates = [Reason::Empty, Reason::Underutilized].iter().any(|it| it.label() == reason);
+        let pool = pool_of(claim).filter(|_| consolidates).and_then(|name| self.pool(name));
+        let policy = pool.map(|pool| pool.spec.disruption.policy());
+        let node = claim.status.as_ref().and_then(|status| status.node_name.as_deref());
+        let moving = |node: &str| self.pods_on(node).iter().filter(|pod| moves(pod)).count();
+        self.metrics.disrupted(claim, reason, policy, node.map(moving));
     }
 
     /// Publishes an event about a cluster-scoped object.
@@ -358,19 +373,20 @@ pub async fn run(pools: Arc<Pools>, claim_changes: ClaimChanges) {
         );
         return;
     }
+    // What calls the provider does so under the names of Karpenter's controllers; claims do in tasks of their own.
     tokio::join!(
         claims::run(pools.clone(), claim_changes),
-        classes::run(pools.clone()),
-        pool::run(pools.clone()),
-        overlays::run(pools.clone()),
-        provision::run(pools.clone()),
+        as_controller("nodeclass", classes::run(pools.clone())),
+        as_controller("nodepool.readiness", pool::run(pools.clone())),
+        as_controller("nodeoverlay", overlays::run(pools.clone())),
+        as_controller("provisioner", provision::run(pools.clone())),
         consolidatable::run(pools.clone()),
         consistency::run(pools.clone()),
-        drift::run(pools.clone()),
-        disrupt::run(pools.clone()),
-        garbage::run(pools.clone()),
+        as_controller("nodeclaim.disruption", drift::run(pools.clone())),
+        as_controller("disruption", disrupt::run(pools.clone())),
+        as_controller("nodeclaim.garbagecollection", garbage::run(pools.clone())),
         repair::run(pools.clone()),
-        fixed::run(pools.clone()),
+        as_controller("static.provisioning", fixed::run(pools.clone())),
         startups::run(pools.clone()),
         transitions::run(pools.clone()),
     );

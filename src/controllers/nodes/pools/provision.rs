@@ -20,7 +20,7 @@ use tandem_core::{
         pools::{
             cluster::Target,
             provision::{Input, Plan, provision},
-            solver,
+            solver::{self, Options},
         },
     },
     scheduling::Pod,
@@ -54,6 +54,10 @@ pub(super) async fn run(pools: Arc<Pools>) {
     loop {
         let present = present(&pools);
         let mut pods = present.needy();
+        // In a dry run nobody follows pods to their start.
+        if pools.leads() && pools.rehearsal.is_none() {
+            pools.startups.seen(&pods, Timestamp::now());
+        }
         pods.extend(expected(&pools).await);
         pods.extend(present.buffers);
         if let Some(rehearsal) = pools.rehearsal.as_ref().filter(|_| pods.is_empty()) {
@@ -62,11 +66,9 @@ pub(super) async fn run(pools: Arc<Pools>) {
         let due = batch.look(&pods, claim_names(&pools), ready_pools(&pools), Instant::now());
         let times = (pools.settings.batch_idle_duration, pools.settings.batch_max_duration);
         if pools.leads() && batch.is_due(times, Instant::now()) {
-            let started = Instant::now();
-            pools.metrics.queued(pods.len());
+            pools.metrics.scheduling.begins(pods.len());
             pass(&pools, &mut told).await;
-            pools.metrics.queued(0);
-            pools.metrics.scheduled(started.elapsed());
+            pools.metrics.scheduling.ended();
             batch.done(Instant::now());
             continue;
         }
@@ -117,7 +119,8 @@ struct Solution {
 
 /// Finds nodes for pods that need them. Beside the other tasks, since it may take a while where there are many.
 async fn solve(pools: &Pools, now: Timestamp) -> Solution {
-    let (cluster, options) = (observe(pools, now).await, options(pools));
+    let cluster = observe(pools, now).await;
+    let options = Options { tells_zones: true, ..options(pools) };
     let expected = expected(pools).await;
     let decide = move || {
         let mut pods = cluster.needy();
@@ -167,7 +170,11 @@ async fn pass(pools: &Arc<Pools>, told: &mut Told) {
         }
         None => create(pools, &plan.claims, "provisioned").await,
     };
-    pools.metrics.unschedulable(plan.unschedulable.len());
+    pools.metrics.scheduling.found(plan.unschedulable.len(), &plan.zones);
+    let without_place = plan.unschedulable.iter().map(|failure| failure.pod).collect();
+    for seconds in pools.startups.decided(&pods, &without_place, Timestamp::now()) {
+        pools.metrics.scheduling.decided(seconds);
+    }
     told.retain(&pods);
     tell(pools, told, &pods, &plan, &made, now);
 }

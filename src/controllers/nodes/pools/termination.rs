@@ -33,7 +33,7 @@ use crate::{
     cloud::CloudError,
     cluster::finalizer,
     controllers::nodes::{
-        drain::{DrainOptions, Evicted, drain},
+        drain::{Answer, DrainOptions, Evicted, drain_hearing},
         taint::{Marking, mark},
     },
 };
@@ -152,7 +152,7 @@ async fn drain_pods(
     let waiting = order::waiting(pools.pods_on(&node.name_any()), now);
     if let Some(deadline) = deadline {
         for pod in waiting.iter().filter(|pod| order::overruns(pod, deadline, now)) {
-            delete_pod(pools, pod, deadline, now).await?;
+            delete_pod(pools, claim, pod, (deadline, now)).await?;
         }
     }
     let turn = order::turn(&waiting);
@@ -170,8 +170,15 @@ async fn drain_pods(
         turn.into_iter().partition(|pod| order::may_be_evicted(pod, now));
     // One try a round: what a budget holds back is tried again with the next.
     let options = DrainOptions { eviction_time: Duration::ZERO, max_grace: None, wait: true };
-    let done = |_: &Pod, outcome: &Evicted| pools.metrics.evicted(*outcome == Evicted::Done);
-    let round = drain(&pools.client, &pools.world.pods, &evictable, &options, done);
+    let done = |_: &Pod, _: &Evicted, answer: Answer| {
+        if let Some(code) = answer {
+            pools.metrics.scheduling.evicted(code);
+        }
+        if answer == Some(200) {
+            pools.metrics.scheduling.drained(&why_drained(claim));
+        }
+    };
+    let round = drain_hearing(&pools.client, &pools.world.pods, &evictable, &options, done);
     let left = tokio::time::timeout(ROUND, round).await.unwrap_or_default();
     let first = left.first().map(|left| format!("{}: {}", left.pod.key(), left.why));
     let kept = kept.first().map(|pod| format!("{} is not to be disrupted", pod.key()));
@@ -180,6 +187,15 @@ async fn drain_pods(
         return Ok(Some(Next::After(PAUSE)));
     }
     Ok(Some(Next::Now))
+}
+
+/// Why the pods of a claim leave, as metrics tell it (core, `evictionReason` of `pkg/controllers/node/termination/terminator`).
+fn why_drained(claim: &NodeClaim) -> String {
+    let conditions = claim.status.as_ref().map_or(&[][..], |status| &status.conditions);
+    let disruption = conditions::find(conditions, condition::DISRUPTION_REASON);
+    disruption
+        .filter(|condition| condition.status == "True")
+        .map_or_else(|| "Forceful Termination".to_owned(), |condition| condition.reason.clone())
 }
 
 /// Whether the drain is already said to be under way; how many pods are left is not worth a write each.
@@ -192,7 +208,12 @@ fn says_the_same(claim: &NodeClaim, wanted: &NodeClaimStatus) -> bool {
 }
 
 /// Deletes a pod that would outlive its node, past its budget, with what time is left.
-async fn delete_pod(pools: &Pools, pod: &Pod, deadline: Timestamp, now: Timestamp) -> Result<(), StepError> {
+async fn delete_pod(
+    pools: &Pools,
+    claim: &NodeClaim,
+    pod: &Pod,
+    (deadline, now): (Timestamp, Timestamp),
+) -> Result<(), StepError> {
     let left = deadline.duration_since(now).as_secs().max(1);
     let api: Api<ApiPod> = Api::namespaced(pools.client.clone(), &pod.shape.namespace);
     let message = format!("Deleting the pod to accommodate the terminationTime {deadline} of the node");
@@ -203,8 +224,12 @@ async fn delete_pod(pools: &Pools, pod: &Pod, deadline: Timestamp, now: Timestam
         ..DeleteParams::default()
     };
     match api.delete(&pod.name, &params).await {
-        Err(error) if !write::is_gone(&error) && !write::is_outdated(&error) => Err(error.into()),
-        _ => Ok(()),
+        Ok(_) => {
+            pools.metrics.scheduling.drained(&why_drained(claim));
+            Ok(())
+        }
+        Err(error) if write::is_gone(&error) || write::is_outdated(&error) => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -236,7 +261,7 @@ async fn terminate(
     };
     if let Some(id) = provider_id {
         match pools.provider.delete(&id).await {
-            Err(CloudError::NotFound(_)) => {}
+            Err(CloudError::NotFound(_)) => pools.metrics.instance_gone(claim, now),
             Err(error) => return Err(error.into()),
             Ok(()) => {
                 let mut status = claim.status.clone().unwrap_or_default();

@@ -1,7 +1,8 @@
 //! What objects say of themselves, and how long: operatorpkg's metrics, of each kind that is here (awslabs/operatorpkg,
-//! `status/controller.go`, `status/metrics.go`).
+//! `status/controller.go`, `status/metrics.go`), with the labels that Karpenter has it add (core, `pkg/controllers/controllers.go`).
 //!
-//! Of nodes only their end is told: what is kept of them does not tell a condition that is false from one that nobody knows.
+//! Each metric has the kind in its name; those of Karpenter's own kinds are there once more with the kind as a label, as they
+//! were called before.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,13 +15,18 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::Resource;
 use prometheus_client::{
-    encoding::{DescriptorEncoder, EncodeLabelSet},
-    metrics::{counter::Counter, family::Family, histogram::Histogram},
+    encoding::DescriptorEncoder,
+    metrics::{
+        counter::Counter,
+        family::Family,
+        histogram::{Histogram, exponential_buckets},
+    },
     registry::Registry,
 };
 use tandem_core::{
     api::karpenter::{EC2NodeClass, NodeClaim, NodePool},
-    scheduling::Node,
+    nodes::pools::{names::INITIALIZED, requirements::labels::NODE_POOL},
+    scheduling::{Node, node},
 };
 
 use super::Pools;
@@ -30,8 +36,6 @@ use crate::telemetry::metrics::gauges;
 const CALM: Duration = Duration::from_secs(1);
 /// The longest time between two looks.
 const PERIOD: Duration = Duration::from_mins(1);
-/// From a second to an hour.
-const BUCKETS: [f64; 10] = [1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0];
 
 /// An object of one of the kinds.
 #[derive(Clone)]
@@ -45,13 +49,85 @@ enum Object {
 /// Where the objects of a kind are.
 type Objects = fn(&Pools) -> Vec<Object>;
 
-/// The kinds: how metrics name them, and where their objects are.
-const KINDS: [(&str, Objects); 4] = [
-    ("nodepool", |pools| pools.node_pools.list("").into_iter().map(Object::Pool).collect()),
-    ("nodeclaim", |pools| pools.claims.list("").into_iter().map(Object::Claim).collect()),
-    ("node", |pools| pools.world.nodes.all().into_iter().map(Object::Node).collect()),
-    ("ec2nodeclass", |pools| pools.provider.node_classes().into_iter().map(Object::Class).collect()),
+/// A kind of objects.
+struct Kind {
+    /// How metrics name it.
+    name: &'static str,
+    objects: Objects,
+    /// Labels of objects that their series have, too, with those that name a node class.
+    labels: Option<&'static [&'static str]>,
+    /// Group and kind, where there are series under the former names.
+    former: Option<(&'static str, &'static str)>,
+}
+
+const KINDS: [Kind; 4] = [
+    Kind {
+        name: "nodepool",
+        objects: |pools| pools.node_pools.list("").into_iter().map(Object::Pool).collect(),
+        labels: None,
+        former: Some(("karpenter.sh", "NodePool")),
+    },
+    Kind {
+        name: "nodeclaim",
+        objects: |pools| pools.claims.list("").into_iter().map(Object::Claim).collect(),
+        labels: Some(&[NODE_POOL]),
+        former: Some(("karpenter.sh", "NodeClaim")),
+    },
+    Kind {
+        name: "node",
+        objects: |pools| pools.world.nodes.all().into_iter().map(Object::Node).collect(),
+        labels: Some(&[NODE_POOL, INITIALIZED]),
+        former: None,
+    },
+    Kind {
+        name: "ec2nodeclass",
+        objects: |pools| pools.provider.node_classes().into_iter().map(Object::Class).collect(),
+        labels: None,
+        former: Some(("karpenter.k8s.aws", "EC2NodeClass")),
+    },
 ];
+
+impl Kind {
+    /// Labels of objects that its series have, too.
+    fn labels(&self, pools: &Pools) -> Vec<String> {
+        let Some(labels) = self.labels else { return Vec::new() };
+        let class =
+            |kind: &crate::cloud::pools::ClassKind| format!("{}/{}", kind.group, kind.kind.to_lowercase());
+        let classes = pools.provider.kinds().iter().map(class);
+        classes.chain(labels.iter().map(|label| (*label).to_owned())).collect()
+    }
+}
+
+/// The labels of a series.
+type Labels = Vec<(String, String)>;
+
+fn labels<const N: usize>(labels: [(&str, &str); N]) -> Labels {
+    labels.map(|(name, value)| (name.to_owned(), value.to_owned())).into()
+}
+
+/// A condition, whatever it is of.
+struct Said<'o> {
+    kind: &'o str,
+    status: &'o str,
+    reason: &'o str,
+    since: Option<Timestamp>,
+}
+
+impl<'o> Said<'o> {
+    fn of(condition: &'o Condition) -> Self {
+        let since = Some(condition.last_transition_time.0);
+        Self { kind: &condition.type_, status: &condition.status, reason: &condition.reason, since }
+    }
+
+    fn of_node(kind: &'o str, condition: &'o node::Condition) -> Self {
+        let status = match condition.holds {
+            Some(true) => "True",
+            Some(false) => "False",
+            None => "Unknown",
+        };
+        Self { kind, status, reason: &condition.reason, since: condition.since }
+    }
+}
 
 fn deleted(object: &impl Resource) -> Option<Timestamp> {
     object.meta().deletion_timestamp.as_ref().map(|time| time.0)
@@ -77,14 +153,31 @@ impl Object {
         }
     }
 
-    fn conditions(&self) -> &[Condition] {
+    fn conditions(&self) -> Vec<Said<'_>> {
         let conditions = match self {
             Self::Pool(object) => object.status.as_ref().map(|status| &status.conditions),
             Self::Claim(object) => object.status.as_ref().map(|status| &status.conditions),
             Self::Class(object) => object.status.as_ref().map(|status| &status.conditions),
-            Self::Node(_) => None,
+            Self::Node(node) => {
+                let said = node.conditions.iter().map(|(kind, condition)| Said::of_node(kind, condition));
+                return said.collect();
+            }
         };
-        conditions.map_or(&[], |conditions| conditions)
+        conditions.into_iter().flatten().map(Said::of).collect()
+    }
+
+    /// Those of its labels, by the names that metrics have for them; empty where it has none.
+    fn labelled(&self, keys: &[String]) -> Labels {
+        let none = BTreeMap::new();
+        let own = match self {
+            Self::Pool(object) => object.metadata.labels.as_ref().unwrap_or(&none),
+            Self::Claim(object) => object.metadata.labels.as_ref().unwrap_or(&none),
+            Self::Class(object) => object.metadata.labels.as_ref().unwrap_or(&none),
+            Self::Node(node) => &node.labels,
+        };
+        let label =
+            |key: &String| (key.replace(['/', '.', '-'], "_"), own.get(key).cloned().unwrap_or_default());
+        keys.iter().map(label).collect()
     }
 
     /// Whether nothing has changed.
@@ -99,126 +192,154 @@ impl Object {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfCondition {
-    namespace: &'static str,
-    name: String,
-    r#type: String,
-    status: String,
-    reason: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfObject {
-    namespace: &'static str,
-    name: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct To {
-    r#type: String,
-    status: String,
-    reason: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct From {
-    r#type: String,
-    status: String,
-}
-
+/// From half a second to more than two hours.
 fn histogram() -> Histogram {
-    Histogram::new(BUCKETS)
+    Histogram::new(exponential_buckets(0.5, 2.0, 15))
 }
 
 /// What objects of one kind did.
 #[derive(Debug, Clone)]
 struct OfKind {
-    transitions: Family<To, Counter>,
-    seconds: Family<From, Histogram, fn() -> Histogram>,
-    terminations: Histogram,
+    transitions: Family<Labels, Counter>,
+    seconds: Family<Labels, Histogram, fn() -> Histogram>,
+    terminations: Family<Labels, Histogram, fn() -> Histogram>,
 }
 
-/// What objects did, by kind. Neither names nor messages are labels, so that series are as many as there are reasons.
-#[derive(Debug, Clone)]
-pub(super) struct Transitions([OfKind; KINDS.len()]);
-
-impl Default for Transitions {
+impl Default for OfKind {
     fn default() -> Self {
-        Self(KINDS.map(|_| OfKind {
+        Self {
             transitions: Family::default(),
             seconds: Family::new_with_constructor(histogram),
-            terminations: histogram(),
-        }))
+            terminations: Family::new_with_constructor(histogram),
+        }
     }
+}
+
+impl OfKind {
+    fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "status_condition_transitions",
+            "Conditions that came or changed",
+            self.transitions.clone(),
+        );
+        registry.register(
+            "status_condition_transition_seconds",
+            "How long a condition had said what it said before it changed",
+            self.seconds.clone(),
+        );
+        registry.register(
+            "termination_duration_seconds",
+            "From the deletion of an object to its end",
+            self.terminations.clone(),
+        );
+    }
+}
+
+/// What objects did, by kind, and under the former names. Neither names nor messages are labels, so that series are as many as
+/// there are reasons.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Transitions {
+    kinds: [OfKind; KINDS.len()],
+    former: OfKind,
 }
 
 impl Transitions {
     /// Makes them part of `/metrics`.
     pub(super) fn register(&self, registry: &mut Registry) {
-        for ((kind, _), of_kind) in KINDS.iter().zip(&self.0) {
-            let registry = registry.sub_registry_with_prefix(format!("operator_{kind}"));
-            if *kind != "node" {
-                registry.register(
-                    "status_condition_transitions",
-                    "Conditions that came or changed",
-                    of_kind.transitions.clone(),
-                );
-                registry.register(
-                    "status_condition_transition_seconds",
-                    "How long a condition had said what it said before it changed",
-                    of_kind.seconds.clone(),
-                );
-            }
-            registry.register(
-                "termination_duration_seconds",
-                "From the deletion of an object to its end",
-                of_kind.terminations.clone(),
-            );
+        for (kind, of_kind) in KINDS.iter().zip(&self.kinds) {
+            of_kind.register(registry.sub_registry_with_prefix(format!("operator_{}", kind.name)));
         }
+        self.former.register(registry.sub_registry_with_prefix("operator"));
     }
 }
+
+/// Where what objects of one kind do is counted.
+struct Counted<'m> {
+    own: &'m OfKind,
+    former: &'m OfKind,
+    kind: &'m Kind,
+    /// Labels of objects that series have, too.
+    keys: Vec<String>,
+}
+
+impl Counted<'_> {
+    /// Counts something of an object, with its labels, and under the former name.
+    fn count(&self, object: &Object, labels: Labels, count: impl Fn(&OfKind, &Labels)) {
+        if let Some((group, kind)) = self.kind.former {
+            count(self.former, &[labels.clone(), self::labels([("group", group), ("kind", kind)])].concat());
+        }
+        count(self.own, &[labels, object.labelled(&self.keys)].concat());
+    }
+}
+
+/// One gauge of objects: its name behind that of the kind, and what it tells.
+struct Gauge {
+    name: &'static str,
+    help: &'static str,
+    /// Labels beside those of the object, and the value.
+    series: fn(&Object, Timestamp) -> Vec<(Labels, f64)>,
+}
+
+const GAUGES: [Gauge; 3] = [
+    Gauge {
+        name: "status_condition_count",
+        help: "Conditions of each object",
+        series: |object, _| object.conditions().iter().map(|said| (of_condition(said), 1.0)).collect(),
+    },
+    Gauge {
+        name: "status_condition_current_status_seconds",
+        help: "How long a condition has said what it says",
+        series: |object, now| {
+            let conditions = object.conditions();
+            let since =
+                |said: &Said<'_>| Some((of_condition(said), now.duration_since(said.since?).as_secs_f64()));
+            conditions.iter().filter_map(since).collect()
+        },
+    },
+    Gauge {
+        name: "termination_current_time_seconds",
+        help: "How long an object has been being deleted",
+        series: |object, now| {
+            let deleted = object.deleted().into_iter();
+            deleted.map(|deleted| (Vec::new(), now.duration_since(deleted).as_secs_f64())).collect()
+        },
+    },
+];
+
+fn of_condition(said: &Said<'_>) -> Labels {
+    labels([("type", said.kind), ("status", said.status), ("reason", said.reason)])
+}
+
+/// Objects of a kind, and their labels that series have, too.
+type OfOneKind<'k> = (&'k Kind, Vec<String>, Vec<Object>);
 
 /// What is there at a scrape: one series a condition, and one an object that is being deleted.
 pub(super) fn encode(encoder: &mut DescriptorEncoder<'_>, pools: &Pools) -> fmt::Result {
-    let now = Timestamp::now();
-    KINDS.iter().try_for_each(|(kind, objects)| encode_kind(encoder, kind, &objects(pools), now))
+    let all: Vec<_> = KINDS.iter().map(|kind| (kind, kind.labels(pools), (kind.objects)(pools))).collect();
+    encode_all(encoder, &all, Timestamp::now())
 }
 
-fn encode_kind(
-    encoder: &mut DescriptorEncoder<'_>,
-    kind: &str,
-    objects: &[Object],
-    now: Timestamp,
-) -> fmt::Result {
-    let all: Vec<_> = objects
-        .iter()
-        .flat_map(|object| {
-            object.conditions().iter().map(move |condition| {
-                let labels = OfCondition {
-                    namespace: "",
-                    name: object.name().to_owned(),
-                    r#type: condition.type_.clone(),
-                    status: condition.status.clone(),
-                    reason: condition.reason.clone(),
-                };
-                (labels, now.duration_since(condition.last_transition_time.0).as_secs_f64())
-            })
-        })
-        .collect();
-    if kind != "node" {
-        let name = format!("operator_{kind}_status_condition_count");
-        let each = all.iter().map(|(labels, _)| (labels.clone(), 1.0));
-        gauges(encoder, &name, "Conditions of each object", each)?;
-        let name = format!("operator_{kind}_status_condition_current_status_seconds");
-        gauges(encoder, &name, "How long a condition has said what it says", all)?;
+fn encode_all(encoder: &mut DescriptorEncoder<'_>, all: &[OfOneKind<'_>], now: Timestamp) -> fmt::Result {
+    for Gauge { name, help, series } in &GAUGES {
+        let mut former = Vec::new();
+        for (kind, keys, objects) in all {
+            let mut own = Vec::new();
+            for object in objects {
+                let named = labels([("namespace", ""), ("name", object.name())]);
+                for (labels, value) in series(object, now) {
+                    let labels = [named.clone(), labels].concat();
+                    if let Some((group, kind)) = kind.former {
+                        let more = self::labels([("group", group), ("kind", kind)]);
+                        former.push(([labels.clone(), more].concat(), value));
+                    }
+                    own.push(([labels, object.labelled(keys)].concat(), value));
+                }
+            }
+            gauges(encoder, &format!("operator_{}_{name}", kind.name), help, own)?;
+        }
+        gauges(encoder, &format!("operator_{name}"), help, former)?;
     }
-    let ending = objects.iter().filter_map(|object| {
-        let labels = OfObject { namespace: "", name: object.name().to_owned() };
-        Some((labels, now.duration_since(object.deleted()?).as_secs_f64()))
-    });
-    let name = format!("operator_{kind}_termination_current_time_seconds");
-    gauges(encoder, &name, "How long an object has been being deleted", ending)
+    Ok(())
 }
 
 /// Objects of one kind at the last look, by name.
@@ -231,9 +352,10 @@ pub(super) async fn run(pools: Arc<Pools>) {
     loop {
         if pools.leads() {
             let now = Timestamp::now();
-            let metrics = &pools.metrics.transitions.0;
-            for (((_, objects), of_kind), seen) in KINDS.iter().zip(metrics).zip(&mut seen) {
-                look(seen, objects(&pools), of_kind, now);
+            let Transitions { kinds, former } = &pools.metrics.transitions;
+            for ((kind, own), seen) in KINDS.iter().zip(kinds).zip(&mut seen) {
+                let counted = Counted { own, former, kind, keys: kind.labels(&pools) };
+                look(seen, (kind.objects)(&pools), &counted, now);
             }
         } else {
             seen = Default::default();
@@ -242,12 +364,15 @@ pub(super) async fn run(pools: Arc<Pools>) {
     }
 }
 
-fn look(seen: &mut Seen, objects: Vec<Object>, metrics: &OfKind, now: Timestamp) {
+fn look(seen: &mut Seen, objects: Vec<Object>, metrics: &Counted<'_>, now: Timestamp) {
     let names: BTreeSet<_> = objects.iter().map(Object::name).collect();
     seen.retain(|name, object| {
         let is_there = names.contains(name.as_str());
         if let (false, Some(deleted)) = (is_there, object.deleted()) {
-            metrics.terminations.observe(now.duration_since(deleted).as_secs_f64());
+            let seconds = now.duration_since(deleted).as_secs_f64();
+            metrics.count(object, Vec::new(), |metrics, labels| {
+                metrics.terminations.get_or_create(labels).observe(seconds);
+            });
         }
         is_there
     });
@@ -255,11 +380,11 @@ fn look(seen: &mut Seen, objects: Vec<Object>, metrics: &OfKind, now: Timestamp)
         match seen.get_mut(object.name()) {
             Some(before) if before.is(&object) => {}
             Some(before) => {
-                changed(before.conditions(), object.conditions(), metrics);
+                changed(Some(before), &object, metrics);
                 *before = object;
             }
             None => {
-                changed(&[], object.conditions(), metrics);
+                changed(None, &object, metrics);
                 seen.insert(object.name().to_owned(), object);
             }
         }
@@ -267,19 +392,25 @@ fn look(seen: &mut Seen, objects: Vec<Object>, metrics: &OfKind, now: Timestamp)
 }
 
 /// A condition that was not there counts as one that nobody knows.
-fn changed(before: &[Condition], now: &[Condition], metrics: &OfKind) {
-    for condition in now {
-        let was = before.iter().find(|was| was.type_ == condition.type_);
-        if was.map_or("Unknown", |was| &was.status) == condition.status {
+fn changed(before: Option<&Object>, now: &Object, metrics: &Counted<'_>) {
+    let before = before.map(Object::conditions).unwrap_or_default();
+    for said in now.conditions() {
+        let was = before.iter().find(|was| was.kind == said.kind);
+        if was.map_or("Unknown", |was| was.status) == said.status {
             continue;
         }
-        let (r#type, status) = (condition.type_.clone(), condition.status.clone());
-        let reason = condition.reason.clone();
-        metrics.transitions.get_or_create(&To { r#type, status, reason }).inc();
-        let Some(was) = was else { continue };
-        let lasted = condition.last_transition_time.0.duration_since(was.last_transition_time.0);
-        let from = From { r#type: was.type_.clone(), status: was.status.clone() };
-        metrics.seconds.get_or_create(&from).observe(lasted.as_secs_f64());
+        metrics.count(now, of_condition(&said), |metrics, labels| {
+            metrics.transitions.get_or_create(labels).inc();
+        });
+        if let Some(was) = was
+            && let (Some(until), Some(since)) = (said.since, was.since)
+        {
+            let seconds = until.duration_since(since).as_secs_f64();
+            let labels = labels([("type", was.kind), ("status", was.status)]);
+            metrics.count(now, labels, |metrics, labels| {
+                metrics.seconds.get_or_create(labels).observe(seconds);
+            });
+        }
     }
 }
 
@@ -295,9 +426,18 @@ mod tests {
         Timestamp::from_second(second).unwrap()
     }
 
+    const CLASS: &str = "karpenter.k8s.aws/ec2nodeclass";
+
+    fn keys() -> Vec<String> {
+        vec![CLASS.to_owned(), NODE_POOL.to_owned()]
+    }
+
     fn claim(conditions: &[(&str, &str, i64)], deleted: Option<i64>) -> Object {
         let mut claim = NodeClaim::default();
         claim.metadata.name = Some("a".to_owned());
+        let labels = [(NODE_POOL, "general"), (CLASS, "default")];
+        let labels = labels.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        claim.metadata.labels = Some(labels.into());
         claim.metadata.deletion_timestamp = deleted.map(|second| Time(at(second)));
         let condition = |(type_, status, since): &(&str, &str, i64)| Condition {
             type_: (*type_).to_owned(),
@@ -316,7 +456,8 @@ mod tests {
         let (transitions, mut registry, mut seen) =
             (Transitions::default(), Registry::default(), Seen::default());
         transitions.register(&mut registry);
-        let metrics = &transitions.0[1];
+        let (own, former) = (&transitions.kinds[1], &transitions.former);
+        let metrics = &Counted { own, former, kind: &KINDS[1], keys: keys() };
         let first = claim(&[("Launched", "True", 10), ("Ready", "Unknown", 10)], None);
         look(&mut seen, vec![first.clone()], metrics, at(20));
         look(&mut seen, vec![first], metrics, at(25));
@@ -326,18 +467,23 @@ mod tests {
         look(&mut seen, Vec::new(), metrics, at(130));
         look(&mut seen, Vec::new(), metrics, at(140));
         let text = text(&registry).unwrap();
-        let of = "operator_nodeclaim_status_condition_transitions_total{type=";
-        for line in [
-            format!(r#"{of}"Launched",status="True",reason="Why"}} 1"#),
-            format!(r#"{of}"Ready",status="True",reason="Why"}} 1"#),
-            r#"operator_nodeclaim_status_condition_transition_seconds_sum{type="Ready",status="Unknown"} 40.0"#
-                .to_owned(),
-            "operator_nodeclaim_termination_duration_seconds_sum 30.0".to_owned(),
-            "operator_nodeclaim_termination_duration_seconds_count 1".to_owned(),
-        ] {
-            assert!(text.lines().any(|it| it == line), "{line}\n{text}");
+        let own = r#"karpenter_k8s_aws_ec2nodeclass="default",karpenter_sh_nodepool="general""#;
+        let former = r#"group="karpenter.sh",kind="NodeClaim""#;
+        for (prefix, more) in [("operator_nodeclaim", own), ("operator", former)] {
+            let of = format!("{prefix}_status_condition_transitions_total{{type=");
+            for line in [
+                format!(r#"{of}"Launched",status="True",reason="Why",{more}}} 1"#),
+                format!(r#"{of}"Ready",status="True",reason="Why",{more}}} 1"#),
+                format!(
+                    r#"{prefix}_status_condition_transition_seconds_sum{{type="Ready",status="Unknown",{more}}} 40.0"#
+                ),
+                format!("{prefix}_termination_duration_seconds_sum{{{more}}} 30.0"),
+                format!("{prefix}_termination_duration_seconds_count{{{more}}} 1"),
+            ] {
+                assert!(text.lines().any(|it| it == line), "{line}\n{text}");
+            }
+            assert_eq!(text.matches(&of).count(), 2, "{text}");
         }
-        assert_eq!(text.matches(of).count(), 2, "{text}");
     }
 
     #[derive(Debug)]
@@ -345,8 +491,19 @@ mod tests {
 
     impl Collector for Scrape {
         fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-            let objects = [claim(&[("Ready", "True", 10)], Some(100))];
-            encode_kind(&mut encoder, "nodeclaim", &objects, at(130))
+            let since = Some(at(10));
+            let pressed = node::Condition { holds: None, since, reason: "NodeStatusUnknown".into() };
+            let node = Node {
+                name: "n".into(),
+                labels: [(NODE_POOL.to_owned(), "general".to_owned())].into(),
+                conditions: [("MemoryPressure".into(), pressed)].into(),
+                ..Node::default()
+            };
+            let claims = vec![claim(&[("Ready", "True", 10)], Some(100))];
+            let nodes = vec![Object::Node(Arc::new(node))];
+            let of_node = vec![NODE_POOL.to_owned(), INITIALIZED.to_owned()];
+            let all = [(&KINDS[1], keys(), claims), (&KINDS[2], of_node, nodes)];
+            encode_all(&mut encoder, &all, at(130))
         }
     }
 
@@ -355,11 +512,20 @@ mod tests {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(Scrape));
         let text = text(&registry).unwrap();
-        let ready = r#"{namespace="",name="a",type="Ready",status="True",reason="Why"}"#;
+        let own = r#"karpenter_k8s_aws_ec2nodeclass="default",karpenter_sh_nodepool="general""#;
+        let former = r#"group="karpenter.sh",kind="NodeClaim""#;
+        let ready = r#"namespace="",name="a",type="Ready",status="True",reason="Why""#;
+        let of_node = r#"namespace="",name="n",type="MemoryPressure",status="Unknown",reason="NodeStatusUnknown",karpenter_sh_nodepool="general",karpenter_sh_initialized="""#;
         for line in [
-            format!("operator_nodeclaim_status_condition_count{ready} 1.0"),
-            format!("operator_nodeclaim_status_condition_current_status_seconds{ready} 120.0"),
-            r#"operator_nodeclaim_termination_current_time_seconds{namespace="",name="a"} 30.0"#.to_owned(),
+            format!("operator_nodeclaim_status_condition_count{{{ready},{own}}} 1.0"),
+            format!("operator_status_condition_count{{{ready},{former}}} 1.0"),
+            format!("operator_nodeclaim_status_condition_current_status_seconds{{{ready},{own}}} 120.0"),
+            format!("operator_node_status_condition_count{{{of_node}}} 1.0"),
+            format!("operator_node_status_condition_current_status_seconds{{{of_node}}} 120.0"),
+            format!(
+                r#"operator_nodeclaim_termination_current_time_seconds{{namespace="",name="a",{own}}} 30.0"#
+            ),
+            format!(r#"operator_termination_current_time_seconds{{namespace="",name="a",{former}}} 30.0"#),
         ] {
             assert!(text.lines().any(|it| it == line), "{line}\n{text}");
         }

@@ -98,7 +98,7 @@ fn decide<T>(
         uninitialized: &BTreeSet::new(),
         spot_to_spot,
         well_known: &well_known,
-        approves: &|_| Ok(BTreeMap::new()),
+        scores: &|_| BTreeMap::new(),
     };
     decide(&mut cluster, &candidates)
 }
@@ -209,7 +209,7 @@ fn many_nodes_go_at_once() {
     ];
     for (name, nodes, wanted) in cases {
         let got = decide(nodes, &[ON_DEMAND], false, |cluster, candidates| {
-            multi_node(cluster, candidates, || true).as_ref().map(described)
+            multi_node(cluster, candidates, || true).command.as_ref().map(described)
         });
         assert_eq!(got.as_deref(), wanted, "{name}");
     }

@@ -9,11 +9,11 @@ use std::{
 use kube::ResourceExt as _;
 use thiserror::Error;
 
-use super::{Input, is_calm};
+use super::{BudgetUse, Input, is_calm};
 use crate::{
     api::karpenter::{ConsolidationPolicy, NodeClaim},
     nodes::pools::{
-        budgets::{NodeFacts, PoolCount, Reason},
+        budgets::{NodeFacts, PoolCount, Reason, allowed_by_reason},
         cluster::{Cluster, Member, Pool},
         costs::{self, COST_OF_NODE, disruption_cost},
         names::{DO_NOT_DISRUPT, condition, disrupted},
@@ -269,12 +269,21 @@ fn blocked_by_budget(input: &Input<'_>, pod: &Pod) -> Option<Blocked> {
     }
 }
 
-type Allowed = BTreeMap<(Arc<str>, Reason), usize>;
+/// What the budgets of pools come to, by pool and reason.
+#[derive(Default)]
+pub(super) struct Budgeted {
+    /// How many nodes may go now.
+    pub(super) left: BTreeMap<(Arc<str>, Reason), usize>,
+    /// What allows them.
+    pub(super) budgets: BTreeMap<(Arc<str>, Reason), BudgetUse>,
+    /// Budgets that cannot be read, with their pools.
+    pub(super) problems: Vec<(Arc<str>, String)>,
+}
 
 /// How many nodes of each pool may go now, by reason, and which budgets cannot be read.
-pub(super) fn allowed(input: &Input<'_>) -> (Allowed, Vec<(Arc<str>, String)>) {
+pub(super) fn budgeted(input: &Input<'_>) -> Budgeted {
     let members = input.cluster.members();
-    let (mut allowed, mut problems) = (Allowed::new(), Vec::new());
+    let mut found = Budgeted::default();
     for pool in &input.cluster.pools {
         let of_pool = members.iter().filter(|member| pool_of(&member.claim) == Some(&*pool.name));
         let count = PoolCount::of(of_pool.map(|member| NodeFacts {
@@ -285,12 +294,16 @@ pub(super) fn allowed(input: &Input<'_>) -> (Allowed, Vec<(Arc<str>, String)>) {
             marked_for_deletion: is_deleting(&member.claim) || input.cluster.is_leaving(&member.claim),
         }));
         for reason in [Reason::Empty, Reason::Drifted, Reason::Underutilized] {
-            let allowance = count.allowed(&pool.spec.disruption.budgets(), reason, input.now);
-            allowed.insert((pool.name.clone(), reason), usize::try_from(allowance.nodes).unwrap_or(0));
-            problems.extend(allowance.problems.iter().map(|it| (pool.name.clone(), it.to_string())));
+            let key = (pool.name.clone(), reason);
+            let budgets = pool.spec.disruption.budgets();
+            let at_once = allowed_by_reason(&budgets, count.nodes, reason, input.now);
+            let left = count.allowed(&budgets, reason, input.now).nodes;
+            found.left.insert(key.clone(), usize::try_from(left).unwrap_or(0));
+            found.budgets.insert(key, BudgetUse { allowed: at_once.nodes, disrupting: count.disrupting });
+            found.problems.extend(at_once.problems.iter().map(|it| (pool.name.clone(), it.to_string())));
         }
     }
-    problems.sort();
-    problems.dedup();
-    (allowed, problems)
+    found.problems.sort();
+    found.problems.dedup();
+    found
 }

@@ -25,8 +25,8 @@ use super::{
     provision::with_daemons,
     solver::{Claim, Options},
 };
-use crate::{nodes::drain::Budgets, scheduling::Pod};
-use candidate::{Candidate, Found};
+use crate::{api::karpenter::ConsolidationPolicy, nodes::drain::Budgets, scheduling::Pod};
+use candidate::{Budgeted, Candidate, Found};
 use scene::Scene;
 
 pub use candidate::Blocked;
@@ -117,6 +117,28 @@ impl fmt::Display for Command {
     }
 }
 
+/// What a move of consolidation, whether it is done or not, was found to be worth to one of the pools that it takes nodes of.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Move {
+    /// The pool.
+    pub pool: Arc<str>,
+    /// Its policy.
+    pub policy: ConsolidationPolicy,
+    /// Whether the move is worth it to all pools.
+    pub is_approved: bool,
+    /// What it is worth to this one, if its policy is Balanced.
+    pub score: Option<Score>,
+}
+
+/// What of the budgets of a pool is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BudgetUse {
+    /// Nodes that may be disrupted at once; [`UNLIMITED`](super::budgets::UNLIMITED) if no budget applies.
+    pub allowed: i32,
+    /// Nodes that are disrupted already, by whatever.
+    pub disrupting: u32,
+}
+
 /// What was decided, and why not more.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Decision {
@@ -132,6 +154,10 @@ pub struct Decision {
     pub eligible: BTreeMap<Reason, usize>,
     /// How many nodes of each pool may go now, by reason.
     pub allowed: BTreeMap<(Arc<str>, Reason), usize>,
+    /// What the budgets of each pool allow, and what is taken of that, by reason.
+    pub budgets: BTreeMap<(Arc<str>, Reason), BudgetUse>,
+    /// Moves of consolidation that could be done.
+    pub moves: Vec<Move>,
     /// Budgets that cannot be read and therefore allow nothing, with their pools.
     pub problems: Vec<(Arc<str>, String)>,
     /// Whether something other than the cluster kept it from doing more, such as budgets or what is expected: then the same
@@ -139,13 +165,27 @@ pub struct Decision {
     pub is_held: bool,
 }
 
-/// Finds what to do next. `goes_on` is asked before each simulation of a method that needs many; once it says no, what was
-/// found last counts.
-pub fn decide(input: &Input<'_>, mut goes_on: impl FnMut(Method) -> bool) -> Decision {
+/// Who looks on while it is decided. A function alone only says whether the search goes on.
+pub trait Watch {
+    /// A method is about to be asked.
+    fn begins(&mut self, _: Method) {}
+
+    /// Asked before each simulation of a method that needs many; once it says no, what was found last counts.
+    fn goes_on(&mut self, method: Method) -> bool;
+}
+
+impl<F: FnMut(Method) -> bool> Watch for F {
+    fn goes_on(&mut self, method: Method) -> bool {
+        self(method)
+    }
+}
+
+/// Finds what to do next.
+pub fn decide(input: &Input<'_>, mut watch: impl Watch) -> Decision {
     let Found { candidates, blocked, unconsolidatable, unread } = candidate::find(input);
-    let (allowed, problems) = candidate::allowed(input);
+    let Budgeted { left: allowed, budgets, problems } = candidate::budgeted(input);
     let mut decision =
-        Decision { blocked, unconsolidatable, unread, allowed, problems, ..Decision::default() };
+        Decision { blocked, unconsolidatable, unread, allowed, budgets, problems, ..Decision::default() };
     for reason in [Reason::Empty, Reason::Drifted, Reason::Underutilized] {
         let eligible = candidates.iter().filter(|it| it.suits(reason)).count();
         decision.eligible.insert(reason, eligible);
@@ -157,11 +197,17 @@ pub fn decide(input: &Input<'_>, mut goes_on: impl FnMut(Method) -> bool) -> Dec
     let mut round = Round { input, candidates, scene: Scene::new(input), decision };
     round.drop_expected();
     round.keep_room();
-    round.decision.command = round
-        .empty()
-        .or_else(|| round.drifted())
-        .or_else(|| round.multi_node(&mut goes_on))
-        .or_else(|| round.single_node(&mut goes_on));
+    round.decision.command = [Method::Emptiness, Method::Drift, Method::MultiNode, Method::SingleNode]
+        .into_iter()
+        .find_map(|method| {
+            watch.begins(method);
+            match method {
+                Method::Emptiness => round.empty(),
+                Method::Drift => round.drifted(),
+                Method::MultiNode => round.multi_node(&mut watch),
+                Method::SingleNode => round.single_node(&mut watch),
+            }
+        });
     round.decision
 }
 
@@ -238,15 +284,19 @@ impl Round<'_, '_> {
         None
     }
 
-    fn multi_node(&mut self, goes_on: &mut impl FnMut(Method) -> bool) -> Option<Command> {
+    fn multi_node(&mut self, watch: &mut impl Watch) -> Option<Command> {
         let chosen = self.within_budgets(Reason::Underutilized);
         let found = self.scene.consolidate(self.input, &chosen, |cluster, nodes| {
-            multi_node(cluster, nodes, || goes_on(Method::MultiNode))
-        })?;
-        Some(self.of_consolidation(Method::MultiNode, &chosen, found))
+            multi_node(cluster, nodes, || watch.goes_on(Method::MultiNode))
+        });
+        if let Some(weighed) = found.command.as_ref().or(found.rejected.as_ref()) {
+            let pools = weighed.remove.iter().map(|at| chosen[*at].pool.clone());
+            self.weighed(pools.collect(), found.command.is_some(), &weighed.scores);
+        }
+        Some(self.of_consolidation(Method::MultiNode, &chosen, found.command?))
     }
 
-    fn single_node(&mut self, goes_on: &mut impl FnMut(Method) -> bool) -> Option<Command> {
+    fn single_node(&mut self, watch: &mut impl Watch) -> Option<Command> {
         let left = &self.decision.allowed;
         let is_allowed = |it: &&Candidate| {
             left.get(&(it.pool.clone(), Reason::Underutilized)).is_some_and(|left| *left > 0)
@@ -254,11 +304,29 @@ impl Round<'_, '_> {
         let suited = self.candidates.iter().filter(|it| it.suits(Reason::Underutilized));
         let chosen = in_turn(suited.filter(is_allowed).cloned());
         let (found, refused) = self.scene.consolidate(self.input, &chosen, |cluster, nodes| {
-            single_node(cluster, nodes, || goes_on(Method::SingleNode))
+            single_node(cluster, nodes, || watch.goes_on(Method::SingleNode))
         });
-        let told = refused.into_iter().map(|(at, why): (usize, Refused)| (chosen[at].name.clone(), why));
-        self.decision.unconsolidatable.extend(told.map(|(name, why)| (name, why.to_string())));
-        Some(self.of_consolidation(Method::SingleNode, &chosen, found?))
+        for (at, why) in refused {
+            let candidate = &chosen[at];
+            if let Refused::Unbalanced { pool, score } = &why {
+                let scores = BTreeMap::from([(pool.clone(), *score)]);
+                self.weighed(BTreeSet::from([candidate.pool.clone()]), false, &scores);
+            }
+            self.decision.unconsolidatable.push((candidate.name.clone(), why.to_string()));
+        }
+        let found = found?;
+        let pools = found.remove.iter().map(|at| chosen[*at].pool.clone());
+        self.weighed(pools.collect(), true, &found.scores);
+        Some(self.of_consolidation(Method::SingleNode, &chosen, found))
+    }
+
+    /// Notes what a move that could be done is worth to the pools that it takes nodes of.
+    fn weighed(&mut self, pools: BTreeSet<Arc<str>>, is_approved: bool, scores: &BTreeMap<Arc<str>, Score>) {
+        for pool in pools {
+            let Some(of) = self.input.cluster.pool(&pool) else { continue };
+            let (policy, score) = (of.spec.disruption.policy(), scores.get(&pool).copied());
+            self.decision.moves.push(Move { pool, policy, is_approved, score });
+        }
     }
 
     fn of_consolidation(

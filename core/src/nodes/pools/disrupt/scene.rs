@@ -16,8 +16,7 @@ use crate::{
         balanced::{self, TOLERANCE},
         budgets::Reason,
         cluster::{Cluster, Layout},
-        consolidate::{self, Refused},
-        fixed,
+        consolidate, fixed,
         node_claim::pool_of,
         provision::with_daemons,
         requirements::labels::{CAPACITY_TYPE, INSTANCE_TYPE},
@@ -205,16 +204,11 @@ impl<'a> Scene<'a> {
             .map(|pool| &*pool.name)
             .collect();
         let totals = if balanced.is_empty() { BTreeMap::new() } else { balanced::totals(&worths(input)) };
-        let approves = |command: &consolidate::Command| {
+        let scores = |command: &consolidate::Command| {
             let moved: Vec<_> = command.remove.iter().map(|at| candidates[*at].worth()).collect();
             let price = command.replacement.as_ref().map_or(0.0, |claim| claim.price);
             let is_balanced = |pool: &str| balanced.contains(pool);
-            let evaluation = balanced::evaluate(&moved, price, is_balanced, &totals, TOLERANCE);
-            let low = evaluation.scores.iter().find(|(_, score)| !score.is_approved());
-            match low.map(|(pool, score)| (pool.clone(), *score)) {
-                Some((pool, score)) => Err(Refused::Unbalanced(pool, score)),
-                None => Ok(evaluation.scores),
-            }
+            balanced::evaluate(&moved, price, is_balanced, &totals, TOLERANCE).scores
         };
         let nodes: Vec<_> = candidates.iter().filter_map(|candidate| self.as_node(candidate)).collect();
         let offers = self.cluster.offers(&self.daemons);
@@ -236,7 +230,7 @@ impl<'a> Scene<'a> {
             uninitialized: &self.layout.uninitialized,
             spot_to_spot: input.spot_to_spot,
             well_known: &self.cluster.well_known,
-            approves: &approves,
+            scores: &scores,
         };
         let decided = decide(&mut cluster, &nodes);
         self.layout.snapshot.rollback(checkpoint);

@@ -272,7 +272,13 @@ fn pools_say_what_may_go_and_how_much() {
     case.pool().budgets = Some(vec![karpenter::Budget::of("2")]);
     let decision = case.decide();
     assert_eq!((decision.command.unwrap().claims.len(), decision.is_held), (2, true));
-    assert_eq!(decision.allowed[&("general".into(), Reason::Empty)], 2);
+    let of_empty = ("general".into(), Reason::Empty);
+    assert_eq!(decision.allowed[&of_empty], 2);
+    case.cluster.leaving.insert("a".into());
+    let decision = case.decide();
+    assert_eq!(decision.allowed[&of_empty], 1);
+    assert_eq!(decision.budgets[&of_empty], BudgetUse { allowed: 2, disrupting: 1 });
+    case.cluster.leaving.clear();
     let of_drift =
         karpenter::Budget { reasons: Some(vec!["Drifted".to_owned()]), ..karpenter::Budget::of("0") };
     case.pool().budgets = Some(vec![of_drift]);
@@ -325,12 +331,33 @@ fn a_balanced_pool_gives_up_little_for_little() {
     assert_eq!(decision.command, None);
     let why = &decision.unconsolidatable.iter().find(|(name, _)| &**name == "b").unwrap().1;
     assert!(why.starts_with("nodepool \"general\": score 0.0"), "{why}");
+    assert!(!decision.moves.is_empty());
+    for weighed in &decision.moves {
+        assert_eq!((&*weighed.pool, weighed.policy), ("general", ConsolidationPolicy::Balanced));
+        assert!(
+            !weighed.is_approved && weighed.score.is_some_and(|score| !score.is_approved()),
+            "{weighed:?}"
+        );
+    }
 
     // A node that is hardly used, beside one with all of the room that it takes.
     let mut case = nodes(&[(20, 1_000), (20, 100)]);
     case.pool().consolidation_policy = Some("Balanced".to_owned());
-    let command = case.decide().command.unwrap();
+    let decision = case.decide();
+    let command = decision.command.unwrap();
     assert!(command.scores["general"].is_approved(), "{:?}", command.scores);
+    let [weighed] = &decision.moves[..] else { panic!("{:?}", decision.moves) };
+    assert!(weighed.is_approved);
+    assert_eq!(weighed.score, Some(command.scores["general"]));
+
+    case.pool().consolidation_policy = None;
+    let moves = case.decide().moves;
+    let weighed: Vec<_> = moves.iter().map(|it| (it.policy.name(), it.is_approved, it.score)).collect();
+    assert_eq!(
+        weighed,
+        [("WhenEmptyOrUnderutilized", true, None)],
+        "a move of any other policy has no score"
+    );
 }
 
 #[test]

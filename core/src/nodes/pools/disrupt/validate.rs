@@ -49,7 +49,7 @@ pub fn validate(input: &Input<'_>, wanted: &Command) -> Result<Command, Invalid>
         let found = found.iter().find(|it| it.name == *name && it.suits(reason) && !scene.expects(&it.name));
         found.cloned().ok_or_else(|| Invalid::Churn(name.clone()))
     };
-    let (mut left, _) = candidate::allowed(input);
+    let mut left = candidate::budgeted(input).left;
     let mut within = |candidate: &Candidate| match left.get_mut(&(candidate.pool.clone(), reason)) {
         Some(left) if *left > 0 => {
             *left -= 1;

@@ -22,7 +22,7 @@ use crate::{
         testing::{ZONES, add_node, claim, cluster, limit, pod, pool, spread, with},
     },
     scheduling::{
-        pod::{HostPort, Owner},
+        pod::{HostPort, Owner, Scheduled},
         profile::{Configuration, Workloads},
         surroundings::{self, Surroundings},
     },
@@ -32,6 +32,14 @@ fn plan(cluster: &mut Cluster, pods: Vec<Pod>, options: Options) -> Plan {
     cluster.pods.extend(pods.into_iter().map(Arc::new));
     let pods = cluster.needy();
     provision(&Input { cluster, pods: &pods, options })
+}
+
+/// A node that has one of these values.
+fn of_values(key: &str, values: &[&str]) -> NodeSelector {
+    let values = Some(values.iter().map(|value| (*value).to_owned()).collect());
+    let requirement = NodeSelectorRequirement { key: key.to_owned(), operator: "In".to_owned(), values };
+    let term = NodeSelectorTerm { match_expressions: Some(vec![requirement]), ..NodeSelectorTerm::default() };
+    NodeSelector { node_selector_terms: vec![term] }
 }
 
 fn zones(plan: &Plan) -> Vec<String> {
@@ -57,6 +65,47 @@ fn pods_that_are_spread_get_a_node_in_each_zone() {
     assert_eq!(zones(&plan), wanted);
     assert_eq!(plan.unschedulable, []);
     assert_eq!(&*plan.claims[0].types[0].name, "cores-01", "cheapest first");
+}
+
+#[test]
+fn pods_that_wait_are_told_by_the_zones_that_they_are_bound_to() {
+    let mut cluster = cluster();
+    let web = |name: &str| {
+        with(pod(name, "web", 500), |shape| shape.spread = vec![spread("web", ZONE, "DoNotSchedule")])
+    };
+    for zone in &ZONES[..2] {
+        add_node(&mut cluster, zone, 1, zone, vec![web(zone)]);
+    }
+    let affinity = Some(of_values(ZONE, &["zone-2"]));
+    let volume = surroundings::Volume { node_affinity: affinity, ..surroundings::Volume::default() };
+    let bound = surroundings::Claim { volume: Some("pv".into()), ..surroundings::Claim::default() };
+    let mut surroundings = Surroundings::default();
+    surroundings.volumes.insert("pv".into(), volume);
+    surroundings.claims.insert(("default".into(), "data".into()), bound);
+    cluster.surroundings = Arc::new(surroundings);
+    let in_zone = |pod: Pod, zone: &str| {
+        with(pod, |shape| _ = shape.node_selector.insert(ZONE.to_owned(), zone.to_owned()))
+    };
+    let of_volume = |name: &str| Pod { claims: vec!["data".into()], ..pod(name, "db", 600) };
+    let waiting = vec![
+        web("third"),
+        in_zone(web("of-those-that-are-spread-over-one-zone"), "zone-1"),
+        in_zone(pod("a", "a", 700), "zone-1"),
+        of_volume("db"),
+        in_zone(of_volume("not-where-its-volume-is"), "zone-1"),
+        pod("anywhere", "b", 800),
+        pod("anywhere-else", "c", 800),
+        Pod { scheduled: Scheduled::NotTried, ..pod("only-expected", "d", 800) },
+    ];
+    cluster.pods.extend(waiting.iter().cloned().map(Arc::new));
+    let pods: Vec<_> = waiting.into_iter().map(Arc::new).collect();
+    let told = |tells_zones| {
+        let options = Options { tells_zones, ..Options::default() };
+        let plan = provision(&Input { cluster: &cluster, pods: &pods, options });
+        plan.zones.iter().map(|(zone, count)| format!("{}: {count}", zone.label())).collect::<Vec<_>>()
+    };
+    assert_eq!(told(true), ["zone-1: 2", "zone-2: 1", "zone-3: 1", "flexible: 2", "none: 1"]);
+    assert!(told(false).is_empty());
 }
 
 #[test]

@@ -22,7 +22,7 @@ pub(super) struct RulesOf {
 
 impl RulesOf {
     /// Whether the pod itself has a rule, and so has to know where it goes.
-    fn is_own(&self) -> bool {
+    pub(super) fn is_own(&self) -> bool {
         !(self.spread.is_empty() && self.near.is_empty() && self.apart.is_empty())
     }
 }

@@ -15,12 +15,14 @@ mod mask;
 mod places;
 mod relax;
 mod run;
+mod zones;
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::api::core::v1::Taint;
 
 pub use failure::{Failure, Refusal};
+pub use zones::Zones;
 
 use super::{
     devices::Outfits,
@@ -84,6 +86,8 @@ pub struct Options {
     pub attempts: usize,
     /// Labels that a node will have although nobody asks for them.
     pub well_known: WellKnownLabels,
+    /// Whether to tell which zones pods are bound to.
+    pub tells_zones: bool,
 }
 
 impl Default for Options {
@@ -95,6 +99,7 @@ impl Default for Options {
             most_claims: None,
             attempts: 0,
             well_known: WellKnownLabels::default(),
+            tells_zones: false,
         }
     }
 }
@@ -162,6 +167,8 @@ pub struct Solution {
     pub failures: Vec<Failure>,
     /// Whether more new nodes were needed than were allowed: then pods are left out that are in no list.
     pub gave_up: bool,
+    /// How many pods that wait are bound to which zones, if that is asked for.
+    pub zones: BTreeMap<Zones, usize>,
 }
 
 impl Solution {

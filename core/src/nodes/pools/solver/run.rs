@@ -236,6 +236,7 @@ impl<'r, 'a> Run<'r, 'a> {
     }
 
     pub(super) fn solve(mut self) -> Solution {
+        let zones = if self.catalog.options.tells_zones { self.zones() } else { BTreeMap::new() };
         loop {
             let before = self.placements.len();
             for group in 0..self.groups.len() {
@@ -246,7 +247,7 @@ impl<'r, 'a> Run<'r, 'a> {
                 break;
             }
         }
-        self.finish()
+        Solution { zones, ..self.finish() }
     }
 
     /// Places the next pod of a group; `false` if there is none or no place for it.

@@ -1,13 +1,17 @@
 //! Commands that are being done: nodes take no more pods, their replacements come up, and only then do they go (core,
 //! `pkg/controllers/disruption/queue.go`).
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use kube::ResourceExt as _;
 use tandem_core::{
     api::karpenter::NodeClaim,
-    nodes::pools::{budgets::Reason, disrupt::Command},
+    nodes::pools::{budgets::Reason, disrupt::Command, node_claim::pool_of},
 };
 use tokio::time::Instant;
 
@@ -63,7 +67,6 @@ impl Queue {
         tracing::info!(%command, savings = command.savings, "nodes are taken away");
         let reason = command.method.reason();
         let _uncounted = pools.replacing.lock().await;
-        pools.metrics.disrupting(&command);
         for name in &command.claims {
             close(pools, name, reason).await;
         }
@@ -73,6 +76,7 @@ impl Queue {
             // Those that were made are empty, and go by themselves.
             return give_back(pools, &command, "a replacement could not be asked for").await;
         }
+        pools.metrics.disruption.begun(&command, pools_of(pools, &command));
         if made.is_empty() {
             return remove(pools, &command).await;
         }
@@ -102,7 +106,15 @@ impl Queue {
                     remove(pools, &running.command).await;
                     left.push(running);
                 }
-                Progress::Failed(why) => give_back(pools, &running.command, why).await,
+                Progress::Failed(why) => {
+                    let is_ready = |name: &&String| {
+                        let claim = pools.claims.get("", name);
+                        claim.is_some_and(|claim| holds(&claim, condition::INITIALIZED))
+                    };
+                    let missing = running.made.len() - running.made.iter().filter(is_ready).count();
+                    pools.metrics.disruption.failed(&running.command, missing);
+                    give_back(pools, &running.command, why).await;
+                }
             }
         }
         self.0 = left;
@@ -151,9 +163,14 @@ async fn remove(pools: &Arc<Pools>, command: &Command) {
     }
 }
 
+/// The pools of its nodes.
+fn pools_of(pools: &Pools, command: &Command) -> BTreeSet<String> {
+    let claims = command.claims.iter().filter_map(|name| pools.claims.get("", name));
+    claims.filter_map(|claim| pool_of(&claim).map(str::to_owned)).collect()
+}
+
 async fn give_back(pools: &Arc<Pools>, command: &Command, why: &'static str) {
     tracing::warn!(%command, why, "nodes that were to go stay");
-    pools.metrics.disruption_failed(command);
     stay(pools, command);
     for name in &command.claims {
         open(pools, name).await;
