@@ -110,7 +110,9 @@ fn labels(text: &str) -> Option<(Option<String>, Labels<'_>, &str)> {
         }
         let (name, after) = match rest.strip_prefix('"') {
             Some(rest) => quoted(rest).map(|(name, after)| (Cow::Owned(name), after.trim_start()))?,
-            None => rest.split_at_checked(rest.find('=')?).map(|(name, after)| (name.trim().into(), after))?,
+            None => {
+                rest.split_at_checked(rest.find('=')?).map(|(name, after)| (name.trim().into(), after))?
+            }
         };
         if let Some(after) = after.strip_prefix('=') {
             let (value, after) = quoted(after.trim_start().strip_prefix('"')?)?;
@@ -180,9 +182,14 @@ mod tests {
 
     #[test]
     fn what_is_neither_selector_nor_document_is_said() {
-        for selector in
-            ["queue_size{invalid=test}", "sum(queue_size)", "{queue=\"a\"}", "{__name__=~\"a\"}", "x[5m]", "x offset 5m"]
-        {
+        for selector in [
+            "queue_size{invalid=test}",
+            "sum(queue_size)",
+            "{queue=\"a\"}",
+            "{__name__=~\"a\"}",
+            "x[5m]",
+            "x offset 5m",
+        ] {
             assert!(Selector::parse(selector).is_err(), "{selector}");
         }
         for document in ["<html>", "load", "load x", "load 1 2 3", "load{a=\"b} 1", "load{a} 1", "{\"a\": 1}"]

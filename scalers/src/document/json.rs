@@ -36,7 +36,8 @@ fn values(text: &str) -> impl Iterator<Item = Result<&str, DocumentError>> {
 
 /// What KEDA's parser passes over, YAML has words for: `NaN` as Python writes it, and a comma too many.
 fn almost_json(text: &str, path: &str) -> Option<Found> {
-    let document = yaml_document(text.as_bytes()).ok().filter(|document| document.is_object() || document.is_array())?;
+    let document =
+        yaml_document(text.as_bytes()).ok().filter(|document| document.is_object() || document.is_array())?;
     match find(&document.to_string(), path) {
         Found::Other(_) => None,
         found => Some(found),
