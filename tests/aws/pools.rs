@@ -369,6 +369,52 @@ async fn a_class_that_names_its_profile_leaves_nothing_behind() {
 }
 
 #[tokio::test]
+async fn machines_are_in_the_placement_group_of_their_class() {
+    const GROUP: &str = "karpenter.k8s.aws/placement-group-id";
+    const PARTITION: &str = "karpenter.k8s.aws/placement-group-partition";
+    let (pools, _) = Pools::with_network().await;
+    let with = |selector: &str| {
+        let selector = format!("  placementGroupSelector: {selector}\n  tags: ");
+        pools.apply(&CLASS.replace("  tags: ", &selector))
+    };
+    for selector in ["{name: kafka}", "{id: pg-kafka}"] {
+        let (_, why) = pools.provider.class_state(&with(selector)).await.unwrap().not_ready.unwrap();
+        assert!(why.starts_with("PlacementGroupReady: placement group "), "{why}");
+        assert_eq!(pools.conditions()["PlacementGroupReady"], "False PlacementGroupNotFound");
+        let error = pools.launch(&claim("early", &[ON_DEMAND]), &["m5.large"]).await.unwrap_err().error;
+        assert!(matches!(error, CloudError::NotFound(_)), "{error}");
+    }
+    let id = pools.bed.moto.create_placement_group("kafka", "partition", 3);
+    let class = with("{name: kafka}");
+    assert_eq!(pools.provider.class_state(&class).await.unwrap().not_ready, None);
+    let types = pools.provider.instance_types(&class).await.unwrap();
+    assert_eq!(named(&types, "m5.large").offerings.len(), 3 * 2 * 2, "partitions, zones, on demand and spot");
+
+    let launched = pools.launch(&claim("free", &[ON_DEMAND]), &["m5.large"]).await.unwrap();
+    let free = launched.labels[PARTITION].clone();
+    assert!(["1", "2", "3"].contains(&free.as_str()), "{free}");
+    let bound = claim("bound", &[ON_DEMAND, (PARTITION, "2")]);
+    let bound = pools.launch(&bound, &["m5.large"]).await.unwrap();
+    assert_eq!((bound.labels[GROUP].as_str(), bound.labels[PARTITION].as_str()), (id.as_str(), "2"));
+    let two = || "2".to_owned();
+    assert_eq!(pools.bed.moto.placements(), [(id.clone(), free), (id, two())]);
+
+    // Burstable machines cannot be in a cluster, says EC2; those of the other group have drifted.
+    let id = pools.bed.moto.create_placement_group("training", "cluster", 0);
+    let class = with("{id: pg-training}");
+    let types = pools.provider.instance_types(&class).await.unwrap();
+    assert!(types.iter().all(|one| !one.name.starts_with("t3.")), "{}", types.len());
+    let mut old = claim("bound", &[ON_DEMAND]);
+    old.metadata.labels.as_mut().unwrap().extend(bound.labels.clone());
+    old.metadata.annotations = Some(bound.annotations.clone());
+    old.status.get_or_insert_default().provider_id = Some(bound.provider_id.clone());
+    assert_eq!(pools.provider.drifted(&old, &class).await.unwrap(), Some("PlacementGroupDrift"));
+    old.metadata.labels.as_mut().unwrap().insert(GROUP.to_owned(), id);
+    assert_eq!(pools.provider.drifted(&old, &class).await.unwrap(), None);
+    pools.bed.stop().await;
+}
+
+#[tokio::test]
 async fn machines_are_launched_once_found_and_ended() {
     let (pools, ids) = Pools::with_network().await;
     let asked = claim("first", &[ON_DEMAND, (ZONE, ZONES[1])]);

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use harness::{network::free_address, source_tree, wait};
+use harness::{kwok_pool, network::free_address, source_tree, wait};
 use k8s_openapi::api::{coordination::v1::Lease, core::v1::Event};
 use kube::api::{Api, ListParams};
 use serde_json::{Value, json};
@@ -324,7 +324,7 @@ async fn node_pool(case: &Case<'_>) -> Result<()> {
         kubectl.run(&["apply", "--server-side", "-f", &file], "").await?;
     }
     kubectl.run(&["wait", "--for=condition=Established", "--timeout=60s", "crd", "--all"], "").await?;
-    kubectl.run(&["apply", "-f", "-"], NODE_POOL).await?;
+    kubectl.run(&["apply", "-f", "-"], &kwok_pool("dry", "      expireAfter: 720h")).await?;
     let ready = json!({"status": {"conditions": [{
         "type": "Ready", "status": "True", "reason": "Ready", "message": "",
         "lastTransitionTime": "2026-01-01T00:00:00Z",
@@ -335,25 +335,6 @@ async fn node_pool(case: &Case<'_>) -> Result<()> {
         .await?;
     Ok(())
 }
-
-const NODE_POOL: &str = "
-apiVersion: karpenter.kwok.sh/v1alpha1
-kind: KWOKNodeClass
-metadata: {name: dry}
----
-apiVersion: karpenter.sh/v1
-kind: NodePool
-metadata: {name: dry}
-spec:
-  template:
-    spec:
-      requirements:
-      - {key: kubernetes.io/arch, operator: In, values: [amd64]}
-      - {key: kubernetes.io/os, operator: In, values: [linux]}
-      - {key: karpenter.sh/capacity-type, operator: In, values: [on-demand]}
-      nodeClassRef: {group: karpenter.kwok.sh, kind: KWOKNodeClass, name: dry}
-      expireAfter: 720h
-";
 
 /// A Deployment whose one pod runs only on nodes with this label.
 async fn waiting(case: &Case<'_>, name: &str, label: &str, value: &str) -> Result<()> {

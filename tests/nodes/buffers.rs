@@ -4,8 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use harness::moto::Group;
-use harness::wait;
+use harness::{kwok_pool, moto::Group, wait};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::ResourceExt as _;
 use kube::api::{Api, ListParams};
@@ -25,24 +24,7 @@ spec: {scalableRef: {apiGroup: apps, kind: Deployment, name: shop}, replicas: 2}
 ";
 
 /// kwok's machine of 4 cores holds two pods of 1800m.
-const POOL: &str = "
-apiVersion: karpenter.kwok.sh/v1alpha1
-kind: KWOKNodeClass
-metadata: {name: default}
----
-apiVersion: karpenter.sh/v1
-kind: NodePool
-metadata: {name: general}
-spec:
-  template:
-    spec:
-      requirements:
-      - {key: kubernetes.io/arch, operator: In, values: [amd64]}
-      - {key: kubernetes.io/os, operator: In, values: [linux]}
-      - {key: karpenter.sh/capacity-type, operator: In, values: [on-demand]}
-      nodeClassRef: {group: karpenter.kwok.sh, kind: KWOKNodeClass, name: default}
-  disruption: {consolidationPolicy: WhenEmpty, consolidateAfter: 2s, budgets: [{nodes: 100%}]}
----
+const POOL_BUFFER: &str = "
 apiVersion: v1
 kind: PodTemplate
 metadata: {name: small, namespace: default}
@@ -122,7 +104,10 @@ async fn on_groups(world: &World) -> Result<()> {
 }
 
 async fn on_pools(world: &World) -> Result<()> {
-    world.kubectl("apply -f -", POOL).await?;
+    let quick =
+        "  disruption: {consolidationPolicy: WhenEmpty, consolidateAfter: 2s, budgets: [{nodes: 100%}]}";
+    world.kubectl("apply -f -", &kwok_pool("general", quick)).await?;
+    world.kubectl("apply -f -", POOL_BUFFER).await?;
     says(world, "Provisioning", "True FitsExistingCapacity").await?;
     ensure!(nodes(world).await?.len() == 1, "two pods of the buffer share a node");
     wait::throughout("the node stays", A_WHILE, || async {

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Error, Result, ensure};
-use harness::moto::Group;
-use harness::wait;
+use harness::{kwok_pool, moto::Group, wait};
 use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::api::resource::v1::ResourceSlice;
 use kube::ResourceExt as _;
@@ -151,25 +150,6 @@ async fn settle(world: &World) -> Result<()> {
     Ok(())
 }
 
-const POOL: &str = "
-apiVersion: karpenter.kwok.sh/v1alpha1
-kind: KWOKNodeClass
-metadata: {name: default}
----
-apiVersion: karpenter.sh/v1
-kind: NodePool
-metadata: {name: general}
-spec:
-  template:
-    spec:
-      requirements:
-      - {key: kubernetes.io/arch, operator: In, values: [amd64]}
-      - {key: kubernetes.io/os, operator: In, values: [linux]}
-      - {key: karpenter.sh/capacity-type, operator: In, values: [on-demand]}
-      nodeClassRef: {group: karpenter.kwok.sh, kind: KWOKNodeClass, name: default}
-  disruption: {consolidationPolicy: WhenEmpty, consolidateAfter: 0s}
-";
-
 /// A pod that asks for more than a node has.
 const GREEDY: &str = "
 apiVersion: resource.k8s.io/v1
@@ -200,7 +180,8 @@ async fn pool_nodes(world: &World) -> Result<Vec<Node>> {
 pub(crate) async fn of_pools(world: Arc<World>) -> Result<()> {
     pools::install(&world).await?;
     world.start_tandem(&POOL_FLAGS).await?;
-    world.kubectl("apply -f -", POOL).await?;
+    let quick = "  disruption: {consolidationPolicy: WhenEmpty, consolidateAfter: 0s}";
+    world.kubectl("apply -f -", &kwok_pool("general", quick)).await?;
     wait::until("the pool to be ready", SOON, || async {
         let pools = world.kubectl("get nodepools", "").await?;
         ensure!(pools.contains("True"), "{pools}");

@@ -2,7 +2,7 @@
 //! asked for on the way, and the budget held all the time.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -13,7 +13,10 @@ use std::{
 use anyhow::{Result, ensure};
 use harness::{moto::Fault, wait};
 use k8s_openapi::api::core::v1::{Node, Pod};
-use kube::api::{Api, ListParams};
+use kube::{
+    ResourceExt,
+    api::{Api, ListParams},
+};
 use tokio::task::JoinHandle;
 
 use crate::{groups, pools, world::World};
@@ -83,6 +86,7 @@ pub(crate) async fn of_groups(world: Arc<World>) -> Result<()> {
     // Four pods fit a node, with kube-proxy.
     ensure!(most.seen() == 4, "{} nodes were asked for at once, 4 are needed", most.seen());
 
+    halve(&world).await?;
     world.kubectl("scale --replicas=8 deployment/web", "").await?;
     running(&world, 8).await?;
     let before = uids(&world).await?;
@@ -151,10 +155,9 @@ pub(crate) async fn of_pools(world: Arc<World>) -> Result<()> {
     world.kubectl("delete deployment web --cascade=orphan", "").await?;
     world.kubectl("apply -f -", &nginx).await?;
     wait::until("the pods to have been replaced", PATIENCE, || async {
-        let pods: Api<Pod> = Api::namespaced(world.client(), "default");
-        let pods = pods.list(&ListParams::default().labels("app=web")).await?;
+        let pods = pods(&world).await?;
         let free = |pod: &&Pod| pod.spec.as_ref().is_some_and(|spec| spec.affinity.is_none());
-        ensure!(pods.iter().filter(free).count() == 6 && pods.items.len() == 6, "{}", pods.items.len());
+        ensure!(pods.iter().filter(free).count() == 6 && pods.len() == 6, "{}", pods.len());
         Ok(())
     })
     .await?;
@@ -192,17 +195,35 @@ async fn running(world: &World, count: usize) -> Result<()> {
     .await
 }
 
+async fn pods(world: &World) -> Result<Vec<Pod>> {
+    let pods: Api<Pod> = Api::namespaced(world.client(), "default");
+    Ok(pods.list(&ListParams::default().labels("app=web")).await?.items)
+}
+
 /// The pods that there are.
 async fn uids(world: &World) -> Result<BTreeSet<String>> {
-    let pods: Api<Pod> = Api::namespaced(world.client(), "default");
-    let pods = pods.list(&ListParams::default().labels("app=web")).await?;
-    Ok(pods.items.into_iter().filter_map(|pod| pod.metadata.uid).collect())
+    Ok(pods(world).await?.into_iter().filter_map(|pod| pod.metadata.uid).collect())
+}
+
+/// Half of each node's pods go first: no node is empty then, some pods have to move.
+async fn halve(world: &World) -> Result<()> {
+    let mut by_node: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for pod in pods(world).await? {
+        let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap_or_default();
+        by_node.entry(node).or_default().push(pod.name_any());
+    }
+    for names in by_node.values() {
+        let half = names[..names.len() / 2].join(" ");
+        let cost = "controller.kubernetes.io/pod-deletion-cost=-1";
+        world.kubectl(&format!("annotate pod {half} {cost}"), "").await?;
+    }
+    Ok(())
 }
 
 async fn names(world: &World) -> Result<Vec<String>> {
     let mut names: Vec<_> = pools::nodes(world, "karpenter.sh/nodepool=default").await?;
-    names.sort_by_key(kube::ResourceExt::name_any);
-    Ok(names.iter().map(kube::ResourceExt::name_any).collect())
+    names.sort_by_key(ResourceExt::name_any);
+    Ok(names.iter().map(ResourceExt::name_any).collect())
 }
 
 async fn claims(world: &World) -> Result<usize> {

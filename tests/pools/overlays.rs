@@ -1,7 +1,7 @@
 //! NodeOverlays decide which machine is the cheapest and what it has: `cargo test --test pools node_overlays`.
 
 use anyhow::{Context as _, Result, ensure};
-use harness::wait;
+use harness::{kwok_pool, wait};
 use kube::ResourceExt as _;
 use serde_json::{Value, json};
 use tandem_core::api::karpenter::NodeClaim;
@@ -9,28 +9,6 @@ use tandem_core::api::karpenter::NodeClaim;
 use crate::bed::{self, Bed, SOON, only_one};
 
 const GATE: &str = "--feature-gates=NodeOverlay=true";
-
-const POOL: &str = "
-apiVersion: karpenter.kwok.sh/v1alpha1
-kind: KWOKNodeClass
-metadata: {name: default}
----
-apiVersion: karpenter.sh/v1
-kind: NodePool
-metadata: {name: general}
-spec:
-  template:
-    spec:
-      requirements:
-      - {key: kubernetes.io/arch, operator: In, values: [amd64]}
-      - {key: kubernetes.io/os, operator: In, values: [linux]}
-      - {key: karpenter.sh/capacity-type, operator: In, values: [on-demand]}
-      nodeClassRef: {group: karpenter.kwok.sh, kind: KWOKNodeClass, name: default}
-  disruption:
-    consolidationPolicy: WhenEmpty
-    consolidateAfter: 2s
-    budgets: [{nodes: 100%}]
-";
 
 /// An overlay of one instance type.
 fn overlay(name: &str, instance_type: &str, mut spec: Value) -> Value {
@@ -45,7 +23,9 @@ fn overlay(name: &str, instance_type: &str, mut spec: Value) -> Value {
 async fn node_overlays() -> Result<()> {
     let _only = only_one().await;
     let bed = Bed::start().await?;
-    bed.kubectl(&["apply", "-f", "-"], POOL).await?;
+    let quick =
+        "  disruption: {consolidationPolicy: WhenEmpty, consolidateAfter: 2s, budgets: [{nodes: 100%}]}";
+    bed.kubectl(&["apply", "-f", "-"], &kwok_pool("general", quick)).await?;
 
     let crd = ["get", "crd", "nodeoverlays.karpenter.sh", "--output=json"];
     let crd: Value = serde_json::from_str(&bed.kubectl(&crd, "").await?)?;

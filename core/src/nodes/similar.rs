@@ -45,6 +45,9 @@ const IGNORED_AZURE: &[&str] = &[
 /// Labels by which Azure tells pools: nodes of one pool are alike whatever else they have, the newer label first.
 const AZURE_POOLS: &[&str] = &["kubernetes.azure.com/agentpool", "agentpool"];
 
+/// Resources that every node has.
+const FIXED: &[&str] = &["cpu", "memory", "ephemeral-storage", "pods"];
+
 /// Whose labels are known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Flavour {
@@ -102,7 +105,7 @@ impl Comparator {
             Self::Nodes { flavour, ignored, ratios } => {
                 same_capacity(&one.node.capacity, &other.node.capacity, ratios.memory)
                     && near(&one.node.allocatable, &other.node.allocatable, ratios.allocatable)
-                    && near(&free(one), &free(other), ratios.free)
+                    && same_free(one, other, ratios.free)
                     && same_labels(&one.node, &other.node, |label| {
                         flavour.ignores(label) || ignored.contains(label)
                     })
@@ -163,15 +166,29 @@ fn within(one: i64, other: i64, ratio: f64) -> bool {
     larger - smaller <= larger * ratio
 }
 
-/// What the template's own pods leave.
-fn free(template: &Template) -> Resources {
-    let mut free = template.node.allocatable.clone();
+/// Whether the templates' own pods leave nearly the same; of resources that not every node has, only those count that the pods
+/// of both request, and none that the pods of one do.
+fn same_free(one: &Template, other: &Template, ratio: f64) -> bool {
+    let (requested, others) = (requested(one), requested(other));
+    let free = |template: &Template, requested: &Resources, name: &str| {
+        template.node.allocatable.get(name).saturating_sub(requested.get(name))
+    };
+    requested.other.keys().eq(others.other.keys())
+        && FIXED
+            .iter()
+            .copied()
+            .chain(requested.other.keys().map(|name| &**name))
+            .all(|name| within(free(one, &requested, name), free(other, &others, name), ratio))
+}
+
+/// What the template's own pods request; of the room for pods they take nothing.
+fn requested(template: &Template) -> Resources {
+    let mut requested = Resources::default();
     for pod in &template.pods {
-        free.subtract(&pod.shape.requests);
+        requested.add(&pod.shape.requests);
     }
-    // How many pods may run is compared as allocatable.
-    free.pods = 0;
-    free
+    requested.pods = 0;
+    requested
 }
 
 fn same_labels(one: &Node, other: &Node, is_ignored: impl Fn(&str) -> bool) -> bool {
@@ -198,15 +215,16 @@ pub struct Share {
     pub max: u32,
 }
 
-/// Spreads new nodes over groups so that they get as even as can be: one after another to the smallest that may grow, the
-/// first by name of those. What is beyond every maximum is left out, and so is a group that gets nothing.
+/// Spreads new nodes over groups so that they get as even as can be: one after another to the smallest that may grow, of
+/// those to the one that was the smallest before, then by name. What is beyond every maximum is left out, and so is a group
+/// that gets nothing.
 pub fn balance<'a>(groups: impl IntoIterator<Item = &'a NodeGroup>, new_nodes: u32) -> Vec<Share> {
     let mut shares: Vec<Share> = groups
         .into_iter()
         .filter(|group| group.target < group.max)
         .map(|group| Share { group: group.id.clone(), from: group.target, to: group.target, max: group.max })
         .collect();
-    shares.sort_by(|one, other| one.group.cmp(&other.group));
+    shares.sort_by(|one, other| (one.from, &one.group).cmp(&(other.from, &other.group)));
     let mut left = new_nodes;
     while let Some(smallest) = shares.iter().filter(|share| share.to < share.max).map(|share| share.to).min()
     {
@@ -228,6 +246,7 @@ pub fn balance<'a>(groups: impl IntoIterator<Item = &'a NodeGroup>, new_nodes: u
         }
     }
     shares.retain(|share| share.to > share.from);
+    shares.sort_by(|one, other| one.group.cmp(&other.group));
     shares
 }
 
@@ -251,14 +270,14 @@ mod tests {
 
     /// As it is defined: one node at a time to the smallest.
     fn one_by_one(groups: &[NodeGroup], new_nodes: u32) -> BTreeMap<Arc<str>, u32> {
-        let mut sizes: BTreeMap<Arc<str>, (u32, u32)> =
-            groups.iter().map(|group| (group.id.clone(), (group.target, group.max))).collect();
+        let mut sizes: Vec<(u32, &NodeGroup)> = groups.iter().map(|group| (group.target, group)).collect();
+        sizes.sort_by_key(|(size, group)| (*size, &group.id));
         for _ in 0..new_nodes {
-            let open = sizes.values_mut().filter(|(size, max)| size < max);
+            let open = sizes.iter_mut().filter(|(size, group)| *size < group.max);
             let Some(smallest) = open.min_by_key(|(size, _)| *size) else { break };
             smallest.0 += 1;
         }
-        sizes.into_iter().map(|(id, (size, _))| (id, size)).collect()
+        sizes.into_iter().map(|(size, group)| (group.id.clone(), size)).collect()
     }
 
     proptest! {

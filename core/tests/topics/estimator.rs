@@ -108,7 +108,7 @@ fn order(case: &Value, differences: &mut Differences) {
 }
 
 fn limiter(case: &Value, differences: &mut Differences) {
-    let thresholds = case["thresholds"].as_array().expect("thresholds").iter().map(|threshold| Limits {
+    let thresholds = case["thresholds"].as_array().into_iter().flatten().map(|threshold| Limits {
         nodes: read(&threshold["maxNodes"]),
         duration: SignedDuration::from_secs_f64(read(&threshold["maxDurationSeconds"])),
     });

@@ -185,9 +185,12 @@ fn reconcile(case: &Value) -> Verdict {
 
 /// What became of the target's selector; cases say nothing when it is fine.
 fn selector(case: &Value) -> Selector<'_> {
+    // Two words are no requirement.
+    let parses = |term: &str| term.contains(['=', '!', '(']) || term.split_whitespace().count() == 1;
     match (&case["scale_selector"], case["ambiguous_with"].as_str()) {
         (Value::String(selector), Some(autoscalers)) => Selector::Ambiguous { selector, autoscalers },
         (Value::String(selector), None) if selector.is_empty() => Selector::Missing,
+        (Value::String(selector), None) if !selector.split(',').all(parses) => Selector::Invalid(selector),
         _ => Selector::Valid,
     }
 }
@@ -350,6 +353,8 @@ fn compare_stabilized(case: &Value, got: i32, list: &[Recommendation]) -> Verdic
 fn store(case: &Value) -> Verdict {
     let mut differences = Differences::default();
     let change = number(&case["replica_change"]).unwrap_or_default();
+    // Without a behavior the controller remembers no changes.
+    let remembers = case["policies"].as_array().is_some_and(|policies| !policies.is_empty());
     let policies = json!({"policies": case["policies"]});
     for direction in [Direction::Up, Direction::Down] {
         let rules = || rules(&policies, direction);
@@ -364,7 +369,9 @@ fn store(case: &Value) -> Verdict {
             Direction::Up => (100, 100 + change),
             Direction::Down => (100 + change, 100),
         };
-        behavior::store_scale_event(&behavior, &mut memory, from, to, now());
+        if remembers {
+            behavior::store_scale_event(&behavior, &mut memory, from, to, now());
+        }
         let got = match direction {
             Direction::Up => memory.scale_ups,
             Direction::Down => memory.scale_downs,

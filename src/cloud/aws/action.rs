@@ -154,6 +154,8 @@ actions! {
     DESCRIBE_SECURITY_GROUPS = Ec2 "DescribeSecurityGroups";
     /// What spot capacity costs.
     DESCRIBE_SPOT_PRICE_HISTORY = Ec2 "DescribeSpotPriceHistory";
+    /// Placement groups.
+    DESCRIBE_PLACEMENT_GROUPS = Ec2 "DescribePlacementGroups";
     /// Subnets.
     DESCRIBE_SUBNETS = Ec2 "DescribeSubnets";
     /// Instance types that meet a mixed instances policy's requirements.

@@ -58,6 +58,18 @@ pub struct InstanceTypeInfo {
     pub neuron_info: Option<NeuronInfo>,
     /// Its way to volumes.
     pub ebs_info: Option<EbsInfo>,
+    /// Where EC2 can put it to others.
+    #[serde(default)]
+    pub placement_group_info: PlacementGroupInfo,
+}
+
+/// Where EC2 can put machines of a type to each other.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlacementGroupInfo {
+    /// `cluster`, `partition`, `spread`.
+    #[serde(default, deserialize_with = "items")]
+    pub supported_strategies: Vec<String>,
 }
 
 /// A machine's way to volumes.
@@ -227,6 +239,7 @@ impl InstanceTypeInfo {
             gpu_info: None,
             neuron_info: None,
             ebs_info: None,
+            placement_group_info: PlacementGroupInfo::default(),
         }
     }
 

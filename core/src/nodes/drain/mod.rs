@@ -201,7 +201,11 @@ pub fn pod(
 
 fn judge(pod: &Pod, first: &[Rule], context: &Context<'_>) -> Outcome {
     let rules = first.iter().chain(rules::RULES.iter().map(|(_, rule)| rule));
-    decide(rules.map(|rule| rule(pod, context).into())).outcome.unwrap_or(Outcome::Drain)
+    match decide(rules.map(|rule| rule(pod, context).into())).outcome {
+        // Whichever rule lets it go.
+        None | Some(Outcome::Drain) if pod.is_of_daemon_set() => Outcome::DrainDaemonSet,
+        outcome => outcome.unwrap_or(Outcome::Drain),
+    }
 }
 
 /// Judges one pod by one rule alone, by its name; `None` if the rule says nothing or there is none of that name.

@@ -163,8 +163,9 @@ fn local_storage(pod: &Pod, context: &Context<'_>) -> Option<Outcome> {
     if !context.options.skip_local_storage {
         return None;
     }
-    let safe = pod.shape.annotations.get(SAFE_LOCAL_VOLUMES).map_or("", String::as_str);
-    let kept = |name: &str| safe.split(',').all(|other| other.trim() != name);
+    let safe = pod.shape.annotations.get(SAFE_LOCAL_VOLUMES).filter(|names| !names.is_empty());
+    // Names are compared to the letter: the peer takes no blanks away.
+    let kept = |name: &str| safe.is_none_or(|names| names.split(',').all(|other| other != name));
     let volume = pod.shape.local_volumes.iter().find(|volume| !volume.in_memory && kept(&volume.name))?;
     Some(Outcome::Blocked(
         BlockingReason::LocalStorageRequested,

@@ -5,6 +5,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use regex::Regex;
+use serde_saphyr::DuplicateKeyPolicy;
 use thiserror::Error;
 
 use super::Choice;
@@ -99,12 +100,14 @@ impl Priorities {
         if text.trim().is_empty() {
             return Err(PriorityError::Empty);
         }
-        let lists: BTreeMap<i64, Option<Vec<String>>> =
-            serde_saphyr::from_str(text).map_err(|problem| PriorityError::Yaml(problem.to_string()))?;
+        // Of a priority that comes twice the peer takes the last list.
+        let options = serde_saphyr::options! { duplicate_keys: DuplicateKeyPolicy::LastWins };
+        let lists: BTreeMap<i64, Option<Vec<String>>> = serde_saphyr::from_str_with_options(text, options)
+            .map_err(|problem| PriorityError::Yaml(problem.to_string()))?;
         let mut priorities = BTreeMap::new();
         for (priority, patterns) in lists {
             let compile = |pattern: String| {
-                Regex::new(&pattern).map_err(|problem| PriorityError::Pattern {
+                compile(&pattern).map_err(|problem| PriorityError::Pattern {
                     priority,
                     pattern,
                     problem: problem.to_string(),
@@ -142,6 +145,20 @@ impl Priorities {
         let kept = left.iter().zip(&of).filter(|(_, priority)| priority.as_ref() == Some(highest));
         kept.map(|(choice, _)| *choice).collect()
     }
+}
+
+/// A pattern of Go's `regexp`, which also knows text that is meant to the letter: `\Q...\E`.
+fn compile(pattern: &str) -> Result<Regex, regex::Error> {
+    Regex::new(pattern).or_else(|problem| {
+        let Some((before, quoted)) = pattern.split_once(r"\Q") else { return Err(problem) };
+        let mut plain = before.to_owned();
+        for part in quoted.split(r"\Q") {
+            let (letters, rest) = part.split_once(r"\E").unwrap_or((part, ""));
+            plain += &regex::escape(letters);
+            plain += rest;
+        }
+        Regex::new(&plain)
+    })
 }
 
 #[cfg(test)]

@@ -63,12 +63,18 @@ pub struct Reservation {
 impl Offering {
     /// The zone, if there is only one.
     pub fn zone(&self) -> Option<&str> {
-        only(&self.requirements, ZONE)
+        self.label(ZONE)
     }
 
     /// What it is paid by, if there is only one way.
     pub fn capacity_type(&self) -> Option<&str> {
-        only(&self.requirements, CAPACITY_TYPE)
+        self.label(CAPACITY_TYPE)
+    }
+
+    /// What a label of its machines is, if there is only one thing.
+    pub fn label(&self, key: &str) -> Option<&str> {
+        let requirement = self.requirements.get(key)?;
+        requirement.values().first().filter(|_| requirement.len() == 1).map(|value| &**value)
     }
 }
 
@@ -79,11 +85,6 @@ fn left(capacity: &Resources, overhead: &Resources) -> Resources {
     let pages = capacity.other.iter().filter(|(name, _)| name.starts_with("hugepages-"));
     left.memory = pages.fold(left.memory, |memory, (_, pages)| memory - pages).max(0);
     left
-}
-
-fn only<'a>(requirements: &'a Requirements, key: &str) -> Option<&'a str> {
-    let requirement = requirements.get(key)?;
-    requirement.values().first().filter(|_| requirement.len() == 1).map(|value| &**value)
 }
 
 impl InstanceType {

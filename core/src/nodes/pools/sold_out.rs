@@ -7,7 +7,7 @@ use kube::ResourceExt as _;
 
 use super::{
     instance_type::{InstanceType, Offering},
-    requirements::labels::{CAPACITY_TYPE, INSTANCE_TYPE, ZONE},
+    requirements::labels::{CAPACITY_TYPE, INSTANCE_TYPE, PLACEMENT_GROUP, ZONE},
 };
 use crate::api::karpenter::NodeClaim;
 
@@ -23,6 +23,8 @@ pub struct OfferingKey {
     pub instance_type: String,
     /// The zone.
     pub zone: String,
+    /// The placement group: outside of it there may be machines still.
+    pub placement_group: Option<String>,
 }
 
 impl OfferingKey {
@@ -33,6 +35,7 @@ impl OfferingKey {
             capacity_type: label(CAPACITY_TYPE)?,
             instance_type: label(INSTANCE_TYPE)?,
             zone: label(ZONE)?,
+            placement_group: label(PLACEMENT_GROUP),
         })
     }
 }
@@ -64,6 +67,7 @@ impl SoldOut {
                 capacity_type: offering.capacity_type().unwrap_or_default().to_owned(),
                 instance_type: instance_type.name.to_string(),
                 zone: offering.zone().unwrap_or_default().to_owned(),
+                placement_group: offering.label(PLACEMENT_GROUP).map(str::to_owned),
             };
             offering.available && self.0.contains_key(&key)
         };
@@ -90,26 +94,37 @@ mod tests {
 
     #[test]
     fn an_offering_is_tried_again_after_three_minutes() {
-        let offering = |zone: &str| Offering {
-            requirements: [Requirement::is(ZONE, zone), Requirement::is(CAPACITY_TYPE, "spot")]
-                .into_iter()
-                .collect(),
-            price: 1.0,
-            available: true,
-            reservation: None,
+        let offering = |zone: &str, group: Option<&str>| {
+            let terms = [Requirement::is(ZONE, zone), Requirement::is(CAPACITY_TYPE, "spot")];
+            Offering {
+                requirements: terms
+                    .into_iter()
+                    .chain(group.map(|group| Requirement::is(PLACEMENT_GROUP, group)))
+                    .collect(),
+                price: 1.0,
+                available: true,
+                reservation: None,
+            }
         };
-        let offerings = vec![offering("a"), offering("b")];
+        let offerings = vec![offering("a", None), offering("b", None), offering("a", Some("pg"))];
         let none = Resources::default();
         let types = [Arc::new(InstanceType::new("t", Requirements::new(), none.clone(), none, offerings))];
         let mut sold_out = SoldOut::default();
         let start = Timestamp::UNIX_EPOCH;
-        let key = OfferingKey { capacity_type: "spot".into(), instance_type: "t".into(), zone: "a".into() };
-        sold_out.note([key], start);
-        let mut available = |seconds| {
+        let key = |group: Option<&str>| OfferingKey {
+            capacity_type: "spot".into(),
+            instance_type: "t".into(),
+            zone: "a".into(),
+            placement_group: group.map(str::to_owned),
+        };
+        let available = |sold_out: &mut SoldOut, seconds| {
             let masked = sold_out.mask(&types, start + SignedDuration::from_secs(seconds));
             masked[0].offerings.iter().map(|offering| offering.available).collect::<Vec<_>>()
         };
-        assert_eq!(available(179), [false, true]);
-        assert_eq!(available(180), [true, true]);
+        sold_out.note([key(None)], start);
+        assert_eq!(available(&mut sold_out, 179), [false, true, true]);
+        assert_eq!(available(&mut sold_out, 180), [true, true, true]);
+        sold_out.note([key(Some("pg"))], start);
+        assert_eq!(available(&mut sold_out, 0), [true, true, false], "others are not of that group");
     }
 }

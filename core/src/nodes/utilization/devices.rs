@@ -102,36 +102,32 @@ fn newest(mut slices: Vec<&Slice>) -> Result<Vec<&Slice>, DeviceError> {
     Ok(slices)
 }
 
-/// How full a pool is: of devices that share nothing the part that is taken, of those that share counters the fullest
-/// counter of each set. Where both kinds are taken, they weigh as much as they have devices or sets.
+/// How full a pool is: if its devices share counters, by the fullest counter of each set, else the part of them that is taken.
 #[allow(clippy::cast_precision_loss, reason = "a share of counts")]
 fn pool_share(slices: &[&Slice], allocated: &BTreeSet<&str>) -> f64 {
-    let all = slices.iter().flat_map(|slice| &slice.devices);
-    let (whole, parts): (Vec<&Device>, Vec<&Device>) = all.partition(|device| device.consumes.is_empty());
-    let is_taken = |device: &&&Device| allocated.contains(&*device.name);
-    let whole_taken = whole.iter().filter(is_taken).count();
-    let parts_taken: Vec<&Device> = parts.iter().filter(is_taken).copied().collect();
-    let sets: BTreeSet<&str> =
-        parts.iter().flat_map(|device| &device.consumes).map(|(set, _)| &**set).collect();
-    let of_whole = if whole.is_empty() { 0.0 } else { whole_taken as f64 / whole.len() as f64 };
-    if parts_taken.is_empty() {
-        return of_whole;
+    let all = || slices.iter().flat_map(|slice| &slice.devices);
+    let taken: Vec<&Device> = all().filter(|device| allocated.contains(&*device.name)).collect();
+    if slices.iter().any(|slice| !slice.counters.is_empty()) {
+        let sets: BTreeSet<&str> = all().flat_map(|device| &device.consumes).map(|(set, _)| &**set).collect();
+        return counters_share(slices, &taken, sets.len());
     }
-    let of_parts = counters_share(slices, &parts_taken, sets.len());
-    if whole_taken == 0 {
-        return of_parts;
+    match all().count() {
+        0 => 0.0,
+        all => taken.len() as f64 / all as f64,
     }
-    let devices = (sets.len() + whole.len()) as f64;
-    of_parts * (sets.len() as f64 / devices) + of_whole * (whole.len() as f64 / devices)
 }
 
-/// The fullest counter of each set, averaged over the sets.
+/// The fullest counter of each set, averaged over the sets that devices consume.
 #[allow(clippy::cast_precision_loss, reason = "a ratio of amounts: 53 bits are plenty")]
 fn counters_share(slices: &[&Slice], taken: &[&Device], sets: usize) -> f64 {
+    if sets == 0 {
+        return 0.0;
+    }
     let mut consumed: BTreeMap<(&str, &str), i64> = BTreeMap::new();
     for (set, counters) in taken.iter().flat_map(|device| &device.consumes) {
         for (counter, amount) in counters {
-            *consumed.entry((set, counter)).or_default() += amount;
+            let total = consumed.entry((set, counter)).or_default();
+            *total = total.saturating_add(*amount);
         }
     }
     let shared = slices.iter().flat_map(|slice| &slice.counters);

@@ -126,6 +126,8 @@ pub struct MachineState {
 pub struct Placement {
     /// Its zone.
     pub availability_zone: String,
+    /// The part of its placement group, if that has such.
+    pub partition_number: Option<u32>,
 }
 
 /// A tag.

@@ -8,7 +8,10 @@ use serde_json::json;
 use crate::cloud::{
     CloudError,
     aws::{
-        action::{DESCRIBE_IMAGES, DESCRIBE_SECURITY_GROUPS, DESCRIBE_SUBNETS, GET_PARAMETER},
+        action::{
+            DESCRIBE_IMAGES, DESCRIBE_PLACEMENT_GROUPS, DESCRIBE_SECURITY_GROUPS, DESCRIBE_SUBNETS,
+            GET_PARAMETER,
+        },
         answer::{items, next},
         client::Client,
         form::Form,
@@ -76,6 +79,19 @@ pub struct SecurityGroup {
     /// Its name.
     #[serde(default)]
     pub group_name: String,
+}
+
+/// A placement group: where EC2 puts machines to each other.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlacementGroup {
+    /// `pg-…`.
+    pub group_id: String,
+    /// `cluster`, `partition` or `spread`.
+    pub strategy: String,
+    /// How many partitions it has, if it has such.
+    #[serde(default)]
+    pub partition_count: u32,
 }
 
 /// An image.
@@ -148,6 +164,37 @@ pub async fn security_groups(client: &Client, terms: &[Term]) -> Result<Vec<Secu
         }
     }
     Ok(found.into_values().collect())
+}
+
+/// The placement group of this id, else of this name, if machines can be launched into it.
+///
+/// # Errors
+/// [`CloudError::NotFound`] if there is none.
+pub async fn placement_group(
+    client: &Client,
+    id: Option<&str>,
+    name: Option<&str>,
+) -> Result<PlacementGroup, CloudError> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Answer {
+        #[serde(default, deserialize_with = "items")]
+        placement_group_set: Vec<PlacementGroup>,
+    }
+    let form = Form::new().filter("state", ["available"]);
+    let form = match (id, name) {
+        (Some(id), _) => form.set("GroupId.1", id),
+        // By a filter: as a parameter, a name that is not there would be an error.
+        (None, name) => form.filter("group-name", name),
+    };
+    let found = match client.query::<Answer>(&DESCRIBE_PLACEMENT_GROUPS, form).await {
+        // Codes that EC2 has for it: `InvalidPlacementGroup.Unknown`, `InvalidPlacementGroupId.NotFound`.
+        Err(CloudError::Refused { code, .. }) if code == "InvalidPlacementGroup.Unknown" => None,
+        Err(CloudError::NotFound(_)) => None,
+        answered => answered?.placement_group_set.into_iter().next(),
+    };
+    let named = || format!("placement group {}", id.or(name).unwrap_or_default());
+    found.ok_or_else(|| CloudError::NotFound(named()))
 }
 
 /// Images, newest first. A term with a name or tags and no owner means the account's own and Amazon's: anybody may

@@ -9,12 +9,15 @@ use tandem_core::{
 };
 use tokio::time::{Duration, Instant};
 
-use super::family::{Family, architecture};
+use super::{
+    family::{Family, architecture},
+    placement,
+};
 use crate::cloud::{
     CloudError,
     aws::{
         client::Client,
-        fleet::selectors::{self, Image, SecurityGroup, Subnet, Term},
+        fleet::selectors::{self, Image, PlacementGroup, SecurityGroup, Subnet, Term},
     },
 };
 
@@ -45,6 +48,8 @@ pub(super) struct Found {
     pub(super) security_groups: Result<Vec<SecurityGroup>, CloudError>,
     /// The better ones first: those that are not deprecated, newer ones.
     pub(super) images: Result<Vec<ClassImage>, CloudError>,
+    /// None if the class names none.
+    pub(super) placement_group: Result<Option<PlacementGroup>, CloudError>,
 }
 
 /// What a class found last, and when.
@@ -70,18 +75,21 @@ impl Memory {
         let is_old = |since: Option<Instant>, fresh| since.is_none_or(|since| since.elapsed() >= fresh);
         let mut found = self.found.take();
         if is_old(self.network, NETWORK_FRESH) {
-            let (subnets, security_groups) =
-                tokio::join!(subnets(client, spec), security_groups(client, spec));
-            let old = found.take();
-            let (old_subnets, old_groups, images) = match old {
-                Some(old) => (old.subnets.ok(), old.security_groups.ok(), old.images),
-                None => (None, None, Ok(Vec::new())),
-            };
-            self.network = (subnets.is_ok() && security_groups.is_ok()).then(Instant::now);
-            found = Some(Found {
-                subnets: or_old(subnets, old_subnets),
-                security_groups: or_old(security_groups, old_groups),
-                images,
+            let (subnets, security_groups, placement_group) = tokio::join!(
+                subnets(client, spec),
+                security_groups(client, spec),
+                placement::find(client, spec)
+            );
+            let all = subnets.is_ok() && security_groups.is_ok() && placement_group.is_ok();
+            self.network = all.then(Instant::now);
+            found = Some(match found.take() {
+                Some(old) => Found {
+                    subnets: or_old(subnets, old.subnets.ok()),
+                    security_groups: or_old(security_groups, old.security_groups.ok()),
+                    placement_group: or_old(placement_group, old.placement_group.ok()),
+                    images: old.images,
+                },
+                None => Found { subnets, security_groups, placement_group, images: Ok(Vec::new()) },
             });
         }
         if is_old(self.images, IMAGES_FRESH)
@@ -99,6 +107,7 @@ impl Memory {
             subnets: Ok(Vec::new()),
             security_groups: Ok(Vec::new()),
             images: Ok(Vec::new()),
+            placement_group: Ok(None),
         });
         self.found = Some(found.clone());
         found
@@ -106,7 +115,7 @@ impl Memory {
 }
 
 /// A refusal counts, an answer that did not come does not.
-fn or_old<T>(new: Result<Vec<T>, CloudError>, old: Option<Vec<T>>) -> Result<Vec<T>, CloudError> {
+fn or_old<T>(new: Result<T, CloudError>, old: Option<T>) -> Result<T, CloudError> {
     match (new, old) {
         (Err(CloudError::Throttled { .. } | CloudError::Unreachable { .. }), Some(old)) => Ok(old),
         (new, _) => new,

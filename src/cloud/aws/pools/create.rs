@@ -17,7 +17,7 @@ use tandem_core::{
         launch::{MinValuesPolicy, truncate, without_dear_spot, without_exotic},
         names::PRICE_OVERLAY_APPLIED,
         requirements::{
-            Requirement, Requirements,
+            Requirement, Requirements, WellKnownLabels,
             labels::{CAPACITY_TYPE, NODE_POOL, ON_DEMAND, SPOT, ZONE},
         },
     },
@@ -29,13 +29,18 @@ use super::{
     class::{image_for, named},
     end::PROFILE,
     family::Family,
+    labels::PARTITION,
+    placement,
     status::Refusal,
     template::{Parts, template},
     user_data::{Bootstrap, user_data},
 };
 use crate::cloud::{
     CloudError,
-    aws::fleet::launch::{self, Choice, Launch, LaunchFailure, Machine},
+    aws::fleet::{
+        launch::{self, Choice, Launch, LaunchFailure, Machine},
+        selectors::PlacementGroup,
+    },
     pools::{Class, LaunchError, Launched, OfferingKey},
 };
 
@@ -75,7 +80,7 @@ impl AwsPools {
             return self.launched(&machine, class).await.map_err(Into::into);
         }
         let ready = self.ready(class).await?;
-        let plan = Plan::new(claim, types, &self.well_known)?;
+        let plan = Plan::new(claim, types, ready.placement_group.as_ref(), &self.well_known)?;
         let mut launch = self.prepare(claim, class, &ready, &plan).await?;
         launch.token = format!("{uid}-{attempt}");
         let answered = launch::launch(&self.client, &launch).await;
@@ -153,8 +158,14 @@ impl AwsPools {
         };
         let capacity_type =
             if machine.instance_lifecycle.as_deref() == Some(SPOT) { SPOT } else { ON_DEMAND };
-        let plan =
-            Plan { requirements: Requirements::new(), types: vec![found.clone()], capacity_type, efa: false };
+        let plan = Plan {
+            requirements: Requirements::new(),
+            types: vec![found.clone()],
+            capacity_type,
+            group: None,
+            partition: machine.placement.partition_number,
+            efa: false,
+        };
         let zone = Some(machine.placement.availability_zone.as_str());
         let mut launched = plan.launched(&self.region(), &machine.instance_id, name, zone);
         launched.image = Some(machine.image_id.clone());
@@ -209,6 +220,7 @@ impl AwsPools {
                     user_data: &user_data(family, &bootstrap)?,
                     instance_profile: &ready.instance_profile,
                     security_groups: ready.security_groups.iter().map(String::as_str).collect(),
+                    placement: (plan.group.as_deref(), plan.partition),
                     efa,
                     spot: plan.capacity_type == SPOT,
                     tags: &common,
@@ -294,6 +306,10 @@ struct Plan {
     /// Cheapest first.
     types: Vec<Arc<InstanceType>>,
     capacity_type: &'static str,
+    /// The placement group, `pg-…`.
+    group: Option<String>,
+    /// The part of it.
+    partition: Option<u32>,
     efa: bool,
 }
 
@@ -301,9 +317,13 @@ impl Plan {
     fn new(
         claim: &NodeClaim,
         types: &[Arc<InstanceType>],
-        well_known: &tandem_core::nodes::pools::requirements::WellKnownLabels,
+        group: Option<&PlacementGroup>,
+        well_known: &WellKnownLabels,
     ) -> Result<Self, CloudError> {
         let mut requirements = RequirementWithMinValues::read_all(&claim.spec.requirements);
+        let uid = claim.uid().unwrap_or_default();
+        let partition = group.and_then(|group| placement::partition(group, &requirements, &uid));
+        requirements.extend(partition.map(|partition| Requirement::is(PARTITION, &partition.to_string())));
         let mut types = types.to_vec();
         without_exotic(&mut types, &requirements);
         without_dear_spot(&mut types, &requirements, well_known);
@@ -321,7 +341,8 @@ impl Plan {
             .map_err(|error| CloudError::configuration("minValues", error.to_string()))?;
         let asked = claim.spec.resources.as_ref().and_then(|resources| resources.requests.as_ref());
         let efa = Resources::from_optional(asked).get(EFA) > 0;
-        Ok(Self { requirements, types, capacity_type, efa })
+        let group = group.map(|group| group.group_id.clone());
+        Ok(Self { requirements, types, capacity_type, group, partition, efa })
     }
 
     fn find(&self, name: &str) -> Option<&InstanceType> {
@@ -333,7 +354,7 @@ impl Plan {
         &self,
         templates: &BTreeMap<&str, String>,
         subnets: &BTreeMap<String, String>,
-        well_known: &tandem_core::nodes::pools::requirements::WellKnownLabels,
+        well_known: &WellKnownLabels,
     ) -> Vec<Choice> {
         let mut choices = Vec::new();
         for one in &self.types {
@@ -361,14 +382,19 @@ impl Plan {
     /// What a machine of one of the types is.
     fn launched(&self, region: &str, id: &str, name: &str, zone: Option<&str>) -> Launched {
         let found = self.find(name);
+        let partition = self.partition.map(|partition| partition.to_string());
         let fits = |offering: &&Offering| {
             offering.capacity_type() == Some(self.capacity_type)
+                && partition.as_deref().is_none_or(|partition| offering.label(PARTITION) == Some(partition))
                 && zone.is_none_or(|zone| offering.zone() == Some(zone))
         };
         let offering = found.and_then(|one| one.offerings.iter().find(fits));
         let zone = zone.or_else(|| offering.and_then(Offering::zone)).unwrap_or(region);
         let sources = [found.map(|one| &one.requirements), offering.map(|offering| &offering.requirements)];
-        let single = sources.into_iter().flatten().flat_map(Requirements::iter).filter(|one| one.len() == 1);
+        // Of a machine that is found again the partition may not be known.
+        let is_known = |key: &str| key != PARTITION || partition.is_some();
+        let single = sources.into_iter().flatten().flat_map(Requirements::iter);
+        let single = single.filter(|one| one.len() == 1 && is_known(one.key()));
         Launched {
             provider_id: format!("aws:///{zone}/{id}"),
             image: None,
@@ -396,7 +422,7 @@ fn sold_out(plan: &Plan, choices: &[Choice], failures: &[LaunchFailure]) -> Vec<
                 "InsufficientFreeAddressesInSubnet"
                     | "MaxSpotInstanceCountExceeded"
                     | "MaxFleetCountExceeded"
-            );
+            ) || is_full(&failure.error);
             let all_zones =
                 matches!(failure.error.code(), "MaxSpotInstanceCountExceeded" | "VcpuLimitExceeded");
             (all_types || failure.instance_type.is_empty() || choice.instance_type == failure.instance_type)
@@ -406,9 +432,15 @@ fn sold_out(plan: &Plan, choices: &[Choice], failures: &[LaunchFailure]) -> Vec<
             capacity_type: plan.capacity_type.to_owned(),
             instance_type: choice.instance_type.clone(),
             zone: choice.zone.clone(),
+            placement_group: plan.group.clone(),
         }));
     }
     found.into_iter().collect()
+}
+
+/// Whether a placement group has as many machines in a zone as it may have (seven, of those that spread them).
+fn is_full(error: &CloudError) -> bool {
+    matches!(error, CloudError::OutOfCapacity { message, .. } if message.contains("spread placement group"))
 }
 
 /// Why a fleet came to nothing: what is no want of capacity first, since that passes.

@@ -1,5 +1,7 @@
 //! Labels of nodes on EC2, as Karpenter names them (karpenter-provider-aws, `pkg/apis/v1/labels.go`).
 
+use tandem_core::nodes::pools::requirements::labels::PLACEMENT_GROUP;
+
 /// The letters at the front of a family, `m`.
 pub(super) const CATEGORY: &str = "karpenter.k8s.aws/instance-category";
 /// `m5`.
@@ -45,8 +47,11 @@ pub(super) const ACCELERATOR_COUNT: &str = "karpenter.k8s.aws/instance-accelerat
 /// The zone's id, which is the same in all accounts.
 pub(super) const ZONE_ID: &str = "topology.k8s.aws/zone-id";
 
+/// The part of its placement group that a machine is in.
+pub(super) const PARTITION: &str = "karpenter.k8s.aws/placement-group-partition";
+
 /// All of them.
-pub(super) const ALL: [&str; 22] = [
+pub(super) const ALL: [&str; 24] = [
     CATEGORY,
     FAMILY,
     GENERATION,
@@ -69,4 +74,8 @@ pub(super) const ALL: [&str; 22] = [
     ACCELERATOR_MANUFACTURER,
     ACCELERATOR_COUNT,
     ZONE_ID,
+    PLACEMENT_GROUP,
+    PARTITION,
 ];
+/// Those that follow from where a machine is, not from what it is.
+pub(super) const OF_PLACE: [&str; 3] = [ZONE_ID, PLACEMENT_GROUP, PARTITION];

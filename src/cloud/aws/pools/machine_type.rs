@@ -11,7 +11,7 @@ use tandem_core::{
         instance_type::{InstanceType, Offering},
         requirements::{
             Operator, Requirement, Requirements,
-            labels::{ARCH, CAPACITY_TYPE, INSTANCE_TYPE, REGION, WINDOWS_BUILD, ZONE},
+            labels::{ARCH, CAPACITY_TYPE, INSTANCE_TYPE, PLACEMENT_GROUP, REGION, WINDOWS_BUILD, ZONE},
         },
     },
     scheduling::Resources,
@@ -56,12 +56,12 @@ pub(super) fn instance_type(
     let capacity = capacity(info, spec, family, overheads);
     let overhead = overhead(info, spec, family, overheads, &capacity);
     let mut requirements = requirements(info, family);
-    let every = |key: &str, of: fn(&Offering) -> Option<&str>| {
-        Requirement::new(key, Operator::In, offerings.iter().filter_map(of))
-    };
     requirements.add(Requirement::is(REGION, region));
-    requirements.add(every(ZONE, Offering::zone));
-    requirements.add(every(CAPACITY_TYPE, Offering::capacity_type));
+    // Outside of groups there is none: no value means that the label is absent.
+    for key in [ZONE, CAPACITY_TYPE, PLACEMENT_GROUP, labels::PARTITION] {
+        let values = offerings.iter().filter_map(|offering| offering.label(key));
+        requirements.add(Requirement::new(key, Operator::In, values));
+    }
     InstanceType::new(&info.name, requirements, capacity, overhead, offerings)
 }
 
@@ -113,7 +113,8 @@ fn requirements(info: &InstanceTypeInfo, family: Family) -> Requirements {
         know(labels::ACCELERATOR_COUNT, Some(chip.count.to_string()));
     }
     let absent = |key| Requirement::new(key, Operator::DoesNotExist, Vec::<&str>::new());
-    let offered = labels::ALL.into_iter().filter(|key| *key != labels::ZONE_ID).chain([WINDOWS_BUILD]);
+    let offered =
+        labels::ALL.into_iter().filter(|key| !labels::OF_PLACE.contains(key)).chain([WINDOWS_BUILD]);
     let missing: Vec<_> = offered.filter(|key| !known.contains_key(key)).collect();
     let mut requirements: Requirements =
         known.iter().map(|(key, value)| Requirement::is(key, value)).collect();

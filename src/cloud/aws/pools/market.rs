@@ -22,9 +22,10 @@ use tokio::{
 };
 
 use super::{
-    class::{ClassImage, image_for},
+    class::{Found, image_for},
     labels::ZONE_ID,
     machine_type::{Overheads, instance_type},
+    placement,
 };
 use crate::cloud::{
     CloudError,
@@ -33,7 +34,6 @@ use crate::cloud::{
         fleet::{
             offerings::{self, terms},
             prices,
-            selectors::Subnet,
         },
         instance_types::{self, InstanceTypeInfo},
     },
@@ -113,15 +113,18 @@ async fn read(client: &Client, isolated: bool) -> Result<Market, CloudError> {
 }
 
 impl Market {
-    /// The types that a class can have: in the zones of its subnets, with an image that runs on them; by name.
+    /// The types that a class can have: in the zones of its subnets and its placement group, with an image that runs on them;
+    /// by name.
     pub(super) fn of_class(
         &self,
         spec: &EC2NodeClassSpec,
         region: &str,
-        subnets: &[Subnet],
-        images: &[ClassImage],
+        found: &Found,
         overheads: Overheads,
     ) -> Arc<[Arc<InstanceType>]> {
+        let subnets = found.subnets.as_deref().unwrap_or_default();
+        let images = found.images.as_deref().unwrap_or_default();
+        let group = found.placement_group.as_ref().ok().and_then(Option::as_ref);
         let zone_ids: BTreeMap<&str, &str> = subnets
             .iter()
             .map(|subnet| (subnet.availability_zone.as_str(), subnet.availability_zone_id.as_str()))
@@ -144,8 +147,14 @@ impl Market {
                     reservation: None,
                 }
             };
-            let offerings: Vec<_> =
+            let mut offerings: Vec<_> =
                 terms(info, &zones, on_demand, &self.spot).into_iter().map(offering).collect();
+            if let Some(group) = group {
+                if !placement::takes(group, info) {
+                    return None;
+                }
+                offerings = placement::within(group, &offerings);
+            }
             let built = instance_type(info, spec, region, overheads, offerings);
             (!built.offerings.is_empty() && image_for(images, &built).is_some()).then(|| Arc::new(built))
         };

@@ -12,6 +12,7 @@ mod instance_profile;
 mod labels;
 mod machine_type;
 mod market;
+mod placement;
 mod status;
 mod template;
 mod terminate;
@@ -36,7 +37,10 @@ use tandem_core::{
     api::karpenter::{EC2NodeClass, EC2NodeClassSpec, EC2NodeClassStatus, NodeClaim},
     nodes::pools::{
         instance_type::InstanceType,
-        requirements::{WellKnownLabels, labels::INSTANCE_TYPE},
+        requirements::{
+            WellKnownLabels,
+            labels::{INSTANCE_TYPE, PLACEMENT_GROUP},
+        },
     },
 };
 use tokio::time::{Duration, Instant};
@@ -52,7 +56,11 @@ use self::{
     status::{Refusal, not_ready},
     terminate::Terminations,
 };
-use super::{Config, client::Client, fleet::launch};
+use super::{
+    Config,
+    client::Client,
+    fleet::{launch, selectors::PlacementGroup},
+};
 use crate::{
     cloud::{
         CloudError,
@@ -125,6 +133,7 @@ struct Ready {
     subnets: BTreeMap<String, String>,
     security_groups: Vec<String>,
     images: Vec<ClassImage>,
+    placement_group: Option<PlacementGroup>,
     instance_profile: String,
     types: Arc<[Arc<InstanceType>]>,
 }
@@ -246,9 +255,7 @@ impl AwsPools {
         {
             return Ok(known.types.clone());
         }
-        let (subnets, images) =
-            (found.subnets.as_deref().unwrap_or_default(), found.images.as_deref().unwrap_or_default());
-        let types = market.of_class(spec, self.client.region(), subnets, images, self.overheads);
+        let types = market.of_class(spec, self.client.region(), found, self.overheads);
         slot.types = Some(Known { market, found: found.clone(), spec: spec.clone(), types: types.clone() });
         Ok(types)
     }
@@ -267,7 +274,7 @@ impl AwsPools {
         let found = self.find(&mut slot, &spec).await;
         let types = self.types(&mut slot, &spec, &found).await?;
         drop(slot);
-        let Found { subnets, security_groups, images } = found;
+        let Found { subnets, security_groups, images, placement_group } = found;
         let missing = |what: &str| {
             CloudError::configuration(named(&class.reference), format!("{what} did not match any"))
         };
@@ -286,6 +293,7 @@ impl AwsPools {
             subnets: by_zone,
             security_groups: security_groups.into_iter().map(|group| group.group_id).collect(),
             images,
+            placement_group: placement_group?,
             types,
             spec,
         })
@@ -486,8 +494,14 @@ impl PoolProvider for AwsPools {
         let types = self.types(&mut slot, &spec, &found).await?;
         let name = claim.labels().get(INSTANCE_TYPE);
         let of = types.iter().find(|one| name.is_some_and(|name| *one.name == **name));
-        Ok(drift(&machine, &found, of.map(|of| &**of)))
+        Ok(drift(&machine, &found, of.map(|of| &**of)).or_else(|| moved(claim, &found)))
     }
+}
+
+/// Whether a claim's machine is in another placement group than its class finds now.
+fn moved(claim: &NodeClaim, found: &Found) -> Option<&'static str> {
+    let wanted = found.placement_group.as_ref().ok()?.as_ref().map(|group| &group.group_id);
+    (claim.labels().get(PLACEMENT_GROUP) != wanted).then_some("PlacementGroupDrift")
 }
 
 /// Why a machine is not what its class finds now; what could not be found is no reason.
@@ -523,6 +537,7 @@ fn class_hash(spec: &EC2NodeClassSpec) -> String {
         security_group_selector_terms: Vec::new(),
         ami_selector_terms: Vec::new(),
         capacity_reservation_selector_terms: None,
+        placement_group_selector: None,
         ..spec.clone()
     })
 }

@@ -1,7 +1,7 @@
 //! What the status of an EC2NodeClass says (karpenter-provider-aws, `pkg/controllers/nodeclass`).
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::NodeSelectorRequirement;
+use k8s_openapi::{api::core::v1::NodeSelectorRequirement, apimachinery::pkg::apis::meta::v1::Condition};
 use tandem_core::{
     api::karpenter::{Ami, EC2NodeClassSpec, EC2NodeClassStatus, SecurityGroup, Subnet},
     nodes::pools::requirements::Requirements,
@@ -18,9 +18,17 @@ const SECURITY_GROUPS_READY: &str = "SecurityGroupsReady";
 const AMIS_READY: &str = "AMIsReady";
 const INSTANCE_PROFILE_READY: &str = "InstanceProfileReady";
 const VALIDATION_SUCCEEDED: &str = "ValidationSucceeded";
+/// Only of classes that name a group.
+const PLACEMENT_GROUP_READY: &str = "PlacementGroupReady";
 /// What has to hold for a class to be ready, in the order in which it is said.
-const STAGES: [&str; 5] =
-    [SUBNETS_READY, SECURITY_GROUPS_READY, AMIS_READY, INSTANCE_PROFILE_READY, VALIDATION_SUCCEEDED];
+const STAGES: [&str; 6] = [
+    SUBNETS_READY,
+    SECURITY_GROUPS_READY,
+    AMIS_READY,
+    INSTANCE_PROFILE_READY,
+    VALIDATION_SUCCEEDED,
+    PLACEMENT_GROUP_READY,
+];
 
 /// What AWS refused of a class: a reason in one word, and a sentence.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,7 +88,10 @@ pub(super) fn status(
             ("NotOffered", "capacity reservations are not chosen by; nodes are bought on demand or as spot");
         set("CapacityReservationsReady", Status::False, said);
     }
-    conditions::set_ready(&mut conditions, &STAGES, now);
+    set_placement(&mut conditions, spec, found, now);
+    let is_meant = |stage: &&str| *stage != PLACEMENT_GROUP_READY || spec.placement_group_selector.is_some();
+    let stages: Vec<_> = STAGES.into_iter().filter(is_meant).collect();
+    conditions::set_ready(&mut conditions, &stages, now);
     EC2NodeClassStatus {
         subnets: found
             .subnets
@@ -113,6 +124,20 @@ pub(super) fn status(
         conditions,
         ..old.clone()
     }
+}
+
+/// What became of the placement group; nothing, of a class that names none.
+fn set_placement(conditions: &mut Vec<Condition>, spec: &EC2NodeClassSpec, found: &Found, now: Timestamp) {
+    if spec.placement_group_selector.is_none() {
+        conditions.retain(|condition| condition.type_ != PLACEMENT_GROUP_READY);
+        return;
+    }
+    let (status, reason, message) = match &found.placement_group {
+        Ok(_) => (Status::True, "", String::new()),
+        Err(error @ CloudError::NotFound(_)) => (Status::False, "PlacementGroupNotFound", error.to_string()),
+        Err(error) => said_of(error),
+    };
+    conditions::set(conditions, PLACEMENT_GROUP_READY, status, (reason, &message), now);
 }
 
 /// What was refused is false, what got no answer is not known.
@@ -160,7 +185,12 @@ mod tests {
             availability_zone_id: "r1-az1".to_owned(),
             available_ip_address_count: 9,
         };
-        Found { subnets: Ok(vec![subnet]), security_groups: Ok(Vec::new()), images: Ok(Vec::new()) }
+        Found {
+            subnets: Ok(vec![subnet]),
+            security_groups: Ok(Vec::new()),
+            images: Ok(Vec::new()),
+            placement_group: Ok(None),
+        }
     }
 
     fn says(status: &EC2NodeClassStatus, kind: &str) -> (String, String) {
@@ -207,7 +237,23 @@ mod tests {
         let now = Timestamp::UNIX_EPOCH;
         let first = status(&EC2NodeClassStatus::default(), &spec, &found, &profile, Some(&refused), now);
         assert_eq!(not_ready(&first).as_deref(), Some("ValidationSucceeded: p"));
-        let second = status(&first, &spec, &found, &profile, None, now);
+        let lost = Found {
+            placement_group: Err(CloudError::NotFound("placement group g".to_owned())),
+            ..found.clone()
+        };
+        let named: EC2NodeClassSpec = serde_saphyr::from_str("{placementGroupSelector: {name: g}}").unwrap();
+        let without = status(&first, &named, &lost, &profile, None, now);
+        assert_eq!(
+            says(&without, PLACEMENT_GROUP_READY),
+            ("False".to_owned(), "PlacementGroupNotFound".to_owned())
+        );
+        let why = not_ready(&without).unwrap();
+        assert!(why.contains("placement group g"), "{why}");
+        let second = status(&without, &spec, &found, &profile, None, now);
+        assert!(
+            conditions::find(&second.conditions, PLACEMENT_GROUP_READY).is_none(),
+            "it names none any more"
+        );
         assert_eq!((not_ready(&second), second.instance_profile.as_deref()), (None, Some("p")));
         assert_eq!(second.amis[0].requirements[0].values, Some(vec!["arm64".to_owned()]));
     }

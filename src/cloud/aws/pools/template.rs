@@ -29,6 +29,8 @@ pub(super) struct Parts<'a> {
     pub(super) instance_profile: &'a str,
     /// `sg-…`.
     pub(super) security_groups: Vec<&'a str>,
+    /// The placement group, `pg-…`, and the part of it.
+    pub(super) placement: (Option<&'a str>, Option<u32>),
     /// Interfaces that bypass the kernel.
     pub(super) efa: i64,
     /// Whether it is for spot capacity.
@@ -59,6 +61,8 @@ pub(super) fn template(cluster: &str, parts: &Parts<'_>) -> Template {
         .set_some("MetadataOptions.HttpPutResponseHopLimit", metadata.http_put_response_hop_limit)
         .set_some("MetadataOptions.HttpTokens", metadata.http_tokens)
         .set_some("Monitoring.Enabled", spec.detailed_monitoring)
+        .set_some("Placement.GroupId", parts.placement.0)
+        .set_some("Placement.PartitionNumber", parts.placement.1)
         .set_some(
             "CpuOptions.NestedVirtualization",
             spec.cpu_options.as_ref().and_then(|cpu| cpu.nested_virtualization.as_deref()),
@@ -153,6 +157,10 @@ mod tests {
             user_data: "eA==",
             instance_profile: "profile",
             security_groups: vec!["sg-1", "sg-2"],
+            placement: spec
+                .placement_group_selector
+                .as_ref()
+                .map_or((None, None), |_| (Some("pg-1"), Some(2))),
             efa,
             spot,
             tags: &tags,
@@ -173,7 +181,7 @@ mod tests {
     fn a_class_with_everything() {
         let yaml = "{amiFamily: Custom, associatePublicIPAddress: false, ipPrefixCount: 2, detailedMonitoring: true, \
                     metadataOptions: {httpTokens: optional}, connectionTracking: {udpTimeout: 40}, \
-                    cpuOptions: {nestedVirtualization: enabled}, blockDeviceMappings: [{deviceName: /dev/sda1, ebs: \
+                    cpuOptions: {nestedVirtualization: enabled}, placementGroupSelector: {name: g}, blockDeviceMappings: [{deviceName: /dev/sda1, ebs: \
                     {volumeSize: 20500Mi, volumeType: io2, iops: 4000, throughput: 125, kmsKeyID: k, snapshotID: snap-1, \
                     volumeInitializationRate: 100}}]}";
         insta::assert_snapshot!(encoded(yaml, 0, true).1);

@@ -21,6 +21,7 @@ fn found() -> Found {
         subnets: Ok(vec![subnet]),
         security_groups: Ok(vec![group]),
         images: Ok(vec![image("ami-arm", "arm64"), image("ami-new", "x86_64"), image("ami-old", "x86_64")]),
+        placement_group: Ok(None),
     }
 }
 
@@ -30,7 +31,7 @@ fn machine(image: &str, subnet: &str, group: &str) -> launch::Machine {
         instance_type: "m5.large".to_owned(),
         image_id: image.to_owned(),
         instance_state: launch::MachineState { name: "running".to_owned() },
-        placement: launch::Placement { availability_zone: "r-1a".to_owned() },
+        placement: launch::Placement { availability_zone: "r-1a".to_owned(), partition_number: None },
         instance_lifecycle: None,
         launch_time: Timestamp::UNIX_EPOCH,
         subnet_id: subnet.to_owned(),
@@ -57,9 +58,35 @@ fn a_machine_drifts_from_what_its_class_finds() {
         );
     }
     let lost = || Err(CloudError::NotOffered("nothing"));
-    let nothing =
-        Found { subnets: lost(), security_groups: Err(CloudError::NotOffered("n")), images: Ok(Vec::new()) };
+    let nothing = Found {
+        subnets: lost(),
+        security_groups: Err(CloudError::NotOffered("n")),
+        images: Ok(Vec::new()),
+        placement_group: Err(CloudError::NotOffered("n")),
+    };
     assert_eq!(drift(&machine("a", "b", "c"), &nothing, Some(&of)), None, "what is not known is no reason");
+
+    let group = |id: &str| {
+        Ok(Some(PlacementGroup {
+            group_id: id.to_owned(),
+            strategy: "spread".to_owned(),
+            partition_count: 0,
+        }))
+    };
+    let mut claim = NodeClaim::default();
+    for (label, placement_group, wanted) in [
+        (None, Ok(None), None),
+        (None, group("pg-1"), Some("PlacementGroupDrift")),
+        (Some("pg-1"), group("pg-1"), None),
+        (Some("pg-1"), group("pg-2"), Some("PlacementGroupDrift")),
+        (Some("pg-1"), Ok(None), Some("PlacementGroupDrift")),
+        (Some("pg-1"), Err(CloudError::NotOffered("n")), None),
+    ] {
+        claim.metadata.labels =
+            label.map(|label| BTreeMap::from([(PLACEMENT_GROUP.to_owned(), label.to_owned())]));
+        let found = Found { placement_group, ..found() };
+        assert_eq!(moved(&claim, &found), wanted, "{label:?} {:?}", found.placement_group);
+    }
 }
 
 #[test]

@@ -19,10 +19,22 @@ pub(super) struct Fleets {
     pub(super) sold_out: BTreeSet<(String, String)>,
     /// Instance profiles that EC2 does not know.
     pub(super) unknown_profiles: BTreeSet<String>,
-    /// Launch templates by name: instance profile and security groups.
-    templates: BTreeMap<String, (String, Vec<String>)>,
+    /// Placement groups by name: id, strategy and partitions.
+    pub(super) placement_groups: BTreeMap<String, (String, String, u32)>,
+    /// Where machines were launched: the id of a placement group, and the partition.
+    pub(super) placements: Vec<(String, String)>,
+    /// Launch templates by name.
+    templates: BTreeMap<String, Template>,
     /// Answers by token, with the parameters that they are to.
     answers: BTreeMap<String, (String, String)>,
+}
+
+/// What moto does not hand on from a launch template to its machines.
+#[derive(Debug, Default)]
+struct Template {
+    profile: String,
+    security_groups: Vec<String>,
+    placement: (String, String),
 }
 
 /// One choice of a fleet.
@@ -36,10 +48,35 @@ struct Choice<'a> {
 impl Proxy {
     /// Notes what moto does not hand on from templates to machines.
     pub(super) fn launch_template(&self, call: &Call) {
-        let profile = call.get("LaunchTemplateData.IamInstanceProfile.Name").to_owned();
-        let groups = call.values("LaunchTemplateData.SecurityGroupId.");
-        let name = call.get("LaunchTemplateName").to_owned();
-        self.state().fleets.templates.insert(name, (profile, groups));
+        let data = |name: &str| call.get(&format!("LaunchTemplateData.{name}")).to_owned();
+        let template = Template {
+            profile: data("IamInstanceProfile.Name"),
+            security_groups: call.values("LaunchTemplateData.SecurityGroupId."),
+            placement: (data("Placement.GroupId"), data("Placement.PartitionNumber")),
+        };
+        self.state().fleets.templates.insert(call.get("LaunchTemplateName").to_owned(), template);
+    }
+
+    /// The placement groups that a filter by name or an id means.
+    pub(super) fn placement_groups(&self, call: &Call) -> Response {
+        let (id, names) = (call.get("GroupId.1"), call.values("Filter.2.Value."));
+        let mut found = String::new();
+        for (name, (own, strategy, partitions)) in &self.state().fleets.placement_groups {
+            if *own == id || names.contains(name) {
+                let _ = write!(
+                    found,
+                    "<item><groupName>{name}</groupName><groupId>{own}</groupId><strategy>{strategy}</strategy>\
+                     <partitionCount>{partitions}</partitionCount><state>available</state></item>"
+                );
+            }
+        }
+        if !id.is_empty() && found.is_empty() {
+            let message = format!("The Placement Group '{id}' is unknown.");
+            return refusal("ec2", 400, "InvalidPlacementGroupId.NotFound", &message);
+        }
+        ok(&format!(
+            "<DescribePlacementGroupsResponse><placementGroupSet>{found}</placementGroupSet></DescribePlacementGroupsResponse>"
+        ))
     }
 
     /// A fleet of what is to be had; asked again with the same token, the same one.
@@ -66,11 +103,13 @@ impl Proxy {
     async fn launch(&self, call: &Call) -> Result<std::result::Result<String, Response>> {
         let choices = choices(call);
         let (mut errors, mut left, mut groups) = (String::new(), Vec::new(), Vec::new());
+        let mut placement = Default::default();
         {
             let state = self.state();
             for choice in &choices {
                 let key = (choice.instance_type.to_owned(), choice.zone.to_owned());
-                let (profile, _) = state.fleets.templates.get(choice.template).context("no such template")?;
+                let Template { profile, .. } =
+                    state.fleets.templates.get(choice.template).context("no such template")?;
                 let error = if state.fleets.sold_out.contains(&key) {
                     let message = "We currently do not have sufficient capacity in the Availability Zone you requested.";
                     Some(("InsufficientInstanceCapacity", message.to_owned()))
@@ -96,9 +135,10 @@ impl Proxy {
                 }
             }
             if let Some(first) = left.first()
-                && let Some((_, found)) = state.fleets.templates.get(first.template)
+                && let Some(found) = state.fleets.templates.get(first.template)
             {
-                groups.clone_from(found);
+                groups.clone_from(&found.security_groups);
+                placement = found.placement.clone();
             }
         }
         let errors = format!("<errorSet>{errors}</errorSet>");
@@ -132,6 +172,7 @@ impl Proxy {
         let id = xml::content(&body, "instanceIds").map(|ids| xml::text(ids, "item").to_owned());
         if let Some(id) = id {
             self.join_groups(&id, &groups).await?;
+            self.state().fleets.placements.push(placement);
         }
         let body = body.replacen("</CreateFleetResponse>", &format!("{errors}</CreateFleetResponse>"), 1);
         Ok(Ok(body))

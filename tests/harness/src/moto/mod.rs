@@ -70,7 +70,8 @@ impl Moto {
         let arguments = vec!["-H".into(), address.ip().to_string(), "-p".into(), address.port().to_string()];
         let mut process =
             Process::start("moto", &folder.join("logs"), &program, arguments, Vec::new()).await?;
-        let http = reqwest::Client::builder().no_proxy().build()?;
+        // moto closes connections when it likes; one that is kept may be gone when it is used.
+        let http = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build()?;
         let url = format!("http://{address}");
         process
             .wait_until_ready(READY_TIMEOUT, || async {
@@ -134,6 +135,19 @@ impl Moto {
     /// From now on fleets get no machine of this type in this zone.
     pub fn sell_out(&self, instance_type: &str, zone: &str) {
         self.proxy.state().fleets.sold_out.insert((instance_type.to_owned(), zone.to_owned()));
+    }
+
+    /// Makes a placement group; its id.
+    pub fn create_placement_group(&self, name: &str, strategy: &str, partitions: u32) -> String {
+        let id = format!("pg-{name}");
+        let group = (id.clone(), strategy.to_owned(), partitions);
+        self.proxy.state().fleets.placement_groups.insert(name.to_owned(), group);
+        id
+    }
+
+    /// Where fleets put their machines, in order: the id of a placement group and the partition, or nothing.
+    pub fn placements(&self) -> Vec<(String, String)> {
+        self.proxy.state().fleets.placements.clone()
     }
 
     /// From now on fleets get no machine with this instance profile.

@@ -167,6 +167,7 @@ impl Proxy {
                 self.launch_template(&call);
                 Ok(None)
             }
+            "ec2:DescribePlacementGroups" => Ok(Some(self.placement_groups(&call))),
             "ec2:CreateFleet" => self.fleet(&call).await.map(Some),
             "ssm:GetParameter" => self.parameter(request.body()).await,
             "eks:DescribeCluster" => Ok(Some(fleet::cluster())),

@@ -23,6 +23,8 @@ pub const OS: &str = "kubernetes.io/os";
 pub const HOSTNAME: &str = "kubernetes.io/hostname";
 /// The build of a Windows node.
 pub const WINDOWS_BUILD: &str = "node.kubernetes.io/windows-build";
+/// The placement group that a machine is in (aws, `pkg/apis/v1/labels.go`).
+pub const PLACEMENT_GROUP: &str = "karpenter.k8s.aws/placement-group-id";
 
 /// The one value of [`CAPACITY_TYPE`] that stands for paid reservations.
 pub const RESERVED: &str = "reserved";

@@ -22,6 +22,7 @@ use super::*;
 use crate::{
     nodes::{
         pools::{
+            instance_type::Offering,
             requirements::{
                 Operator, Requirement,
                 labels::{
@@ -273,6 +274,32 @@ fn pods_share_nodes_as_their_rules_allow() {
             assert_eq!(values.len(), domains, "{name}");
         }
     }
+}
+
+#[test]
+fn pods_are_spread_over_what_a_provider_tells_apart() {
+    const PART: &str = "provider.test/part";
+    let parts = |one: &Arc<InstanceType>| {
+        let mut one = InstanceType::clone(one);
+        one.requirements.add(Requirement::new(PART, Operator::In, ["1", "2", "3"]));
+        let part = |offering: &Offering, part: &str| {
+            let mut offering = offering.clone();
+            offering.requirements.add(Requirement::is(PART, part));
+            offering
+        };
+        one.offerings =
+            one.offerings.iter().flat_map(|all| ["1", "2", "3"].map(|of| part(all, of))).collect();
+        Arc::new(one)
+    };
+    let types: Vec<_> = types().iter().map(parts).collect();
+    let rule = vec![spread("a", PART, 1, "DoNotSchedule")];
+    let pods = pods(with(shape("a", 100), |shape| shape.spread = rule), 6);
+    let options = Options { well_known: WellKnownLabels::default().with([PART]), ..Options::default() };
+    let solution = solve(&mut Snapshot::default(), &[pool("default", &types)], &pods, options);
+    assert_eq!(solution.failures, []);
+    let part = |claim: &Claim| claim.requirements.get(PART).and_then(Requirement::any);
+    let seen: BTreeSet<_> = solution.claims.iter().map(part).collect();
+    assert_eq!((solution.claims.len(), seen.len()), (3, 3), "{:?}", summary(&solution));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-use tandem_core::nodes::pools::requirements::{Operator, WellKnownLabels, labels::INSTANCE_TYPE};
+use tandem_core::nodes::pools::requirements::{Operator, labels::INSTANCE_TYPE};
 
 use super::*;
 
@@ -33,7 +33,7 @@ fn a_claim_is_launched_as_what_costs_least() {
     let templates = BTreeMap::from([("dear", "t1".to_owned()), ("cheap", "t2".to_owned())]);
     let subnets = BTreeMap::from([("a".to_owned(), "subnet-a".to_owned())]);
     let choices = |capacity_types: &[&str]| {
-        let plan = Plan::new(&claim(capacity_types), &types, &well_known).unwrap();
+        let plan = Plan::new(&claim(capacity_types), &types, None, &well_known).unwrap();
         let choices = plan.choices(&templates, &subnets, &well_known);
         let names = choices.iter().map(|choice| (choice.instance_type.clone(), choice.subnet.clone()));
         (plan.capacity_type, names.collect::<Vec<_>>())
@@ -46,7 +46,7 @@ fn a_claim_is_launched_as_what_costs_least() {
 #[test]
 fn a_machine_has_the_labels_of_its_type_and_its_terms() {
     let well_known = WellKnownLabels::default();
-    let plan = Plan::new(&claim(&[SPOT]), &[one("m5.large", 1.0, &BOTH)], &well_known).unwrap();
+    let plan = Plan::new(&claim(&[SPOT]), &[one("m5.large", 1.0, &BOTH)], None, &well_known).unwrap();
     let launched = plan.launched("r", "i-1", "m5.large", Some("b"));
     assert_eq!((launched.provider_id.as_str(), launched.zone.as_str()), ("aws:///b/i-1", "b"));
     assert_eq!((launched.labels["size"].as_str(), launched.labels[ZONE].as_str()), ("large", "b"));
@@ -56,7 +56,7 @@ fn a_machine_has_the_labels_of_its_type_and_its_terms() {
 #[test]
 fn failures_say_what_is_sold_out() {
     let well_known = WellKnownLabels::default();
-    let plan = Plan::new(&claim(&[ON_DEMAND]), &[one("m5.large", 1.0, &BOTH)], &well_known).unwrap();
+    let plan = Plan::new(&claim(&[ON_DEMAND]), &[one("m5.large", 1.0, &BOTH)], None, &well_known).unwrap();
     let choice = |name: &str, zone: &str| Choice {
         launch_template: String::new(),
         instance_type: name.to_owned(),
