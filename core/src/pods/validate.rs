@@ -218,7 +218,7 @@ fn scale_to_zero(object: &ScaledObject) -> Option<Violation> {
 /// What is written in a way that has no effect.
 pub fn warnings(object: &ScaledObject) -> Vec<String> {
     let spec = &object.spec;
-    let sleeps = spec.min_replicas() <= 0 || spec.idle_replica_count.is_some();
+    let sleeps = spec.min_replicas() == 0 || spec.idle_replica_count.is_some();
     let cached = spec.triggers.iter().any(|trigger| trigger.use_cached_metrics == Some(true));
     // KEDA says nothing of the interval beside a formula.
     let composed = spec.scaling_modifiers().is_some();
