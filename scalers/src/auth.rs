@@ -79,7 +79,7 @@ pub(crate) struct Parameters {
     /// Client id of mode oauth.
     #[param(name = "clientID", from = "auth")]
     client_id: Option<Secret>,
-    /// Client secret of mode oauth.
+    /// Client secret of mode oauth; an endpoint may want something else, in `endpointParams`.
     #[param(from = "auth")]
     client_secret: Option<Secret>,
     /// Scopes of mode oauth.
@@ -178,19 +178,15 @@ impl Parameters {
     }
 
     fn oauth(&self) -> Result<OAuth, Missing> {
-        let (Some(uri), Some(client_id), Some(client_secret)) =
-            (&self.oauth_token_uri, &self.client_id, &self.client_secret)
-        else {
-            return Err(Missing::Parameters(
-                "oauthTokenURI, clientID and clientSecret are required when oauth is enabled",
-            ));
+        let (Some(uri), Some(client_id)) = (&self.oauth_token_uri, &self.client_id) else {
+            return Err(Missing::Parameters("oauthTokenURI and clientID are required when oauth is enabled"));
         };
         let token_uri = reqwest::Url::parse(uri)
             .map_err(|_| Missing::Invalid("oauthTokenURI", "oauthTokenURI is not a URL"))?;
         Ok(OAuth::new(Grant {
             token_uri,
             client_id: client_id.clone(),
-            client_secret: client_secret.clone(),
+            client_secret: self.client_secret.clone(),
             scope: self.scopes.as_deref().unwrap_or_default().join(" "),
             endpoint_params: self.endpoint_params.clone().unwrap_or_default().0,
         }))

@@ -3,8 +3,11 @@
 use quick_xml::events::attributes::Attribute;
 use quick_xml::events::{BytesStart, Event};
 use quick_xml::{Reader, XmlVersion};
-use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
+
+mod json;
+
+pub(crate) use json::json;
 
 /// What stands at a location.
 #[derive(Debug, PartialEq)]
@@ -30,28 +33,23 @@ fn syntax(format: &'static str, problem: &impl ToString) -> DocumentError {
     DocumentError::Syntax { format, problem: problem.to_string() }
 }
 
-/// The value at a GJSON path (<https://github.com/tidwall/gjson/blob/master/SYNTAX.md>); a path that leads nowhere
-/// finds `Null`, as in KEDA.
-pub(crate) fn json(body: &[u8], path: &str) -> Result<Found, DocumentError> {
-    // The gjson crate takes its input for valid.
-    serde_json::from_slice::<IgnoredAny>(body).map_err(|problem| syntax("JSON", &problem))?;
-    let text = std::str::from_utf8(body).map_err(|problem| syntax("JSON", &problem))?;
-    let value = gjson::get(text, path);
-    Ok(match value.kind() {
-        gjson::Kind::Number => Found::Number(value.f64()),
-        gjson::Kind::String => Found::Text(value.str().to_owned()),
-        gjson::Kind::Null => Found::Other("Null"),
-        gjson::Kind::True => Found::Other("True"),
-        gjson::Kind::False => Found::Other("False"),
-        gjson::Kind::Array | gjson::Kind::Object => Found::Other("JSON"),
-    })
+/// The value at a dotted path of a YAML document, the first of a stream; it must be a map, as in KEDA.
+pub(crate) fn yaml(body: &[u8], path: &str) -> Result<Found, DocumentError> {
+    let document = yaml_document(body)?;
+    if !document.is_object() {
+        return Err(syntax("YAML", &"the document is not a map"));
+    }
+    by_path(&document, path).map(found)
 }
 
-/// The value at a dotted path of a YAML document.
-pub(crate) fn yaml(body: &[u8], path: &str) -> Result<Found, DocumentError> {
-    let text = std::str::from_utf8(body).map_err(|problem| syntax("YAML", &problem))?;
-    let document: Value = serde_saphyr::from_str(text).map_err(|problem| syntax("YAML", &problem))?;
-    by_path(&document, path).map(found)
+/// The first document; what has no end, or is no number, is null, and so are old octal numbers read as KEDA reads them.
+fn yaml_document(mut body: &[u8]) -> Result<Value, DocumentError> {
+    let options = serde_saphyr::options! {
+        legacy_octal_numbers: true,
+        non_finite_float_policy: serde_saphyr::options::NonFiniteFloatPolicy::PassThrough,
+    };
+    let mut documents = serde_saphyr::read_with_options(&mut body, options);
+    documents.next().unwrap_or(Ok(Value::Null)).map_err(|problem| syntax("YAML", &problem))
 }
 
 /// The value at a dotted path of an XML document. The path may begin with the root element's name or below it;
@@ -191,26 +189,6 @@ mod tests {
     }
 
     #[test]
-    fn json_is_read_by_gjson_paths() {
-        let body = br#"{"components":[{"id":"82328e93e","tasks":32,"str":"64"},{"id":"b","tasks":8}],"count":2.43,"no":null}"#;
-        for (path, wanted) in [
-            ("count", Ok(Found::Number(2.43))),
-            ("components.0.tasks", Ok(Found::Number(32.0))),
-            ("components.0.str", Ok(text("64"))),
-            ("components.#", Ok(Found::Number(2.0))),
-            (r#"components.#(id=="b").tasks"#, Ok(Found::Number(8.0))),
-            ("components", Ok(Found::Other("JSON"))),
-            ("no", Ok(Found::Other("Null"))),
-            ("nothing.there", Ok(Found::Other("Null"))),
-        ] {
-            assert_eq!(json(body, path).map_err(|problem| problem.to_string()), wanted, "{path}");
-        }
-        for body in [&b"<html>"[..], b"", b"{\"a\":", b"{\"a\":1} x", b"\"\xff\""] {
-            assert!(matches!(json(body, "a"), Err(DocumentError::Syntax { format: "JSON", .. })), "{body:?}");
-        }
-    }
-
-    #[test]
     fn yaml_is_read_by_dotted_paths() {
         let body = b"{components: [{id: 82328e93e, tasks: 32, str: '64', k: 1k, wrong: NaN}], count: 2.43, 1: {2: 5}, up: true}";
         for (path, wanted) in [
@@ -227,7 +205,27 @@ mod tests {
         ] {
             assert_eq!(yaml(body, path).map_err(|problem| problem.to_string()), wanted, "{path}");
         }
-        assert!(matches!(yaml(b"a: [", "a"), Err(DocumentError::Syntax { format: "YAML", .. })));
+        for body in ["a: [", "5", "- 5", "", "a: 1\n b: 2"] {
+            assert!(
+                matches!(yaml(body.as_bytes(), "0"), Err(DocumentError::Syntax { format: "YAML", .. })),
+                "{body}"
+            );
+        }
+    }
+
+    #[test]
+    fn yaml_is_as_kedas_parser_has_it() {
+        for (body, wanted) in [
+            ("---\na: 1\n---\na: 2\n", Found::Number(1.0)),
+            ("a: 1\n...\nb: [\n", Found::Number(1.0)),
+            ("a: 017", Found::Number(15.0)),
+            ("a: 0x10", Found::Number(16.0)),
+            ("a: 1_000", Found::Number(1000.0)),
+            ("a: 5\nb: .inf", Found::Number(5.0)),
+            ("a: .nan", Found::Other("null")),
+        ] {
+            assert_eq!(yaml(body.as_bytes(), "a"), Ok(wanted), "{body}");
+        }
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Prometheus' text format: finds one sample by a selector.
 
-use promql_parser::label::Matcher;
+use std::borrow::Cow;
+
+use promql_parser::label::{MatchOp, Matcher};
 use promql_parser::parser::{Expr, VectorSelector};
 
 /// A selector such as `queue_size{queue="orders"}`, with a name.
@@ -27,8 +29,11 @@ impl Selector {
     pub(crate) fn parse(text: &str) -> Result<Self, ExpositionError> {
         let wrong = |why: &str| ExpositionError::Selector(text.to_owned(), why.to_owned());
         match promql_parser::parser::parse(text).map_err(|problem| wrong(&problem))? {
-            Expr::VectorSelector(VectorSelector { name: Some(name), matchers, offset: None, at: None }) => {
-                Ok(Self { name, matchers: matchers.matchers })
+            Expr::VectorSelector(VectorSelector { name, matchers, offset: None, at: None }) => {
+                let is_name = |matcher: &Matcher| matcher.name == "__name__" && matcher.op == MatchOp::Equal;
+                let (names, matchers): (Vec<_>, Vec<_>) = matchers.matchers.into_iter().partition(is_name);
+                let name = name.or_else(|| names.into_iter().next_back().map(|matcher| matcher.value));
+                name.map(|name| Self { name, matchers }).ok_or_else(|| wrong("it names no metric"))
             }
             _ => Err(wrong("write name{label=\"value\"}")),
         }
@@ -60,10 +65,10 @@ impl Selector {
     }
 }
 
-/// One line: `name{label="value",…} value [time]`.
+/// One line: `name{label="value",…} value [time]`; a name that is no word is quoted, inside of the braces.
 struct Sample<'a> {
-    name: &'a str,
-    labels: Vec<(&'a str, String)>,
+    name: Cow<'a, str>,
+    labels: Vec<(Cow<'a, str>, String)>,
     value: f64,
 }
 
@@ -71,16 +76,19 @@ impl<'a> Sample<'a> {
     fn parse(line: &'a str) -> Option<Self> {
         let end = line.find(|c: char| c == '{' || c.is_whitespace())?;
         let (name, rest) = line.split_at(end);
-        let (labels, rest) = match rest.trim_start().strip_prefix('{') {
+        let (quoted_name, labels, rest) = match rest.trim_start().strip_prefix('{') {
             Some(rest) => labels(rest)?,
-            None => (Vec::new(), rest),
+            None => (None, Vec::new(), rest),
         };
         let mut words = rest.split_whitespace();
         let value = words.next()?.parse().ok()?;
         let time = words.next().is_none_or(|time| time.parse::<i64>().is_ok());
-        let name_fits =
-            !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "_:.".contains(c));
-        (time && words.next().is_none() && name_fits).then_some(Self { name, labels, value })
+        let word = |name: &str| name.chars().all(|c| c.is_ascii_alphanumeric() || "_:.".contains(c));
+        let name = match quoted_name {
+            Some(quoted) => name.is_empty().then_some(Cow::Owned(quoted))?,
+            None => Some(Cow::Borrowed(name)).filter(|name| !name.is_empty() && word(name))?,
+        };
+        (time && words.next().is_none()).then_some(Self { name, labels, value })
     }
 
     /// A label that is absent is empty.
@@ -90,20 +98,30 @@ impl<'a> Sample<'a> {
     }
 }
 
-type Labels<'a> = Vec<(&'a str, String)>;
+type Labels<'a> = Vec<(Cow<'a, str>, String)>;
 
-/// Reads up to the closing brace; gives what follows it.
-fn labels(text: &str) -> Option<(Labels<'_>, &str)> {
-    let mut labels = Vec::new();
+/// Reads up to the closing brace: the metric's name, if it is there, the labels, and what follows the brace.
+fn labels(text: &str) -> Option<(Option<String>, Labels<'_>, &str)> {
+    let (mut metric, mut labels) = (None, Vec::new());
     let mut rest = text.trim_start();
     loop {
         if let Some(after) = rest.strip_prefix('}') {
-            return Some((labels, after));
+            return Some((metric, labels, after));
         }
-        let (name, after) = rest.split_once('=')?;
-        let (value, after) = quoted(after.trim_start().strip_prefix('"')?)?;
-        labels.push((name.trim(), value));
-        rest = after.trim_start();
+        let (name, after) = match rest.strip_prefix('"') {
+            Some(rest) => quoted(rest).map(|(name, after)| (Cow::Owned(name), after.trim_start()))?,
+            None => {
+                rest.split_at_checked(rest.find('=')?).map(|(name, after)| (name.trim().into(), after))?
+            }
+        };
+        if let Some(after) = after.strip_prefix('=') {
+            let (value, after) = quoted(after.trim_start().strip_prefix('"')?)?;
+            labels.push((name, value));
+            rest = after.trim_start();
+        } else {
+            metric = Some(name.into_owned());
+            rest = after;
+        }
         rest = rest.strip_prefix(',').unwrap_or(rest).trim_start();
     }
 }
@@ -131,7 +149,8 @@ mod tests {
 
     const DOCUMENT: &str = "# HELP queue_size Jobs that wait\n\t# TYPE queue_size gauge\n\
         \tqueue_size{queue=\"zero\"} 0\r\n\tqueue_size{queue=\"two\", instance=\"a\",} 2\n\
-        queue_size { queue = \"t\\\"w\\\\o\\n\" } 3 1395066363000\n\nload 1.5e1\nempty{} +Inf";
+        queue_size { queue = \"t\\\"w\\\\o\\n\" } 3 1395066363000\n\nload 1.5e1\nempty{} +Inf\n\
+        {\"jobs.waiting\", queue=\"a\"} 4\nload{\"host.name\"=\"x\"} 16";
 
     #[test]
     fn the_first_sample_that_fits_counts() {
@@ -148,6 +167,9 @@ mod tests {
             (r#"queue_size{queue!="zero"}"#, Ok(2.0)),
             ("empty", Ok(f64::INFINITY)),
             ("nothing", Err("metric 'nothing' not found")),
+            (r#"{__name__="queue_size",queue="two"}"#, Ok(2.0)),
+            (r#"{__name__="jobs.waiting",queue="a"}"#, Ok(4.0)),
+            (r#"load{"host.name"="x"}"#, Ok(16.0)),
         ] {
             let got = Selector::parse(selector).unwrap().find(DOCUMENT);
             assert_eq!(
@@ -160,9 +182,14 @@ mod tests {
 
     #[test]
     fn what_is_neither_selector_nor_document_is_said() {
-        for selector in
-            ["queue_size{invalid=test}", "sum(queue_size)", "{queue=\"a\"}", "x[5m]", "x offset 5m"]
-        {
+        for selector in [
+            "queue_size{invalid=test}",
+            "sum(queue_size)",
+            "{queue=\"a\"}",
+            "{__name__=~\"a\"}",
+            "x[5m]",
+            "x offset 5m",
+        ] {
             assert!(Selector::parse(selector).is_err(), "{selector}");
         }
         for document in ["<html>", "load", "load x", "load 1 2 3", "load{a=\"b} 1", "load{a} 1", "{\"a\": 1}"]

@@ -71,15 +71,12 @@ impl Trigger for Parameters {
 impl Parameters {
     pub(crate) fn external(self, view: &mut View<'_>) -> Option<External> {
         if self.tls_client_cert.is_some() != self.tls_client_key.is_some() {
-            let message = "tlsClientCert and tlsClientKey belong together, only one is given";
-            view.error(Finding::of("tlsClientCert", message));
+            let message = "tlsClientCert and tlsClientKey belong together, only one is given and has no effect";
+            view.warn(Finding::of("tlsClientCert", message));
         }
-        let wanted = self.enable_tls || self.ca_cert.is_some() || self.tls_client_cert.is_some();
-        let tls = wanted.then(|| Tls {
-            unverified: self.unsafe_ssl,
-            ca: self.ca_cert,
-            identity: self.tls_client_cert.zip(self.tls_client_key),
-        });
+        let identity = self.tls_client_cert.zip(self.tls_client_key);
+        let wanted = self.enable_tls || self.ca_cert.is_some() || identity.is_some();
+        let tls = wanted.then(|| Tls { unverified: self.unsafe_ssl, ca: self.ca_cert, identity });
         let Some(target) = Target::parse(&self.scaler_address, tls) else {
             let message = format!("scalerAddress {:?} is not the address of a gRPC server", self.scaler_address);
             view.error(Finding::of("scalerAddress", message).hint("host:port, e.g. \"scaler.shop:6000\""));
@@ -284,7 +281,7 @@ mod tests {
         for (address, auth, fits) in [
             ("myservice", vec![], true),
             ("myservice:6000", vec![("tlsClientCert", "c"), ("tlsClientKey", "k")], true),
-            ("myservice:6000", vec![("tlsClientCert", "c")], false),
+            ("myservice:6000", vec![("tlsClientCert", "c")], true),
             ("", vec![], false),
             ("unix:///x", vec![], false),
         ] {

@@ -20,7 +20,7 @@ const EARLY: SignedDuration = SignedDuration::from_secs(10);
 pub(crate) struct Grant {
     pub(crate) token_uri: Url,
     pub(crate) client_id: Secret,
-    pub(crate) client_secret: Secret,
+    pub(crate) client_secret: Option<Secret>,
     /// Separated by spaces.
     pub(crate) scope: String,
     pub(crate) endpoint_params: Vec<(String, Secret)>,
@@ -72,13 +72,13 @@ impl Grant {
     /// The client's secret goes into the header first, as the standard prefers; endpoints that refuse that get it in
     /// the form, as Go's `golang.org/x/oauth2` does.
     async fn ask(&self, cx: &Context, client: &Client, timeout: Duration) -> Result<Token, Error> {
-        let (id, secret) = (self.client_id.expose(), self.client_secret.expose());
-        let in_header = client.post(self.token_uri.clone()).basic_auth(id, Some(secret)).form(&self.form());
+        let (id, secret) = (self.client_id.expose(), self.client_secret.as_ref().map(Secret::expose));
+        let in_header = client.post(self.token_uri.clone()).basic_auth(id, secret).form(&self.form());
         if let Ok(token) = self.read(cx, in_header, timeout).await? {
             return Ok(token);
         }
-        let form: Vec<_> =
-            self.form().into_iter().chain([("client_id", id), ("client_secret", secret)]).collect();
+        let secret = secret.map(|secret| ("client_secret", secret));
+        let form: Vec<_> = self.form().into_iter().chain([("client_id", id)]).chain(secret).collect();
         let in_form = client.post(self.token_uri.clone()).form(&form);
         self.read(cx, in_form, timeout).await?.map_err(|status| {
             let address = address(&self.token_uri);
@@ -125,7 +125,7 @@ mod tests {
         Grant {
             token_uri: Url::parse(&server.url()).unwrap(),
             client_id: "me".into(),
-            client_secret: "hunter2".into(),
+            client_secret: Some("hunter2".into()),
             scope: "a b".to_owned(),
             endpoint_params: vec![("audience".to_owned(), "metrics".into())],
         }

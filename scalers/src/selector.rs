@@ -64,6 +64,8 @@ fn requirement(text: &str) -> Result<(), SelectorError> {
     }
     if let Some((name, bound)) = text.split_once(['>', '<']) {
         key(name.trim())?;
+        // A bound is a label's value first: none begins with a sign.
+        value(bound.trim())?;
         return match bound.trim().parse::<i64>() {
             Ok(_) => Ok(()),
             Err(_) => Err(SelectorError::Value(bound.trim().to_owned())),
@@ -130,6 +132,7 @@ mod tests {
             ("a/b/c=d", "\"a/b/c\" is not a label key"),
             ("A.b/c=d", "\"A.b/c\" is not a label key"),
             ("gen > x", "\"x\" is not a label value"),
+            ("gen > -1", "\"-1\" is not a label value"),
         ] {
             let problem = check(selector).expect_err(selector).to_string();
             assert!(problem.starts_with(wanted), "{selector}: {problem}");

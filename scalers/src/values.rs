@@ -134,7 +134,12 @@ pub(crate) struct Form(pub Vec<(String, Secret)>);
 impl FromParam for Form {
     const KIND: &'static str = "form (`key=value&…`)";
 
+    /// As Go's `url.ParseQuery`: a semicolon separates nothing, a percent sign wants two hexadecimal digits.
     fn from_param(raw: &str, _: &Param) -> Result<Self, String> {
+        let escaped = |rest: &str| rest.len() >= 2 && rest.bytes().take(2).all(|b| b.is_ascii_hexdigit());
+        if raw.contains(';') || !raw.split('%').skip(1).all(escaped) {
+            return Err("expected key=value&…, percent-encoded".to_owned());
+        }
         let mut url = reqwest::Url::parse("form:").map_err(|problem| problem.to_string())?;
         url.set_query(Some(raw));
         Ok(Self(url.query_pairs().map(|(key, value)| (key.into_owned(), Secret::from(&*value))).collect()))

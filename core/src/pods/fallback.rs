@@ -166,7 +166,8 @@ fn truncated_product(target: f64, share: f64) -> i64 {
 
 #[allow(clippy::cast_precision_loss, reason = "a target beyond 2^53 thousandths may lose its last digits")]
 fn milli_to_f64(milli: i64) -> f64 {
-    milli as f64 / 1000.0
+    // Kubernetes multiplies (`Quantity.AsApproximateFloat64`), which may differ in the last bit from a division.
+    milli as f64 * 0.001
 }
 
 #[cfg(test)]

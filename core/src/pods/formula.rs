@@ -101,7 +101,10 @@ pub fn compile(object: &ScaledObject) -> Result<Option<Formula>, FormulaError> {
     let external = object.spec.triggers.iter().filter(|trigger| !trigger.is_resource());
     let names: Vec<&str> =
         external.filter_map(|trigger| trigger.name.as_deref()).filter(|name| !name.is_empty()).collect();
-    let (tree, slots) = parse(text, &names).map_err(|error| FormulaError::Syntax(error.shown_in(text)))?;
+    let (tree, slots) = parse(text, &names).map_err(|error| {
+        let (cast, begin) = cast(text);
+        FormulaError::Syntax(error.shown_in(&cast, begin))
+    })?;
     let (target, activation) = thresholds(modifiers)?;
     let formula = Formula {
         tree,
@@ -117,6 +120,19 @@ pub fn compile(object: &ScaledObject) -> Result<Option<Formula>, FormulaError> {
         Err(FormulaError::Infinite) | Ok(_) => Ok(Some(formula)),
         Err(error) => Err(FormulaError::Syntax(error.to_string())),
     }
+}
+
+/// The formula as KEDA hands it to expr-lang and shows it in errors, and the character at which the user's begins
+/// (`castToFloatIfNecessary`).
+fn cast(text: &str) -> (String, usize) {
+    let (before, after) = if text.contains("??") {
+        ("let _kedaCompositeResult = (", "); _kedaCompositeResult == nil ? nil : float(_kedaCompositeResult)")
+    } else if text.starts_with("float(") {
+        ("", "")
+    } else {
+        ("float(", ")")
+    };
+    (format!("{before}{text}{after}"), before.len())
 }
 
 /// How the HPA compares the value: AverageValue unless the object says Value.
@@ -260,7 +276,7 @@ mod tests {
             ("0.1 < b < a < 2 ? 1 : 2", 2000),
             ("not (a < b) && a not in [1, 2] ? 1 : 2", 1000),
             ("[1, a, b][-1] + [1, a, b][1:][0] + get([a], 5) ?? 1", 4500),
-            ("findIndex([1, a, b], # == 3) + findLast([1, a, b], # < 2)", 1500),
+            ("(findIndex([1, a, b], # == 3) ?? 9) + findLast([1, a, b], # < 2)", 1500),
             ("map([a, b], # * 2 + #index) | sum()", 8000),
             ("sum([a, b], {let double = # * 2; double})", 7000),
             ("len(filter(1..10, any([a, #], # > 4 and # < 6)))", 1000),
@@ -305,21 +321,21 @@ mod tests {
     #[test]
     fn errors() {
         for (formula, message) in [
-            ("a + c", "unknown name c (1:5)\n | a + c\n | ....^"),
-            ("a > 1 ? a : c", "unknown name c (1:13)"),
-            ("a +\n  c", "unknown name c (2:3)\n |   c\n | ..^"),
-            ("mxa(a, b)", "unknown name mxa (1:1)"),
-            ("a > 1 ? a : mxa(b)", "unknown name mxa (1:13)"),
+            ("a + c", "unknown name c (1:11)\n | float(a + c)\n | ..........^"),
+            ("a > 1 ? a : c", "unknown name c (1:19)"),
+            ("a +\n  c", "unknown name c (2:3)\n |   c)\n | ..^"),
+            ("mxa(a, b)", "unknown name mxa (1:7)"),
+            ("a > 1 ? a : mxa(b)", "unknown name mxa (1:19)"),
             ("a > 1", "not a number"),
-            ("a +", "unexpected end of formula (1:4)"),
-            ("a + * b", "unexpected \"*\" (1:5)"),
+            ("a +", "unexpected end of formula (1:10)"),
+            ("a + * b", "unexpected \"*\" (1:11)"),
             ("(a", "unexpected end of formula"),
-            ("a]", "unexpected \"]\" (1:2)"),
-            ("a b", "unexpected \"b\" (1:3)"),
+            ("a]", "unexpected \"]\" (1:8)"),
+            ("a b", "unexpected \"b\" (1:9)"),
             ("", "error ScalingModifiers.Formula is mandatory"),
             ("'a", "literal not terminated"),
             ("a /* b", "comment not terminated"),
-            ("a ~ b", "unrecognized character: '~' (1:3)"),
+            ("a ~ b", "unrecognized character: '~' (1:9)"),
             ("1__x + a", "bad number syntax"),
             ("none ?? 0 + a", "Operator (+) and coalesce expressions (??) cannot be mixed"),
             ("# + 1", "cannot use pointer # outside of a predicate"),

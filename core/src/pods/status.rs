@@ -170,7 +170,8 @@ fn own_value(resolved: &Resolved) -> Option<f64> {
 
 #[allow(clippy::cast_precision_loss, reason = "a value beyond 2^53 thousandths may lose its last digits")]
 fn to_f64(milli: i64) -> f64 {
-    milli as f64 / 1000.0
+    // Kubernetes multiplies (`Quantity.AsApproximateFloat64`), which may differ in the last bit from a division.
+    milli as f64 * 0.001
 }
 
 #[cfg(test)]

@@ -194,7 +194,6 @@ impl Evaluator<'_> {
             Loop::One => Value::Bool(holds.len() == 1),
             Loop::Filter => Value::Array(holds.into_iter().map(|index| values[index].clone()).collect()),
             Loop::Count => whole(holds.len()),
-            Loop::FindIndex | Loop::FindLastIndex => Value::Integer(-1),
             _ => Value::Nil,
         })
     }

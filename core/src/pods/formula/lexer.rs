@@ -27,9 +27,9 @@ impl SyntaxError {
         Self { message: message.into(), at }
     }
 
-    /// The message with its place shown in the text, as expr-lang shows it.
-    pub(super) fn shown_in(&self, text: &str) -> String {
-        let before: Vec<char> = text.chars().take(self.at).collect();
+    /// The message with its place shown in a text, as expr-lang shows it; what was read begins at a character of the text.
+    pub(super) fn shown_in(&self, text: &str, begin: usize) -> String {
+        let before: Vec<char> = text.chars().take(begin + self.at).collect();
         let line = before.iter().filter(|c| **c == '\n').count();
         let column = before.iter().rev().take_while(|c| **c != '\n').count();
         let shown = text.lines().nth(line).unwrap_or_default();

@@ -26,8 +26,7 @@ pub(super) fn check_fallback(object: &ScaledObject) -> Option<Violation> {
     let missing =
         fallback.behavior == FallbackBehavior::ScalingModifiers && formula.is_none_or(str::is_empty);
     missing.then(|| {
-        let message =
-            "fallback behavior scalingModifiers needs spec.advanced.scalingModifiers.formula to be set";
+        let message = "scalingModifiers fallback behavior requires scalingModifiers.formula to be defined";
         Violation::at(reason::SCALING_MODIFIERS_FALLBACK, "spec.fallback.behavior", message)
     })
 }
