@@ -7,7 +7,7 @@ mod encode;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use jiff::Timestamp;
@@ -239,7 +239,7 @@ impl Metrics {
 
     /// How long a part of a pass took.
     pub(super) fn took(&self, function: &'static str, took: Duration) {
-        self.0.lock().durations.observe(function, took, Instant::now());
+        self.0.lock().durations.observe(function, took);
     }
 
     /// Something failed that belongs to no group.

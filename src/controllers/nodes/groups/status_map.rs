@@ -20,6 +20,9 @@ use tandem_core::nodes::{
 const REFRESH: SignedDuration = SignedDuration::from_mins(1);
 /// Annotation with what is remembered from pass to pass: nodes asked for, groups that back off, timers.
 const MEMORY: &str = "tandem.dev/memory";
+/// Bytes of it: all annotations of an object have 256 KiB (Kubernetes, `TotalAnnotationSizeLimitB`), and ours is the only large
+/// one.
+const MOST: usize = 240 << 10;
 /// Who writes the fields.
 const FIELD_MANAGER: &str = "tandem";
 
@@ -49,6 +52,27 @@ pub async fn remembered(maps: &Api<ConfigMap>, name: &str) -> Memory {
     };
     let text = map.and_then(|map| map.metadata.annotations?.remove(MEMORY));
     text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
+}
+
+/// What is remembered, in as many bytes at the most. Of what is too much, nodes that could not be removed are looked at again
+/// first, and then those wait anew that are not needed for the shortest time.
+fn bounded(memory: &Memory, most: usize) -> serde_json::Result<String> {
+    let text = serde_json::to_string(memory)?;
+    if text.len() <= most {
+        return Ok(text);
+    }
+    let mut less = memory.clone();
+    less.unremovable.clear();
+    let mut longest: Vec<(String, Timestamp)> = std::mem::take(&mut less.unneeded).into_iter().collect();
+    longest.sort_by(|left, right| (left.1, &left.0).cmp(&(right.1, &right.0)));
+    loop {
+        less.unneeded = longest.iter().cloned().collect();
+        let text = serde_json::to_string(&less)?;
+        if text.len() <= most || longest.is_empty() {
+            return Ok(text);
+        }
+        longest.truncate(longest.len() / 2);
+    }
 }
 
 /// The ConfigMap as the object of events.
@@ -104,7 +128,7 @@ impl StatusMap {
     }
 
     async fn apply(&mut self, status: Status, memory: &Memory, now: Timestamp) {
-        let Ok(memory) = serde_json::to_string(memory) else { return };
+        let Ok(memory) = bounded(memory, MOST) else { return };
         let known = self.written.as_ref().is_some_and(|written| {
             written.memory == memory
                 && written.status.says_the_same(&status)
@@ -145,5 +169,34 @@ impl StatusMap {
             Err(kube::Error::Api(status)) if status.code == 404 => {}
             Err(error) => tracing::warn!(%error, map = self.name, "status cannot be cleared"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_remembered_of_a_large_cluster_fits_an_annotation() {
+        let node = |number: usize| {
+            let since = Timestamp::UNIX_EPOCH + SignedDuration::from_secs(number.try_into().unwrap());
+            (format!("ip-10-0-0-{number}.ec2.internal"), since)
+        };
+        let mut memory = Memory::default();
+        memory.unneeded = (0..100).map(node).collect();
+        memory.unremovable = (100..200).map(node).collect();
+        memory.grown = Some(Timestamp::UNIX_EPOCH);
+        let kept = |most: usize| {
+            let text = bounded(&memory, most).unwrap();
+            assert!(text.len() <= most, "{} of {most}", text.len());
+            serde_json::from_str::<Memory>(&text).unwrap()
+        };
+        let all = serde_json::to_string(&memory).unwrap().len();
+        assert_eq!(kept(all), memory);
+        let without = kept(all - 1);
+        assert_eq!((without.unneeded.len(), without.unremovable.len()), (100, 0));
+        let half = kept(all / 2 - 500);
+        assert_eq!(half.unneeded, (0..50).map(node).collect(), "those that waited longest");
+        assert_eq!(kept(1_000).grown, memory.grown);
     }
 }

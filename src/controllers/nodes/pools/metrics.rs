@@ -2,7 +2,8 @@
 
 mod disruption;
 mod scheduling;
-mod summary;
+
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use kube::{ResourceExt as _, api::ObjectMeta};
@@ -25,9 +26,16 @@ use tandem_core::{
 };
 
 use super::transitions::Transitions;
+use crate::telemetry::summary::{Objectives, Summary};
 pub(super) use disruption::Disruption;
 use scheduling::Scheduling;
-use summary::Summary;
+
+/// What summaries tell (core, `pkg/metrics/constants.go`, `SummaryObjectives`; `client_golang`, `DefMaxAge`).
+const OBJECTIVES: Objectives = Objectives {
+    quantiles: &[("0", 0.0), ("0.5", 0.5), ("0.9", 0.9), ("0.99", 0.99), ("1", 1.0)],
+    lately: Duration::from_mins(10),
+    most: 4_096,
+};
 
 /// From five milliseconds to ten minutes (core, `DurationBuckets` of `pkg/metrics/constants.go`).
 const BUCKETS: [f64; 45] = [
@@ -159,7 +167,7 @@ impl Default for Metrics {
             nodes_drained: Family::default(),
             termination_seconds: Family::new_with_constructor(of_claims),
             instance_termination_seconds: Family::new_with_constructor(of_instances),
-            node_termination_seconds: Summary::default(),
+            node_termination_seconds: Summary::new(OBJECTIVES),
             node_lifetime_seconds: Family::new_with_constructor(lifetimes),
             scheduling: Scheduling::default(),
             disruption: Disruption::default(),

@@ -20,9 +20,9 @@ use tokio::time::Instant;
 
 use super::{
     super::startups::{Reached, Stage},
-    Nothing, durations,
-    summary::Summary,
+    Nothing, OBJECTIVES, durations,
 };
+use crate::telemetry::summary::Summary;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfController {
@@ -82,7 +82,7 @@ impl Default for Scheduling {
             evictions: Family::default(),
             drained: Family::default(),
             bound_seconds: Arc::new(durations()),
-            startup_seconds: Summary::default(),
+            startup_seconds: Summary::new(OBJECTIVES),
             placed_bound_seconds: Arc::new(durations()),
             placed_startup_seconds: Arc::new(durations()),
             decision_seconds: Arc::new(durations()),

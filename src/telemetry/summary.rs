@@ -1,4 +1,4 @@
-//! Summaries: quantiles of what was seen lately, as Karpenter's dashboards read them.
+//! Summaries: quantiles of what was seen lately, which dashboards of the peers read.
 
 use std::{collections::VecDeque, fmt, sync::Arc, time::Duration};
 
@@ -9,12 +9,16 @@ use prometheus_client::{
 };
 use tokio::time::Instant;
 
-/// What is told of each series, with the label that tells it (core, `pkg/metrics/constants.go`, `SummaryObjectives`).
-const QUANTILES: [(&str, f64); 5] = [("0", 0.0), ("0.5", 0.5), ("0.9", 0.9), ("0.99", 0.99), ("1", 1.0)];
-/// Quantiles are of what was seen within this time (`client_golang`, `DefMaxAge`).
-const LATELY: Duration = Duration::from_mins(10);
-/// Of more observations within that time the oldest do not count, so that a series stays small.
-const MOST: usize = 4_096;
+/// What is told of each series.
+#[derive(Debug, Clone, Copy)]
+pub struct Objectives {
+    /// Quantiles, each with the label that tells it.
+    pub quantiles: &'static [(&'static str, f64)],
+    /// They are of what was seen within this time.
+    pub lately: Duration,
+    /// Of more observations within that time the oldest do not count, so that a series stays small.
+    pub most: usize,
+}
 
 /// What was observed under one set of labels.
 #[derive(Debug, Default)]
@@ -26,23 +30,28 @@ struct Series {
 
 /// A summary by labels; cheap to clone.
 #[derive(Debug)]
-pub(super) struct Summary<L>(Arc<Mutex<Vec<(L, Series)>>>);
-
-impl<L> Default for Summary<L> {
-    fn default() -> Self {
-        Self(Arc::default())
-    }
+pub struct Summary<L> {
+    objectives: Objectives,
+    all: Arc<Mutex<Vec<(L, Series)>>>,
 }
 
 impl<L> Clone for Summary<L> {
     fn clone(&self) -> Self {
-        Self(self.0.clone())
+        Self { objectives: self.objectives, all: self.all.clone() }
+    }
+}
+
+impl<L> Summary<L> {
+    /// One that has seen nothing.
+    pub fn new(objectives: Objectives) -> Self {
+        Self { objectives, all: Arc::default() }
     }
 }
 
 impl<L: PartialEq> Summary<L> {
-    pub(super) fn observe(&self, labels: L, value: f64) {
-        let mut all = self.0.lock();
+    /// This was seen now.
+    pub fn observe(&self, labels: L, value: f64) {
+        let mut all = self.all.lock();
         let at = all.iter().position(|(known, _)| *known == labels).unwrap_or_else(|| {
             all.push((labels, Series::default()));
             all.len() - 1
@@ -50,7 +59,7 @@ impl<L: PartialEq> Summary<L> {
         let series = &mut all[at].1;
         series.sum += value;
         series.count += 1;
-        if series.lately.len() == MOST {
+        if series.lately.len() == self.objectives.most {
             series.lately.pop_front();
         }
         series.lately.push_back((Instant::now(), value));
@@ -59,11 +68,11 @@ impl<L: PartialEq> Summary<L> {
 
 impl Series {
     /// Each quantile; none is a number if nothing was seen lately.
-    fn quantiles(&self, now: Instant) -> impl Iterator<Item = (&'static str, f64)> {
-        let lately = self.lately.iter().filter(|(at, _)| now.duration_since(*at) <= LATELY);
+    fn quantiles(&self, of: Objectives, now: Instant) -> impl Iterator<Item = (&'static str, f64)> {
+        let lately = self.lately.iter().filter(|(at, _)| now.duration_since(*at) <= of.lately);
         let mut values: Vec<f64> = lately.map(|(_, value)| *value).collect();
         values.sort_by(f64::total_cmp);
-        QUANTILES.into_iter().map(move |(label, quantile)| {
+        of.quantiles.iter().map(move |&(label, quantile)| {
             #[expect(
                 clippy::cast_precision_loss,
                 clippy::cast_possible_truncation,
@@ -89,8 +98,8 @@ impl<L: EncodeLabelSet> EncodeLabelSet for AtQuantile<'_, L> {
 impl<L: EncodeLabelSet> EncodeMetric for Summary<L> {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
         let now = Instant::now();
-        for (labels, series) in &*self.0.lock() {
-            for (label, value) in series.quantiles(now) {
+        for (labels, series) in &*self.all.lock() {
+            for (label, value) in series.quantiles(self.objectives, now) {
                 encoder.encode_family(&AtQuantile(labels, label))?.encode_gauge(&value)?;
             }
             // Without buckets that is the sum and the count.
@@ -122,6 +131,12 @@ mod tests {
         pool: &'static str,
     }
 
+    const OBJECTIVES: Objectives = Objectives {
+        quantiles: &[("0", 0.0), ("0.5", 0.5), ("0.9", 0.9), ("0.99", 0.99), ("1", 1.0)],
+        lately: Duration::from_mins(10),
+        most: 200,
+    };
+
     fn lines(summary: &Summary<Of>) -> Vec<String> {
         let mut registry = Registry::default();
         registry.register("seconds", "How long", summary.clone());
@@ -131,9 +146,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn quantiles_are_of_the_last_minutes_and_sums_of_all_time() {
-        let summary = Summary::default();
+        let summary = Summary::new(OBJECTIVES);
         summary.observe(Of { pool: "a" }, 1000.0);
-        tokio::time::advance(LATELY + Duration::from_secs(1)).await;
+        tokio::time::advance(OBJECTIVES.lately + Duration::from_secs(1)).await;
         for value in 1..=100 {
             summary.observe(Of { pool: "a" }, f64::from(value));
         }
@@ -147,15 +162,15 @@ mod tests {
             r#"seconds_count{pool="a"} 101"#,
         ];
         assert_eq!(lines(&summary), wanted);
-        tokio::time::advance(LATELY + Duration::from_secs(1)).await;
+        tokio::time::advance(OBJECTIVES.lately + Duration::from_secs(1)).await;
         assert_eq!(lines(&summary)[1], r#"seconds{pool="a",quantile="0.5"} NaN"#);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_series_keeps_the_newest() {
-        let summary = Summary::default();
-        for value in 0..2 * MOST {
-            summary.observe(Of { pool: "a" }, if value < MOST { 0.0 } else { 1.0 });
+        let summary = Summary::new(OBJECTIVES);
+        for value in 0..2 * OBJECTIVES.most {
+            summary.observe(Of { pool: "a" }, if value < OBJECTIVES.most { 0.0 } else { 1.0 });
         }
         assert_eq!(lines(&summary)[0], r#"seconds{pool="a",quantile="0"} 1.0"#);
     }
