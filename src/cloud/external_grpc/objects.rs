@@ -72,6 +72,8 @@ pub(super) struct NodeCondition {
     pub(super) status: String,
     #[prost(message, optional, tag = "4")]
     pub(super) last_transition_time: Option<WireTimestamp>,
+    #[prost(string, tag = "5")]
+    pub(super) reason: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -161,6 +163,7 @@ impl NodeCondition {
             type_: self.r#type,
             status: self.status,
             last_transition_time: since.map(meta::Time),
+            reason: Some(self.reason).filter(|reason| !reason.is_empty()),
             ..k8s::NodeCondition::default()
         }
     }
@@ -176,7 +179,7 @@ pub(crate) fn node_bytes(node: &scheduling::Node) -> Vec<u8> {
     let ready = NodeCondition {
         r#type: "Ready".to_owned(),
         status: if node.ready { "True" } else { "False" }.to_owned(),
-        last_transition_time: None,
+        ..NodeCondition::default()
     };
     let metadata = ObjectMeta {
         name: node.name.to_string(),

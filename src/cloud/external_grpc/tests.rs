@@ -348,7 +348,7 @@ async fn a_template_is_a_node_in_bytes() {
 async fn a_template_that_is_not_ready_says_so() {
     let mut template = wire_template();
     let condition =
-        NodeCondition { r#type: "Ready".to_owned(), status: "False".to_owned(), last_transition_time: None };
+        NodeCondition { r#type: "Ready".to_owned(), status: "False".to_owned(), ..NodeCondition::default() };
     template.status.as_mut().unwrap().conditions = vec![condition];
     let fake = one_group().await;
     let answer =
